@@ -1,0 +1,15 @@
+// Package testkit starts real things for tests: the berthd binary and a PostgreSQL server, on loopback, in
+// temporary directories, and ends them again.
+//
+// It may assume a Unix machine with the Go toolchain. Nothing it starts outlives the test process: daemons end in
+// t.Cleanup, and what the whole process shares (the built binary, the PostgreSQL cluster) is watched by a keeper
+// that notices the end of the process however it comes, also by a timeout or by SIGKILL.
+//
+// Start reading at Start in daemon.go; Postgres is in postgres.go.
+//
+// Environment:
+//
+//	BERTH_TEST_BERTHD    path of a berthd binary to test in place of one built from this tree
+//	BERTH_TEST_POSTGRES  DSN of a superuser of a running PostgreSQL server, in place of a throw-away cluster
+//	BERTH_TEST_REQUIRE   set to 1 (or CI set to anything): what is missing on this machine fails, not skips, a test
+package testkit
