@@ -1,0 +1,38 @@
+package config
+
+// Auth says who may log in, and what everyone else may do.
+type Auth struct {
+	Htpasswd *Htpasswd `yaml:"htpasswd" choice:"auth provider" doc:"Accounts in an htpasswd file, besides the ones berth keeps itself." zh:"htpasswd 文件中的账号(berth 自己保存的账号之外)。"`
+	Token    *Token    `yaml:"token" choice:"auth provider" unsupported:"refuse" effect:"tokens of that server would not be accepted" doc:"Tokens of another server." zh:"由其他服务器签发的令牌。"`
+	Silly    *Silly    `yaml:"silly" choice:"auth provider" unsupported:"refuse" effect:"it admits every request that carries any Authorization header" doc:"Toy provider of distribution." zh:"distribution 的演示用认证。"`
+	None     *None     `yaml:"none" choice:"auth provider" doc:"No accounts besides the ones berth keeps itself." zh:"除 berth 自己保存的账号外没有其他账号。"`
+
+	Anonymous string `yaml:"anonymous" default:"pull" oneof:"none|pull|push|delete" env:"BERTH_ANONYMOUS" doc:"What a client without login may do in public projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, none." zh:"未登录的客户端在公开项目中可以做什么,后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 none。"`
+}
+
+// Htpasswd is a file of accounts.
+type Htpasswd struct {
+	Realm string `yaml:"realm" default:"berth" doc:"Name that clients show when they ask for a password." zh:"客户端询问密码时显示的名称。"`
+	Path  string `yaml:"path" check:"path,required" reload:"true" doc:"The file. bcrypt entries are best; apr1 and SHA are read with a warning. Read again when it changes." zh:"文件路径。推荐 bcrypt;apr1 与 SHA 可用但会警告。文件变化时重新读取。"`
+}
+
+// Token trusts the tokens of another server.
+type Token struct {
+	Realm             string   `yaml:"realm" doc:"Address of the token server." zh:"令牌服务器地址。"`
+	Service           string   `yaml:"service" doc:"Name of this registry at the token server." zh:"本仓库在令牌服务器上的名称。"`
+	Issuer            string   `yaml:"issuer" doc:"Issuer that must be in a token." zh:"令牌中必须出现的签发者。"`
+	RootCertBundle    string   `yaml:"rootcertbundle" doc:"Certificates that sign tokens." zh:"签发令牌的证书。"`
+	JWKS              string   `yaml:"jwks" doc:"Key set that signs tokens." zh:"签发令牌的密钥集。"`
+	SigningAlgorithms []string `yaml:"signingalgorithms" doc:"Signature algorithms that are accepted." zh:"接受的签名算法。"`
+	AutoRedirect      bool     `yaml:"autoredirect" doc:"Derive the realm from the request." zh:"由请求推导 realm。"`
+	AutoRedirectPath  string   `yaml:"autoredirectpath" doc:"Path of the derived realm." zh:"推导出的 realm 的路径。"`
+}
+
+// Silly is distribution's toy provider.
+type Silly struct {
+	Realm   string `yaml:"realm" doc:"Realm." zh:"Realm。"`
+	Service string `yaml:"service" doc:"Service." zh:"Service。"`
+}
+
+// None is the provider without accounts.
+type None struct{}
