@@ -1,0 +1,76 @@
+// Package blob keeps content-addressed bytes. It holds the [Store] contract that every storage driver implements, the
+// streaming of uploads ([Receive]) that all of them share, and nothing of repositories, rights or rows: which
+// repository may see which digest is metadata.
+//
+// The order that makes a store safe is bytes first, row second: a driver's Commit returns only when the bytes are
+// durable, and only then does a caller write the row that makes them visible. What a crash leaves is an orphan that the
+// upload's own row still names, never a row without bytes.
+//
+// Start reading at [Store]; a new driver is done when blobtest.Run passes.
+package blob
+
+import (
+	"context"
+	"io"
+
+	"github.com/berth-registry/berth/oci"
+)
+
+// Store keeps immutable bytes under their digest, and uploads in progress under an id that the caller chose
+// ([a-z0-9-]{1,64}, never reused). All methods are safe for concurrent use; one upload is written by one caller at a
+// time, which the caller arranges.
+//
+// Errors: NotFound BLOB_UNKNOWN for a digest that is not there, NotFound BLOB_UPLOAD_UNKNOWN for an upload whose state
+// names bytes that are gone, Full STORAGE_FULL when space is exhausted, Unavailable when the backend cannot be reached.
+// Everything else is an internal error.
+type Store interface {
+	// Upload opens an upload for appending at state.Offset. The zero State starts one; bytes beyond state.Offset that
+	// an interrupted writer left are discarded.
+	Upload(ctx context.Context, id string, state State) (Writer, error)
+
+	// Commit makes the upload's bytes readable under d and ends the upload. The caller has verified the digest while
+	// the bytes passed. It returns only after the bytes and their name are durable. Committing a digest that is
+	// already there succeeds, and repairs what is there: the new bytes replace the old.
+	Commit(ctx context.Context, id string, state State, d oci.Digest) error
+
+	// Abort removes what the upload left. Aborting an unknown or ended upload succeeds.
+	Abort(ctx context.Context, id string, state State) error
+
+	// Open gives the content of d for reading and seeking, and its size in bytes. The fs driver's Content is an
+	// *os.File, so that an HTTP server can hand it to sendfile.
+	Open(ctx context.Context, d oci.Digest) (Content, int64, error)
+
+	// Delete removes digests; one that is not there is no error. When it fails, any part may have been removed.
+	Delete(ctx context.Context, ds ...oci.Digest) error
+
+	// Check reports whether the store can serve: a cheap probe for readiness, at most a second.
+	Check(ctx context.Context) error
+}
+
+// Content is open content; close it.
+type Content interface {
+	io.ReadSeekCloser
+}
+
+// State is what must be remembered to continue an upload: on this process after a restart, or on another one.
+type State struct {
+	Offset int64  // bytes received
+	Driver []byte // the driver's own, opaque and small (an upload id and part list on S3; empty on fs)
+}
+
+// Writer appends to an upload. It is not safe for concurrent use.
+type Writer interface {
+	// Write appends p, which it does not keep.
+	io.Writer
+	// Suspend makes what was written survive the end of this process (not a power loss) and returns the state from
+	// which Upload or Commit continue. The Writer is closed afterwards, also on error.
+	Suspend(ctx context.Context) (State, error)
+	// Close releases the writer without a promise about the bytes since the last Suspend. Closing twice is harmless.
+	io.Closer
+}
+
+// Redirector is an optional power of a Store: clients may fetch the bytes from the backend itself.
+type Redirector interface {
+	// URL is an address that serves d to anyone who holds it for a short time.
+	URL(ctx context.Context, d oci.Digest) (string, error)
+}
