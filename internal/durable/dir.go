@@ -1,0 +1,154 @@
+// Package durable does file operations that hold after a power loss once they have returned: a file is synced before
+// its name changes, and the directory that holds a changed name is synced before the change is reported.
+//
+// Everything happens under a [Dir], which no name can leave (it is an [os.Root]), with rename as the only means to make
+// content visible: no locks and no links, so a directory on NFS works the same. It may assume nothing about its caller
+// and has no product meaning.
+//
+// After a failed sync nobody knows what the disk holds: the kernel may have dropped the dirty pages, and a second sync
+// of the same file may then succeed without having written them. So a file whose sync failed is removed and refuses
+// every further operation; whoever needs its content starts over. See Rebello et al., "Can Applications Recover from
+// fsync Failures?" (USENIX ATC 2020).
+//
+// Start reading at [Dir.Publish]. [WriteFile] and [MkdirAll] serve callers that only have a path.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+)
+
+// ErrDoubtful marks a change that was made but whose directory could not be synced: it is visible now and may be gone
+// after a power loss.
+var ErrDoubtful = errors.New("the change may not survive a power loss")
+
+// Dir is a directory below which all names are resolved; a name that would leave it is an error. Safe for concurrent
+// use.
+type Dir struct {
+	root   *os.Root
+	prefix string // where this directory is below the one that was opened first, for hooks and messages
+	hook   Hook
+}
+
+// OpenDir opens the directory at path. hook may be nil.
+func OpenDir(path string, hook Hook) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, fmt.Errorf("durable: open directory: %w", err)
+	}
+	return &Dir{root: root, hook: hook}, nil
+}
+
+// Sub opens a directory below d. Names below it are resolved without walking to it again.
+func (d *Dir) Sub(name string) (*Dir, error) {
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, fmt.Errorf("durable: open directory: %w", err)
+	}
+	return &Dir{root: root, prefix: path.Join(d.prefix, name), hook: d.hook}, nil
+}
+
+// Close releases the directory. Files that were opened through it stay open.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Open opens a file for reading. The error is the one of package os, unwrapped: this is where readers spend their time.
+func (d *Dir) Open(name string) (*os.File, error) { return d.root.Open(name) }
+
+// Stat describes the file that name leads to.
+func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
+
+// Mkdir makes the directory name, or accepts it when it is there, and syncs its parent in both cases: whoever made it
+// may not have come that far.
+func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
+	if err := d.hook.call(OpMkdir, d.in(name), ""); err != nil {
+		return err
+	}
+	err := d.root.Mkdir(name, perm)
+	if errors.Is(err, fs.ErrExist) {
+		info, statErr := d.root.Stat(name)
+		if statErr != nil {
+			err = statErr
+		} else if info.IsDir() {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("durable: make directory: %w", err)
+	}
+	return d.SyncDir(path.Dir(name))
+}
+
+// Rename gives old the name new, replacing what has it, and syncs the directory of new. When only that sync fails the
+// error is ErrDoubtful. The directory of old is not synced: after a power loss old may be there again, as a second
+// name of the same content or of none, so it must be a name that nobody takes for more than an unfinished file.
+func (d *Dir) Rename(old, new string) error {
+	if err := d.hook.call(OpRename, d.in(old), d.in(new)); err != nil {
+		return err
+	}
+	if err := d.root.Rename(old, new); err != nil {
+		return fmt.Errorf("durable: rename: %w", err)
+	}
+	if err := d.SyncDir(path.Dir(new)); err != nil {
+		return fmt.Errorf("%w: %w", ErrDoubtful, err)
+	}
+	return nil
+}
+
+// Remove removes a file. It is not synced: a caller that removes many syncs the directory once, one that removes what
+// a power loss may bring back does not sync at all. A file that is not there is fs.ErrNotExist.
+func (d *Dir) Remove(name string) error {
+	if err := d.hook.call(OpRemove, d.in(name), ""); err != nil {
+		return err
+	}
+	if err := d.root.Remove(name); err != nil {
+		return fmt.Errorf("durable: remove: %w", err)
+	}
+	return nil
+}
+
+// SyncDir makes the names in the directory name durable; "." is d itself.
+func (d *Dir) SyncDir(name string) error {
+	if err := d.hook.call(OpSyncDir, d.in(name), ""); err != nil {
+		return err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return fmt.Errorf("durable: open directory to sync: %w", err)
+	}
+	err = f.Sync()
+	// Some network and FUSE file systems cannot sync a directory and say so; they are as durable as they get.
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("durable: sync directory: %w", err)
+	}
+	return nil
+}
+
+// Publish makes the content of f durable and then visible as name, replacing what has that name, and closes f: sync,
+// close, rename, sync of the directory, in this order, so that no moment shows a part of the content. When it fails
+// before the rename, f is removed; when only the last sync fails the error is ErrDoubtful and the content is visible.
+// f must have been opened through d.
+func (d *Dir) Publish(f *File, name string) error {
+	err := f.Sync()
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = d.Rename(f.name, name)
+	}
+	if err != nil && !errors.Is(err, ErrDoubtful) {
+		// Left behind it could be taken up again, with content that the disk may not have.
+		if removeErr := d.Remove(f.name); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
+	}
+	return err
+}
+
+func (d *Dir) in(name string) string { return path.Join(d.prefix, name) }
