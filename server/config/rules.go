@@ -1,0 +1,231 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// finish fills in what follows from other keys, then checks every value and every rule that looks at
+// more than one key. root is the file, nil without one.
+func (d *decoder) finish(c *Config, root *yaml.Node) {
+	if c.Storage.Driver() == "" && !d.failed("storage") {
+		c.Storage.Filesystem = Defaults().Storage.Filesystem
+	}
+	foreign := isDistributionFile(root)
+	d.keepDistributionRules(c, foreign)
+	d.derive(c)
+	d.checkValues(c)
+	d.checkSupport(c)
+	d.checkTLS(c)
+	d.checkListeners(c)
+}
+
+// isDistributionFile tells a file written for distribution from one of ours: distribution requires
+// version, and knows no berth section. Such a file keeps distribution's defaults where ours would
+// change what clients may do.
+func isDistributionFile(root *yaml.Node) bool {
+	return root != nil && hasKey(root, "version") && !hasKey(root, "berth")
+}
+
+func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
+	name := Origin{Source: "derived", Name: "the defaults of distribution"}
+	if foreign && !d.said("storage.delete.enabled") {
+		c.Storage.Delete.Enabled = false
+		d.origins["storage.delete.enabled"] = name
+	}
+	if d.said("auth.anonymous") {
+		return
+	}
+	htpasswd, _ := place(d.origins, "auth.htpasswd")
+	switch {
+	case c.Auth.Htpasswd != nil && (foreign || strings.HasPrefix(htpasswd.Name, "REGISTRY_")):
+		c.Auth.Anonymous = "none"
+		d.origins["auth.anonymous"] = name
+	case foreign && c.Auth.Htpasswd == nil:
+		d.warn("auth", "no auth section: distribution lets everyone push; here everyone may pull public projects and a login is needed to push. To open it, add \"auth: {anonymous: delete}\" or set BERTH_ANONYMOUS=delete")
+	}
+}
+
+// derive fills in keys that follow from others.
+func (d *decoder) derive(c *Config) {
+	derived := func(from string) Origin { return Origin{Source: "derived", Name: from} }
+	if c.Loglevel != "" && !d.said("log.level") {
+		c.Log.Level = c.Loglevel
+		d.origins["log.level"] = derived("loglevel")
+	}
+	if f := c.Storage.Filesystem; f != nil {
+		if f.RootDirectory != "" && !d.said("berth.data") {
+			c.Berth.Data = f.RootDirectory
+			d.origins["berth.data"] = derived("storage.filesystem.rootdirectory")
+		} else if f.RootDirectory == "" {
+			f.RootDirectory = c.Berth.Data
+			d.origins["storage.filesystem.rootdirectory"] = derived("berth.data")
+		}
+	}
+	acme, le := &c.Berth.ACME, c.HTTP.TLS.LetsEncrypt
+	if acme.Email == "" && le.Email != "" {
+		acme.Email, acme.Directory, acme.Hosts = le.Email, le.DirectoryURL, le.Hosts
+		d.origins["berth.acme"] = derived("http.tls.letsencrypt")
+	}
+	if acme.Email != "" && len(acme.Hosts) == 0 && c.HTTP.Hostname() != "" {
+		acme.Hosts = []string{c.HTTP.Hostname()}
+		d.origins["berth.acme.hosts"] = derived("http.host")
+	}
+}
+
+// said reports whether somebody set the key.
+func (d *decoder) said(key string) bool {
+	_, ok := place(d.origins, key)
+	return ok
+}
+
+// failed reports whether there is a problem with the key already, so that what follows from it need
+// not be said.
+func (d *decoder) failed(key string) bool {
+	for _, p := range d.problems {
+		if p.Key == key || strings.HasPrefix(p.Key, key+".") || strings.HasPrefix(p.Key, key+"[") {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decoder) about(key, format string, args ...any) Problem {
+	o, _ := place(d.origins, key)
+	return Problem{File: o.Name, Line: o.Line, Col: o.Col, Key: key, Message: fmt.Sprintf(format, args...)}
+}
+
+func (d *decoder) refuse(key, format string, args ...any) {
+	d.problems = append(d.problems, d.about(key, format, args...))
+}
+
+func (d *decoder) warn(key, format string, args ...any) {
+	p := d.about(key, format, args...)
+	p.Warning = true
+	d.warnings = append(d.warnings, p)
+}
+
+// checkSupport names every key that was set and that this version does not act on.
+func (d *decoder) checkSupport(c *Config) {
+	d.unsupported(reflect.ValueOf(c).Elem(), reflect.ValueOf(Defaults()).Elem(), "")
+}
+
+func (d *decoder) unsupported(v, def reflect.Value, key string) {
+	for _, f := range fieldsOf(v.Type()) {
+		child, childDefault, childKey := v.FieldByIndex(f.Index), def.FieldByIndex(f.Index), join(key, f.name)
+		if how := f.tag("unsupported"); how != "" {
+			if isActive(child, childDefault) {
+				d.notSupported(f, childKey, how)
+			}
+			continue
+		}
+		if child.Kind() == reflect.Pointer {
+			if child.IsNil() {
+				continue
+			}
+			if child = child.Elem(); childDefault.IsNil() {
+				childDefault = reflect.New(child.Type())
+				setDefaults(childDefault.Elem())
+			}
+			childDefault = childDefault.Elem()
+		}
+		if isSection(child.Type()) {
+			d.unsupported(child, childDefault, childKey)
+		}
+	}
+}
+
+func (d *decoder) notSupported(f field, key, how string) {
+	subject := key
+	if what := f.tag("choice"); what != "" {
+		subject = what + " " + f.name
+	}
+	message := subject + " is not supported in this version"
+	if effect := f.tag("effect"); effect != "" {
+		message += ": " + effect
+	}
+	if how == "warn" {
+		d.warn(key, "%s", message)
+	} else {
+		d.refuse(key, "%s", message)
+	}
+}
+
+// isActive reports whether a value asks for something: it differs from the default, and is not a list
+// of entries that are all switched off.
+func isActive(v, def reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return !v.IsNil()
+	case reflect.Slice:
+		for i := range v.Len() {
+			if !isSwitchedOff(v.Index(i)) {
+				return true
+			}
+		}
+		return false
+	case reflect.Map:
+		for _, k := range v.MapKeys() {
+			if isActive(v.MapIndex(k), reflect.Zero(v.Type().Elem())) {
+				return true
+			}
+		}
+		return false
+	case reflect.Struct:
+		if isSection(v.Type()) {
+			for i := range v.NumField() {
+				if isActive(v.Field(i), def.Field(i)) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	return !reflect.DeepEqual(v.Interface(), def.Interface())
+}
+
+func isSwitchedOff(v reflect.Value) bool {
+	if !isSection(v.Type()) {
+		return false
+	}
+	disabled := v.FieldByName("Disabled")
+	return disabled.IsValid() && disabled.Bool()
+}
+
+func (d *decoder) checkTLS(c *Config) {
+	t, acme := c.HTTP.TLS, c.Berth.ACME
+	switch {
+	case t.Certificate != "" && t.Key == "":
+		d.refuse("http.tls.certificate", "http.tls.certificate is set, but http.tls.key is not; both are needed, or neither")
+	case t.Key != "" && t.Certificate == "":
+		d.refuse("http.tls.key", "http.tls.key is set, but http.tls.certificate is not; both are needed, or neither")
+	case t.Certificate != "" && acme.Email != "":
+		d.warn("berth.acme.email", "http.tls.certificate is set, so ACME is not used")
+	case acme.Email != "" && len(acme.Hosts) == 0:
+		d.refuse("berth.acme.email", "ACME needs a name to ask a certificate for; set http.host (--host registry.example.com)")
+	}
+	if t.MinimumTLS == "tls1.0" || t.MinimumTLS == "tls1.1" {
+		d.warn("http.tls.minimumtls", "http.tls.minimumtls: %s has been broken and withdrawn (RFC 8996); every registry client speaks tls1.2", t.MinimumTLS)
+	}
+}
+
+// checkListeners refuses two listeners on one port.
+func (d *decoder) checkListeners(c *Config) {
+	if c.HTTP.Net == "unix" || c.HTTP.Debug.Addr == "" || d.failed("http.addr") || d.failed("http.debug.addr") {
+		return
+	}
+	host, port, err := net.SplitHostPort(c.HTTP.Addr)
+	debugHost, debugPort, debugErr := net.SplitHostPort(c.HTTP.Debug.Addr)
+	if err != nil || debugErr != nil || port != debugPort || port == "0" {
+		return
+	}
+	if host == debugHost || isWildcard(host) || isWildcard(debugHost) {
+		d.refuse("http.debug.addr", "http.debug.addr %q has the port of http.addr %q; give it another one", c.HTTP.Debug.Addr, c.HTTP.Addr)
+	}
+}
+
+func isWildcard(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
