@@ -1,0 +1,119 @@
+package blob
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-registry/berth/oci"
+)
+
+// Observe is store with a report after each action: which one ("upload", "suspend", "commit", "abort", "open",
+// "delete", "check", "url"), how long it took in seconds, and how it ended. It is the seam for
+// registry_storage_action_seconds. observe is called from many goroutines.
+//
+// Content is passed on as it is, so an *os.File stays one; writes are not timed one by one. The optional powers of
+// store, Redirector and Spacer, are those of the result.
+func Observe(store Store, observe func(action string, seconds float64, err error)) Store {
+	o := &observed{store: store, report: observe, now: time.Now}
+	redirector, redirects := store.(Redirector)
+	spacer, ends := store.(Spacer)
+	switch {
+	case redirects && ends:
+		return struct {
+			*observed
+			observedRedirector
+			Spacer
+		}{o, observedRedirector{o, redirector}, spacer}
+	case redirects:
+		return struct {
+			*observed
+			observedRedirector
+		}{o, observedRedirector{o, redirector}}
+	case ends:
+		return struct {
+			*observed
+			Spacer
+		}{o, spacer}
+	}
+	return o
+}
+
+type observed struct {
+	store  Store
+	report func(action string, seconds float64, err error)
+	now    func() time.Time
+}
+
+func (o *observed) since(start time.Time, action string, err error) {
+	o.report(action, o.now().Sub(start).Seconds(), err)
+}
+
+func (o *observed) Upload(ctx context.Context, id string, state State) (Writer, error) {
+	start := o.now()
+	w, err := o.store.Upload(ctx, id, state)
+	o.since(start, "upload", err)
+	if err != nil {
+		return nil, err
+	}
+	return &observedWriter{w, o}, nil
+}
+
+func (o *observed) Commit(ctx context.Context, id string, state State, d oci.Digest) error {
+	start := o.now()
+	err := o.store.Commit(ctx, id, state, d)
+	o.since(start, "commit", err)
+	return err
+}
+
+func (o *observed) Abort(ctx context.Context, id string, state State) error {
+	start := o.now()
+	err := o.store.Abort(ctx, id, state)
+	o.since(start, "abort", err)
+	return err
+}
+
+func (o *observed) Open(ctx context.Context, d oci.Digest) (Content, int64, error) {
+	start := o.now()
+	c, size, err := o.store.Open(ctx, d)
+	o.since(start, "open", err)
+	return c, size, err
+}
+
+func (o *observed) Delete(ctx context.Context, ds ...oci.Digest) error {
+	start := o.now()
+	err := o.store.Delete(ctx, ds...)
+	o.since(start, "delete", err)
+	return err
+}
+
+func (o *observed) Check(ctx context.Context) error {
+	start := o.now()
+	err := o.store.Check(ctx)
+	o.since(start, "check", err)
+	return err
+}
+
+type observedWriter struct {
+	Writer
+	o *observed
+}
+
+func (w *observedWriter) Suspend(ctx context.Context) (State, error) {
+	start := w.o.now()
+	state, err := w.Writer.Suspend(ctx)
+	w.o.since(start, "suspend", err)
+	return state, err
+}
+
+// observedRedirector names its fields apart from those of observed, beside which it is embedded.
+type observedRedirector struct {
+	observer   *observed
+	redirector Redirector
+}
+
+func (r observedRedirector) URL(ctx context.Context, d oci.Digest) (string, error) {
+	start := r.observer.now()
+	u, err := r.redirector.URL(ctx, d)
+	r.observer.since(start, "url", err)
+	return u, err
+}
