@@ -2,12 +2,12 @@ package config
 
 // Auth says who may log in, and what everyone else may do.
 type Auth struct {
-	Htpasswd *Htpasswd `yaml:"htpasswd" choice:"auth provider" doc:"Accounts in an htpasswd file, besides the ones berth keeps itself." zh:"htpasswd 文件中的账号(berth 自己保存的账号之外)。"`
+	Htpasswd *Htpasswd `yaml:"htpasswd" choice:"auth provider" doc:"Accounts in an htpasswd file, besides the ones berth keeps itself." zh:"htpasswd 文件中的账号（berth 自己保存的账号之外）。"`
 	Token    *Token    `yaml:"token" choice:"auth provider" unsupported:"refuse" effect:"tokens of that server would not be accepted" doc:"Tokens of another server." zh:"由其他服务器签发的令牌。"`
 	Silly    *Silly    `yaml:"silly" choice:"auth provider" unsupported:"refuse" effect:"it admits every request that carries any Authorization header" doc:"Toy provider of distribution." zh:"distribution 的演示用认证。"`
 	None     *None     `yaml:"none" choice:"auth provider" doc:"No accounts besides the ones berth keeps itself." zh:"除 berth 自己保存的账号外没有其他账号。"`
 
-	Anonymous string `yaml:"anonymous" default:"pull" oneof:"none|pull|push|delete" env:"BERTH_ANONYMOUS" doc:"What a client without login may do in public projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, none." zh:"未登录的客户端在公开项目中可以做什么,后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 none。"`
+	Anonymous string `yaml:"anonymous" default:"pull" oneof:"none|pull|push|delete" env:"BERTH_ANONYMOUS" doc:"What a client without login may do in public projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, none." zh:"未登录的客户端在公开项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 none。"`
 }
 
 // Htpasswd is a file of accounts.

@@ -4,13 +4,13 @@ import "time"
 
 // Berth holds the settings that distribution does not have.
 type Berth struct {
-	Data     string   `yaml:"data" default:"./berth-data" check:"path" flag:"data" doc:"Data directory: database, keys, certificates and, with the filesystem driver, content. Not set: storage.filesystem.rootdirectory when that is set." zh:"数据目录:数据库、密钥、证书,以及 filesystem 驱动的内容。未设置时,若设置了 storage.filesystem.rootdirectory 则使用它。"`
+	Data     string   `yaml:"data" default:"./berth-data" check:"path" flag:"data" doc:"Data directory: database, keys, certificates and, with the filesystem driver, content. Not set: storage.filesystem.rootdirectory when that is set." zh:"数据目录：数据库、密钥、证书，以及 filesystem 驱动的内容。未设置时，若设置了 storage.filesystem.rootdirectory 则使用它。"`
 	Language string   `yaml:"language" default:"en" oneof:"en|zh-CN" env:"BERTH_LANG" doc:"Language of what berthd prints to people." zh:"berthd 输出给人看的文字的语言。"`
 	Database Database `yaml:"database" doc:"Where names, tags and accounts are kept." zh:"名称、标签与账号的存放位置。"`
 	Admin    Admin    `yaml:"admin" doc:"The first administrator." zh:"首个管理员。"`
-	Projects Projects `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目:仓库名的第一段。"`
+	Projects Projects `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目：仓库名的第一段。"`
 	Token    Tokens   `yaml:"token" doc:"Tokens that berth signs for clients that logged in." zh:"berth 为已登录的客户端签发的令牌。"`
-	ACME     ACME     `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构(如 Let's Encrypt)为 http.host 签发证书。"`
+	ACME     ACME     `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构（如 Let's Encrypt）为 http.host 签发证书。"`
 	Limits   Limits   `yaml:"limits" reload:"true" doc:"What one client or one request may cost." zh:"单个客户端或单个请求的开销上限。"`
 }
 
@@ -22,14 +22,14 @@ type Database struct {
 
 // Admin is the first administrator, account "admin".
 type Admin struct {
-	Password Secret `yaml:"password" doc:"Password of the account admin. Not set: made once, and written to first-run.txt in the data directory." zh:"账号 admin 的密码。未设置时自动生成一次,写入数据目录的 first-run.txt。"`
+	Password Secret `yaml:"password" doc:"Password of the account admin. Not set: made once, and written to first-run.txt in the data directory." zh:"账号 admin 的密码。未设置时自动生成一次，写入数据目录的 first-run.txt。"`
 }
 
 // Projects says how projects come to be.
 type Projects struct {
 	Default    string   `yaml:"default" default:"private" oneof:"private|public" doc:"Visibility of a project that a push by an administrator or user makes." zh:"登录用户推送时自动创建的项目的可见性。"`
 	AutoCreate string   `yaml:"autocreate" default:"users" oneof:"admins|users|nobody" doc:"Whose push makes a project that does not exist." zh:"谁的推送可以自动创建不存在的项目。"`
-	Public     []string `yaml:"public" check:"glob" doc:"Projects that are public when they are made, by name; * stands for any characters, such as oss-*." zh:"创建时即为公开的项目名,* 代表任意字符,例如 oss-*。"`
+	Public     []string `yaml:"public" check:"glob" doc:"Projects that are public when they are made, by name; * stands for any characters, such as oss-*." zh:"创建时即为公开的项目名，* 代表任意字符，例如 oss-*。"`
 }
 
 // Tokens says how long tokens live.
@@ -40,20 +40,20 @@ type Tokens struct {
 
 // ACME gets certificates from an authority. It is on when Email is set.
 type ACME struct {
-	Email     string   `yaml:"email" check:"email" flag:"acme" doc:"Contact that the authority may write to; setting it switches ACME on and accepts the authority's terms." zh:"证书机构的联系邮箱;设置即启用 ACME 并接受其条款。"`
+	Email     string   `yaml:"email" check:"email" flag:"acme" doc:"Contact that the authority may write to; setting it switches ACME on and accepts the authority's terms." zh:"证书机构的联系邮箱；设置即启用 ACME 并接受其条款。"`
 	Directory string   `yaml:"directory" check:"url" doc:"ACME directory. Not set: Let's Encrypt." zh:"ACME 目录地址。未设置时使用 Let's Encrypt。"`
 	Hosts     []string `yaml:"hosts" doc:"Names to ask certificates for. Not set: http.host." zh:"要申请证书的主机名。未设置时使用 http.host。"`
 }
 
 // Limits bounds what one client or one request may cost.
 type Limits struct {
-	ManifestBytes Bytes         `yaml:"manifest_bytes" default:"4MiB" check:"positive" doc:"Largest manifest or index; a larger one is answered with 413." zh:"manifest 或 index 的最大尺寸,超过返回 413。"`
-	InlineBytes   Bytes         `yaml:"inline_bytes" default:"32KiB" check:"natural" doc:"Content up to this size is kept in the database, larger content in the store." zh:"不超过此大小的内容存于数据库,更大的存于存储后端。"`
+	ManifestBytes Bytes         `yaml:"manifest_bytes" default:"4MiB" check:"positive" doc:"Largest manifest or index; a larger one is answered with 413." zh:"manifest 或 index 的最大尺寸，超过返回 413。"`
+	InlineBytes   Bytes         `yaml:"inline_bytes" default:"32KiB" check:"natural" doc:"Content up to this size is kept in the database, larger content in the store." zh:"不超过此大小的内容存于数据库，更大的存于存储后端。"`
 	CacheBytes    Bytes         `yaml:"cache_bytes" default:"32MiB" check:"natural" doc:"Memory for manifests and small blobs that are read often." zh:"缓存常用 manifest 与小 blob 的内存。"`
-	HeaderBytes   Bytes         `yaml:"header_bytes" default:"64KiB" check:"positive" doc:"Largest header of a request; a larger one is answered with 431." zh:"请求头的最大尺寸,超过返回 431。"`
+	HeaderBytes   Bytes         `yaml:"header_bytes" default:"64KiB" check:"positive" doc:"Largest header of a request; a larger one is answered with 431." zh:"请求头的最大尺寸，超过返回 431。"`
 	HeaderTimeout time.Duration `yaml:"header_timeout" default:"15s" check:"positive" doc:"How long a client may take to send the header of a request." zh:"客户端发送请求头的时限。"`
-	BodyTimeout   time.Duration `yaml:"body_timeout" default:"60s" check:"positive" doc:"How long a transfer may stand still; one that moves may take as long as it needs." zh:"传输可停滞的时间;持续传输则不限时。"`
+	BodyTimeout   time.Duration `yaml:"body_timeout" default:"60s" check:"positive" doc:"How long a transfer may stand still; one that moves may take as long as it needs." zh:"传输可停滞的时间；持续传输则不限时。"`
 	IdleTimeout   time.Duration `yaml:"idle_timeout" default:"2m" check:"positive" doc:"How long a connection without a request stays open." zh:"空闲连接的保持时间。"`
-	LoginFailures int           `yaml:"login_failures" default:"10" check:"positive" doc:"Failed logins of one address and account within login_window before the next is answered with 429." zh:"同一地址与账号在 login_window 内允许的登录失败次数,超过返回 429。"`
+	LoginFailures int           `yaml:"login_failures" default:"10" check:"positive" doc:"Failed logins of one address and account within login_window before the next is answered with 429." zh:"同一地址与账号在 login_window 内允许的登录失败次数，超过返回 429。"`
 	LoginWindow   time.Duration `yaml:"login_window" default:"5m" check:"positive" doc:"Time over which failed logins count." zh:"统计登录失败的时间窗口。"`
 }

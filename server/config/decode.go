@@ -17,7 +17,8 @@ const literalTag = "!literal"
 
 // A decoder writes YAML of one source into the tree and collects every problem on the way.
 type decoder struct {
-	source   Origin // Source and Name of what is read
+	settings []Setting // of the tree, gathered once
+	source   Origin    // Source and Name of what is read
 	secrets  secretFiles
 	origins  map[string]Origin
 	problems Problems

@@ -103,9 +103,10 @@ func (d dumper) value(v reflect.Value, key string) *yaml.Node {
 	return n
 }
 
+// text writes a value so that expand leaves it as it is.
 func text(value string) *yaml.Node {
 	n := &yaml.Node{}
-	n.SetString(value)
+	n.SetString(strings.ReplaceAll(value, "${", "$${"))
 	return n
 }
 

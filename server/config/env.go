@@ -44,7 +44,7 @@ func (d *decoder) applyEnv(c *Config, env map[string]string) {
 		if rest == "" || prefix != "REGISTRY" && prefix != "BERTH" || exempt(name) {
 			continue
 		}
-		if v, ok := lookUp(prefix, name); ok {
+		if v, ok := d.lookUp(prefix, name); ok {
 			v.source, v.value = Origin{Source: "env", Name: name}, value
 			found = append(found, v)
 		} else if !isServiceLink(rest, value) {
@@ -63,7 +63,7 @@ func (d *decoder) applyEnv(c *Config, env map[string]string) {
 // applyFlags writes the command line into the tree.
 func (d *decoder) applyFlags(c *Config, flags map[string]string) {
 	byFlag := map[string]string{}
-	for _, s := range Settings() {
+	for _, s := range d.settings {
 		if s.Flag != "" {
 			byFlag[s.Flag] = s.Key
 		}
@@ -73,7 +73,7 @@ func (d *decoder) applyFlags(c *Config, flags map[string]string) {
 		key := cmp.Or(byFlag[name], name)
 		steps, ok := resolveKey(reflect.TypeFor[Config](), key)
 		if !ok {
-			d.problems = append(d.problems, Problem{File: "--" + name, Key: key, Message: fmt.Sprintf("unknown key %q", key), Suggestion: closest(key, keys())})
+			d.problems = append(d.problems, Problem{File: "--" + name, Key: key, Message: fmt.Sprintf("unknown key %q", key), Suggestion: closest(key, keys(d.settings))})
 			continue
 		}
 		found = append(found, variable{source: Origin{Source: "flag", Name: "--" + name}, value: value, steps: steps})
@@ -109,21 +109,21 @@ func exempt(name string) bool {
 
 // lookUp finds the key of a variable: its own short name, the path of its words, for BERTH_ also the
 // path below berth, and each of these with _FILE for a secret.
-func lookUp(prefix, name string) (variable, bool) {
-	if steps, ok := keyOf(prefix, name); ok {
+func (d *decoder) lookUp(prefix, name string) (variable, bool) {
+	if steps, ok := d.keyOf(prefix, name); ok {
 		return variable{steps: steps}, true
 	}
 	if bare, ok := strings.CutSuffix(name, fileSuffix); ok {
-		if steps, ok := keyOf(prefix, bare); ok && isSecret(target(reflect.TypeFor[Config](), steps)) {
+		if steps, ok := d.keyOf(prefix, bare); ok && isSecret(target(reflect.TypeFor[Config](), steps)) {
 			return variable{steps: steps, fromFile: true}, true
 		}
 	}
 	return variable{}, false
 }
 
-func keyOf(prefix, name string) ([]step, bool) {
+func (d *decoder) keyOf(prefix, name string) ([]step, bool) {
 	root := reflect.TypeFor[Config]()
-	for _, s := range Settings() {
+	for _, s := range d.settings {
 		if s.Alias == name {
 			return resolveKey(root, s.Key)
 		}
@@ -157,7 +157,7 @@ func isServiceLink(rest, value string) bool {
 }
 
 func (d *decoder) unknownVariable(name string, lenient bool) {
-	p := Problem{File: name, Message: "unknown variable " + name, Suggestion: closest(name, variableNames()), Warning: lenient}
+	p := Problem{File: name, Message: "unknown variable " + name, Suggestion: closest(name, variableNames(d.settings)), Warning: lenient}
 	if lenient {
 		p.Message += " is ignored"
 		d.warnings = append(d.warnings, p)

@@ -37,7 +37,7 @@ type NotificationIgnore struct {
 
 // Health holds distribution's health checks.
 type Health struct {
-	StorageDriver HealthStorage `yaml:"storagedriver" doc:"Check of the store. berth always checks it: /readyz and /healthz." zh:"存储检查。berth 始终检查:/readyz 与 /healthz。"`
+	StorageDriver HealthStorage `yaml:"storagedriver" doc:"Check of the store. berth always checks it: /readyz and /healthz." zh:"存储检查。berth 始终检查：/readyz 与 /healthz。"`
 	File          []HealthFile  `yaml:"file" unsupported:"warn" effect:"it is not part of /healthz" doc:"Unhealthy while a file exists." zh:"文件存在时视为不健康。"`
 	HTTP          []HealthHTTP  `yaml:"http" unsupported:"warn" effect:"it is not part of /healthz" doc:"Unhealthy while an address does not answer." zh:"地址无响应时视为不健康。"`
 	TCP           []HealthTCP   `yaml:"tcp" unsupported:"warn" effect:"it is not part of /healthz" doc:"Unhealthy while a port is closed." zh:"端口不可达时视为不健康。"`
@@ -77,8 +77,8 @@ type HealthTCP struct {
 
 // Redis is distribution's connection to redis: the keys of v2 (addr, pool) and of v3.
 type Redis struct {
-	Addr                  string        `yaml:"addr" doc:"Host and port (v2)." zh:"主机与端口(v2)。"`
-	Addrs                 []string      `yaml:"addrs" doc:"Hosts and ports (v3)." zh:"主机与端口(v3)。"`
+	Addr                  string        `yaml:"addr" doc:"Host and port (v2)." zh:"主机与端口（v2）。"`
+	Addrs                 []string      `yaml:"addrs" doc:"Hosts and ports (v3)." zh:"主机与端口（v3）。"`
 	Username              string        `yaml:"username" doc:"Account." zh:"账号。"`
 	Password              Secret        `yaml:"password" doc:"Password." zh:"密码。"`
 	SentinelUsername      string        `yaml:"sentinelusername" doc:"Account at sentinels." zh:"sentinel 账号。"`
@@ -94,7 +94,7 @@ type Redis struct {
 	ReadTimeout           time.Duration `yaml:"readtimeout" doc:"Longest read." zh:"读超时。"`
 	WriteTimeout          time.Duration `yaml:"writetimeout" doc:"Longest write." zh:"写超时。"`
 	ContextTimeoutEnabled bool          `yaml:"contexttimeoutenabled" doc:"Obey deadlines." zh:"遵守截止时间。"`
-	Pool                  RedisPool     `yaml:"pool" doc:"Connections (v2)." zh:"连接池(v2)。"`
+	Pool                  RedisPool     `yaml:"pool" doc:"Connections (v2)." zh:"连接池（v2）。"`
 	PoolFIFO              bool          `yaml:"poolfifo" doc:"Order of the pool." zh:"连接池次序。"`
 	PoolSize              int           `yaml:"poolsize" doc:"Connections." zh:"连接数。"`
 	PoolTimeout           time.Duration `yaml:"pooltimeout" doc:"Longest wait for one." zh:"等待连接的时限。"`
@@ -122,11 +122,11 @@ type RedisPool struct {
 
 // RedisTLS is TLS to redis: the keys of v2 (enabled) and of v3, in both spellings of its documents.
 type RedisTLS struct {
-	Enabled     bool     `yaml:"enabled" doc:"Use TLS (v2)." zh:"使用 TLS(v2)。"`
+	Enabled     bool     `yaml:"enabled" doc:"Use TLS (v2)." zh:"使用 TLS（v2）。"`
 	Certificate string   `yaml:"certificate" doc:"Certificate of the client." zh:"客户端证书。"`
 	Key         string   `yaml:"key" doc:"Its key." zh:"私钥。"`
 	RootCAs     []string `yaml:"rootcas" doc:"Authorities." zh:"CA。"`
-	ClientCAs   []string `yaml:"clientcas" doc:"Authorities, as older documents spell it." zh:"CA(旧文档写法)。"`
+	ClientCAs   []string `yaml:"clientcas" doc:"Authorities, as older documents spell it." zh:"CA（旧文档写法）。"`
 }
 
 // Proxy makes distribution a pull-through cache.

@@ -68,7 +68,7 @@ func Load(o LoadOptions) (*Loaded, error) {
 		o.ReadFile = os.ReadFile
 	}
 	env := environment(o.Env)
-	d := &decoder{origins: map[string]Origin{}}
+	d := &decoder{origins: map[string]Origin{}, settings: Settings()}
 	name, content, err := o.find(d, env)
 	if err != nil {
 		return nil, err

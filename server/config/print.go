@@ -50,8 +50,8 @@ func (p printer) intro() {
 	if strings.HasPrefix(p.lang, "zh") {
 		text = []string{
 			"berthd 的配置项与默认值。配置文件中只需写与默认值不同的部分。",
-			"每一项也可用环境变量设置:http.addr 对应 REGISTRY_HTTP_ADDR 或 BERTH_HTTP_ADDR。",
-			"值中可用 ${NAME} 引用环境变量,密钥可写成 file:/path。标有“(reload)”的项在 SIGHUP 后生效。",
+			"每一项也可用环境变量设置：http.addr 对应 REGISTRY_HTTP_ADDR 或 BERTH_HTTP_ADDR。",
+			"值中可用 ${NAME} 引用环境变量，密钥可写成 file:/path。标有“(reload)”的项在 SIGHUP 后生效。",
 		}
 	}
 	for _, line := range text {
@@ -63,7 +63,7 @@ func (p printer) intro() {
 func (p printer) outro() {
 	text := "Also read, checked, and answered with a warning or a refusal, because this version does not act on them: "
 	if strings.HasPrefix(p.lang, "zh") {
-		text = "以下各项会被读取和检查,但本版本不支持,设置后会警告或拒绝启动:"
+		text = "以下各项会被读取和检查，但本版本不支持，设置后会警告或拒绝启动："
 	}
 	p.line(0, false, "")
 	p.comment(0, text+strings.Join(unsupportedKeys(reflect.TypeFor[Config](), ""), ", "))
@@ -157,6 +157,9 @@ func quoted(text string) string {
 	return text
 }
 
+// closing are the characters that may not begin a line in Chinese; they may stand out instead.
+const closing = "\uff0c\u3002\u3001\uff1b\uff1a\uff09"
+
 // wrap breaks a text at blanks; a Chinese character is as wide as two letters and may end a line.
 func wrap(text string, width int) []string {
 	var lines []string
@@ -166,7 +169,7 @@ func wrap(text string, width int) []string {
 		if r > 0x2E80 {
 			w = 2
 		}
-		if columns+w > width {
+		if columns+w > width && !strings.ContainsRune(closing, r) {
 			cut := len(line)
 			if blank > 0 && r < 0x2E80 {
 				cut = blank

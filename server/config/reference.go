@@ -71,6 +71,7 @@ func (d *decoder) expandAll(n *yaml.Node, env map[string]string) {
 	value, err := expand(n.Value, env)
 	if err != nil {
 		d.problem(n, "", "%v", err)
+		n.Tag, n.Value = "!!null", "" // one complaint is enough
 		return
 	}
 	n.Value = value

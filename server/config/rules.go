@@ -94,8 +94,13 @@ func (d *decoder) failed(key string) bool {
 	return false
 }
 
+// about is a problem with a key, placed where the key was said, or else the nearest section around it.
 func (d *decoder) about(key, format string, args ...any) Problem {
-	o, _ := place(d.origins, key)
+	o, ok := place(d.origins, key)
+	for around := key; !ok && around != ""; {
+		around = around[:max(0, strings.LastIndexAny(around, ".["))]
+		o, ok = d.origins[around]
+	}
 	return Problem{File: o.Name, Line: o.Line, Col: o.Col, Key: key, Message: fmt.Sprintf(format, args...)}
 }
 

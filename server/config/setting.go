@@ -66,18 +66,18 @@ func variableName(key string) string {
 	return "REGISTRY_" + name
 }
 
-func keys() []string {
+func keys(settings []Setting) []string {
 	var keys []string
-	for _, s := range Settings() {
+	for _, s := range settings {
 		keys = append(keys, s.Key)
 	}
 	return keys
 }
 
 // variableNames lists every variable that a typing mistake could have meant.
-func variableNames() []string {
+func variableNames(settings []Setting) []string {
 	var names []string
-	for _, s := range Settings() {
+	for _, s := range settings {
 		bare := strings.TrimPrefix(s.Env, "REGISTRY_")
 		names = append(names, s.Env)
 		if bare != s.Env {
@@ -127,13 +127,14 @@ func EnvList() []EnvVar {
 // probably meant.
 func Explain(key string) ([]Setting, error) {
 	var found []Setting
-	for _, s := range Settings() {
+	settings := Settings()
+	for _, s := range settings {
 		if s.Key == key || strings.HasPrefix(s.Key, key+".") {
 			found = append(found, s)
 		}
 	}
 	if len(found) == 0 {
-		return nil, Problems{{Key: key, Message: fmt.Sprintf("unknown key %q", key), Suggestion: closest(key, keys())}}
+		return nil, Problems{{Key: key, Message: fmt.Sprintf("unknown key %q", key), Suggestion: closest(key, keys(settings))}}
 	}
 	return found, nil
 }

@@ -4,15 +4,15 @@ import "time"
 
 // Storage says where content is kept. Load leaves exactly one driver non-nil.
 type Storage struct {
-	Filesystem *Filesystem `yaml:"filesystem" choice:"storage driver" doc:"Files in a directory of this machine (the default)." zh:"本机目录中的文件(默认)。"`
+	Filesystem *Filesystem `yaml:"filesystem" choice:"storage driver" doc:"Files in a directory of this machine (the default)." zh:"本机目录中的文件（默认）。"`
 	S3         *S3         `yaml:"s3" choice:"storage driver" unsupported:"refuse" doc:"Amazon S3 and services that speak it." zh:"Amazon S3 及兼容服务。"`
 	GCS        *GCS        `yaml:"gcs" choice:"storage driver" unsupported:"refuse" doc:"Google Cloud Storage." zh:"Google Cloud Storage。"`
 	Azure      *Azure      `yaml:"azure" choice:"storage driver" unsupported:"refuse" doc:"Azure Blob Storage." zh:"Azure Blob Storage。"`
-	InMemory   *InMemory   `yaml:"inmemory" choice:"storage driver" doc:"Memory only, for tests: everything is gone when berthd stops." zh:"仅存于内存,供测试使用:停止后内容全部丢失。"`
+	InMemory   *InMemory   `yaml:"inmemory" choice:"storage driver" doc:"Memory only, for tests: everything is gone when berthd stops." zh:"仅存于内存，供测试使用：停止后内容全部丢失。"`
 
 	Delete      Delete       `yaml:"delete" doc:"Deleting by the API." zh:"通过 API 删除。"`
 	Maintenance Maintenance  `yaml:"maintenance" doc:"Upkeep of the store." zh:"存储维护。"`
-	Redirect    Redirect     `yaml:"redirect" doc:"Redirects of blob downloads to the store. A directory has no address to redirect to, so with filesystem every download is answered here." zh:"将 blob 下载重定向到存储后端。filesystem 没有可重定向的地址,所有下载都由本服务返回。"`
+	Redirect    Redirect     `yaml:"redirect" doc:"Redirects of blob downloads to the store. A directory has no address to redirect to, so with filesystem every download is answered here." zh:"将 blob 下载重定向到存储后端。filesystem 没有可重定向的地址，所有下载都由本服务返回。"`
 	Cache       StorageCache `yaml:"cache" unsupported:"warn" effect:"berth always caches what is read often in bounded memory; its size is berth.limits.cache_bytes" doc:"Descriptor cache of distribution." zh:"distribution 的描述符缓存。"`
 	Tag         StorageTag   `yaml:"tag" unsupported:"warn" effect:"tags are rows in a database here and need no parallel look-up" doc:"Tag look-up of distribution." zh:"distribution 的标签查找。"`
 }
@@ -45,7 +45,7 @@ type InMemory struct{}
 
 // Delete says whether the API deletes.
 type Delete struct {
-	Enabled bool `yaml:"enabled" default:"true" doc:"Allow DELETE of manifests, tags and blobs; off, they are answered with 405. A file of distribution (version without a berth section) that does not say keeps distribution's default, false." zh:"允许 DELETE 删除 manifest、标签与 blob;关闭时返回 405。distribution 的配置文件(有 version、无 berth 段)未写明时沿用其默认值 false。"`
+	Enabled bool `yaml:"enabled" default:"true" doc:"Allow DELETE of manifests, tags and blobs; off, they are answered with 405. A file of distribution (version without a berth section) that does not say keeps distribution's default, false." zh:"允许 DELETE 删除 manifest、标签与 blob；关闭时返回 405。distribution 的配置文件（有 version、无 berth 段）未写明时沿用其默认值 false。"`
 }
 
 // Redirect says whether blob downloads may be redirected to the store.
@@ -64,7 +64,7 @@ type UploadPurging struct {
 	Enabled  bool          `yaml:"enabled" default:"true" doc:"Remove abandoned uploads." zh:"清理被放弃的上传。"`
 	Age      time.Duration `yaml:"age" default:"168h" check:"positive" doc:"How long an upload may rest before it counts as abandoned." zh:"上传闲置多久后视为被放弃。"`
 	Interval time.Duration `yaml:"interval" default:"24h" check:"positive" doc:"How often to look." zh:"检查间隔。"`
-	DryRun   bool          `yaml:"dryrun" default:"false" doc:"Only log what would be removed." zh:"只记录将被清理的内容,不实际删除。"`
+	DryRun   bool          `yaml:"dryrun" default:"false" doc:"Only log what would be removed." zh:"只记录将被清理的内容，不实际删除。"`
 }
 
 // ReadOnly refuses writes.
