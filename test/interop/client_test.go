@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ type client struct {
 	name   string   // what a user types
 	bin    string   // path of the program
 	flags  []string // before the sub-command
+	suffix []string // after the arguments of every command
 	env    []string // over a minimal environment
 	home   string   // $HOME and working directory
 	within time.Duration
@@ -88,7 +90,7 @@ func (c *client) exec(t testing.TB, stdin io.Reader, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), c.within) // not t.Context: also for t.Cleanup
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.bin, append(append([]string(nil), c.flags...), args...)...)
+	cmd := exec.CommandContext(ctx, c.bin, slices.Concat(c.flags, args, c.suffix)...)
 	cmd.Dir = c.home
 	cmd.Env = append(userEnv(c.home), c.env...)
 	cmd.Stdin = stdin

@@ -115,16 +115,42 @@ func TestOtherLogins(t *testing.T) {
 // Users of an htpasswd file, which is how a registry of CNCF distribution is moved here.
 func TestHtpasswdLogin(t *testing.T) {
 	t.Parallel()
-	// bcrypt of "builder-secret", as `htpasswd -B` writes it.
-	file := writeFile(t, filepath.Join(t.TempDir(), "htpasswd"),
-		[]byte("builder:$2a$05$cKoEdXfO/UbsiaNnPzrkzusiLOyEmMakaKG4O2p6ZQIQlNNg4QF7C\n"))
-	r := guardedRegistry(t, "REGISTRY_AUTH_HTPASSWD_REALM=berth", "REGISTRY_AUTH_HTPASSWD_PATH="+file)
+	r := guardedRegistry(t, htpasswdEnv(t)...)
 	podman := newPodman(t, r)
 	app := r.host + "/library/app:1"
 	loadPodman(t, podman, "a", app)
-	podman.pipe(t, strings.NewReader("builder-secret"), "login", r.host, "--username", "builder", "--password-stdin")
+	signIn(t, podman, r)
 	podman.run(t, "push", app)
 	podman.run(t, "pull", app)
+}
+
+const builderPassword = "builder-secret"
+
+// htpasswdEnv names an htpasswd file with the user builder.
+func htpasswdEnv(t testing.TB) []string {
+	t.Helper()
+	// bcrypt of builderPassword, as `htpasswd -B` writes it.
+	file := writeFile(t, filepath.Join(t.TempDir(), "htpasswd"),
+		[]byte("builder:$2a$05$cKoEdXfO/UbsiaNnPzrkzusiLOyEmMakaKG4O2p6ZQIQlNNg4QF7C\n"))
+	return []string{"REGISTRY_AUTH_HTPASSWD_REALM=berth", "REGISTRY_AUTH_HTPASSWD_PATH=" + file}
+}
+
+// signIn signs the client in as builder, in its own way.
+func signIn(t testing.TB, c *client, r *registry) {
+	t.Helper()
+	args := []string{"login", r.host, "--username", "builder", "--password-stdin"}
+	switch c.name {
+	case "crane":
+		args = append([]string{"auth"}, args...)
+	case "helm":
+		args = append([]string{"registry"}, args...)
+	case "regctl":
+		args = []string{"registry", "login", r.host, "--user", "builder", "--pass-stdin"}
+	case "ctr": // it keeps no credentials: a flag at the end of each command
+		c.suffix = []string{"--user", "builder:" + builderPassword}
+		return
+	}
+	c.pipe(t, strings.NewReader(builderPassword), args...)
 }
 
 // login runs a login command with the admin's password on standard input.

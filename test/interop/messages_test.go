@@ -55,6 +55,7 @@ type refusal struct {
 	mute     []string // clients that show no server text for this answer, whatever a server does
 	commands [][]string
 	stdin    string
+	signedIn bool // as builder, of an htpasswd file
 }
 
 // Every image of the tests here is at library/app (public) and team/app (private), tags 1, 2 and 3.
@@ -98,6 +99,22 @@ var refusals = []refusal{
 		name: "delete-unknown", env: []string{"BERTH_ANONYMOUS=delete"},
 		says: "9", mute: []string{"skopeo"},
 		commands: deletes("library/app:9"),
+	},
+	{
+		name: "push-denied-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=pull"},
+		says:     "you are signed in as builder",
+		commands: pushes("library/app:new"),
+	},
+	{
+		name: "delete-denied-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=push"},
+		says: "you are signed in as builder", mute: []string{"skopeo"},
+		commands: deletes("library/app:1"),
+	},
+	{
+		// Who may not even read is not told that a repository is there.
+		name: "pull-hidden-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=none"},
+		says: "team/app", mute: []string{"ctr"},
+		commands: pulls("team/app:1"),
 	},
 	{
 		name: "login-wrong-password", says: "password", stdin: "not-the-password",
@@ -170,11 +187,20 @@ func TestMessages(t *testing.T) {
 	for _, refusal := range refusals {
 		t.Run(refusal.name, func(t *testing.T) {
 			t.Parallel()
-			r := messagesRegistry(t, refusal.env)
+			env := refusal.env
+			if refusal.signedIn {
+				env = append(htpasswdEnv(t), env...)
+			}
+			r := messagesRegistry(t, env)
 			all := &clients{t: t, r: r, m: map[string]*client{}}
 			place := strings.NewReplacer("REGCTL-LAYOUT", "ocidir://"+ociLayout(t, ociImage(t, "x"))+":v1")
 			if slices.ContainsFunc(refusal.commands, func(c []string) bool { return slices.Contains(c, "push") || slices.Contains(c, "copy") }) {
 				place = pushSources(t, all, refusal.commands)
+			}
+			if refusal.signedIn {
+				for _, command := range refusal.commands {
+					signIn(t, all.get(command[0]), r)
+				}
 			}
 			seen := &transcript{registries: []*registry{r}}
 			for _, command := range refusal.commands {
