@@ -17,6 +17,7 @@ const literalTag = "!literal"
 
 // A decoder writes YAML of one source into the tree and collects every problem on the way.
 type decoder struct {
+	file     string    // the configuration file, empty without one
 	settings []Setting // of the tree, gathered once
 	source   Origin    // Source and Name of what is read
 	secrets  secretFiles

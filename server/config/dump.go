@@ -115,7 +115,15 @@ func encode(value any) *yaml.Node {
 	if err := n.Encode(value); err != nil {
 		return text(redacted) // only what YAML decoded gets here, so it can be encoded
 	}
+	escape(n)
 	return n
+}
+
+func escape(n *yaml.Node) {
+	n.Value = strings.ReplaceAll(n.Value, "${", "$${")
+	for _, child := range n.Content {
+		escape(child)
+	}
 }
 
 // Diff lists the keys whose values differ, and those of them that need a restart; SIGHUP applies the

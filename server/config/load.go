@@ -74,6 +74,7 @@ func Load(o LoadOptions) (*Loaded, error) {
 		return nil, err
 	}
 	d.secrets = secretFiles{readFile: o.ReadFile, credentials: env["CREDENTIALS_DIRECTORY"], base: filepath.Dir(name)}
+	d.file = name
 	c := Defaults()
 	c.Storage.Filesystem = nil // being there means being chosen; finish puts it back
 	var root *yaml.Node

@@ -101,7 +101,7 @@ func TestDumpLoadsAgain(t *testing.T) {
 			t.Errorf("the dump shows %q:\n%s", secret, shown.String())
 		}
 	}
-	for _, line := range []string{"addr: :5000 # config.yml:33:9", "password: '***' # BERTH_ADMIN_PASSWORD", "level: info # config.yml:5:10", "relativeurls: false # default"} {
+	for _, line := range []string{"addr: :5000 # config.yml:29:9", "password: '***' # BERTH_ADMIN_PASSWORD", "level: info # config.yml:5:10", "relativeurls: false # default"} {
 		if !strings.Contains(shown.String(), line) {
 			t.Errorf("no line %q in\n%s", line, shown.String())
 		}

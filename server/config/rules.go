@@ -101,6 +101,9 @@ func (d *decoder) about(key, format string, args ...any) Problem {
 		around = around[:max(0, strings.LastIndexAny(around, ".["))]
 		o, ok = d.origins[around]
 	}
+	if !ok {
+		o.Name = d.file
+	}
 	return Problem{File: o.Name, Line: o.Line, Col: o.Col, Key: key, Message: fmt.Sprintf(format, args...)}
 }
 
