@@ -1,10 +1,15 @@
 package conformance_test
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func errorChecks() []check {
@@ -44,7 +49,7 @@ func errorCodes(t *testing.T, r *registry) {
 		{"method", http.MethodPost, r.path("%s/manifests/v1", repo), nil, 405, []string{"UNSUPPORTED"}},
 		{"manifest over the limit", http.MethodPut, r.path("%s/manifests/x", repo), []option{content(imageType, noise(64<<20))}, 413, []string{"MANIFEST_INVALID", "SIZE_INVALID"}},
 		{"referrers of no digest", http.MethodGet, r.path("%s/referrers/v1", repo), nil, 400, []string{"DIGEST_INVALID"}},
-		{"n that is no number", http.MethodGet, r.path("%s/tags/list?n=x", repo), nil, 400, []string{"UNSUPPORTED", "SIZE_INVALID", "NAME_INVALID"}},
+		{"n that is no number", http.MethodGet, r.path("%s/tags/list?n=x", repo), nil, 400, nil},
 	} {
 		a := r.do(t, c.method, c.target, c.opts...)
 		if c.status != 0 && a.status != c.status {
@@ -57,7 +62,9 @@ func errorCodes(t *testing.T, r *registry) {
 			}
 			continue
 		}
-		a.refused(t).says(t, c.codes...)
+		if a.refused(t); len(c.codes) > 0 { // for some mistakes the list has no code that fits; any of it will do
+			a.says(t, c.codes...)
+		}
 		var doc struct {
 			Errors []struct {
 				Message string `json:"message"`
@@ -107,18 +114,58 @@ func unauthorized(t *testing.T, r *registry) {
 	r.getManifest(t, repo, "v1").want(t, http.StatusUnauthorized).says(t, "UNAUTHORIZED")
 }
 
-// tooManyRequests guesses passwords until it is told to wait. That 429 has Retry-After is a rule for every answer.
+// tooManyRequests guesses passwords, many at once, until it is told to wait.
 func tooManyRequests(t *testing.T, r *registry) {
 	r = r.start(t, "BERTH_ANONYMOUS=none", "BERTH_ADMIN_PASSWORD=correct horse")
-	r.user, r.password = "admin", "wrong"
-	for range 200 {
-		a := r.do(t, http.MethodGet, r.path("")).want(t, http.StatusUnauthorized, http.StatusTooManyRequests)
-		if a.status == http.StatusTooManyRequests {
-			a.says(t, "TOOMANYREQUESTS")
-			return
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	const guesses = 100
+	answers := make(chan *http.Response, guesses)
+	var sent sync.WaitGroup
+	// The body of a 429 is read before the others are called off.
+	defer sent.Wait()
+	defer cancel()
+	for i := range guesses {
+		sent.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.path(""), nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.SetBasicAuth("admin", strconv.Itoa(i))
+			resp, err := r.client.Do(req)
+			if err != nil {
+				resp = nil // called off, or out of time
+			}
+			answers <- resp
+		})
 	}
-	t.Error("200 wrong passwords, and never a 429")
+	told := false
+	for range guesses {
+		resp := <-answers
+		if resp == nil {
+			continue
+		}
+		if resp.StatusCode == http.StatusTooManyRequests && !told {
+			told = true
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			a := &answer{what: "GET /v2/ with a wrong password", status: resp.StatusCode, header: resp.Header, body: body}
+			a.says(t, "TOOMANYREQUESTS")
+			for _, broken := range brokenRules(a) {
+				t.Errorf("%s: %d: %s", a.what, a.status, broken)
+			}
+			if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err != nil || n < 1 {
+				t.Errorf("429 with Retry-After %q, want seconds", resp.Header.Get("Retry-After"))
+			}
+			cancel()
+		}
+		resp.Body.Close()
+	}
+	if !told {
+		t.Errorf("%d wrong passwords at once, and never a 429", guesses)
+	}
 }
 
 // warnings looks at answers of every kind. The rules hold for each answer of the suite; TestRulesCatch shows that

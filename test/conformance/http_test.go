@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,8 @@ func namespaceParameter(t *testing.T, r *registry) {
 	}
 }
 
+var extensionName = regexp.MustCompile(`^_[a-z0-9]+([._-][a-z0-9]+)*$`)
+
 func discover(t *testing.T, r *registry) {
 	repo := r.repo()
 	r.pushed(t, repo, "v1")
@@ -140,6 +143,10 @@ func discover(t *testing.T, r *registry) {
 				if _, ok := e[field]; !ok {
 					t.Errorf("%s: an extension has no %s: %s", a.what, field, short(a.body))
 				}
+			}
+			var name string
+			if err := json.Unmarshal(e["name"], &name); err != nil || !extensionName.MatchString(name) {
+				t.Errorf("%s: extension name %s, want _ and then letters and digits", a.what, e["name"])
 			}
 		}
 	}

@@ -20,6 +20,7 @@ func pushManifestChecks() []check {
 		{"push manifest: layers that may not be distributed", []string{"put-13"}, foreignLayers},
 		{"push manifest: size", []string{"put-9", "put-10", "put-11"}, manifestSize},
 		{"push manifest: other media types", []string{"put-12"}, otherMediaTypes},
+		{"push manifest: JSON that readers disagree about", []string{"put-14"}, ambiguousManifests},
 		{"push manifest: subject that does not exist", []string{"push-1", "subject-1"}, subjectMissing},
 		{"push manifest: subject", []string{"subject-1"}, subjectHeader},
 	}
@@ -209,6 +210,33 @@ func otherMediaTypes(t *testing.T, r *registry) {
 		m := manifest{describe(imageType, []byte(body)), []byte(body)}
 		r.put(t, repo, "broken", m).want(t, http.StatusBadRequest).says(t, "MANIFEST_INVALID")
 	}
+}
+
+func ambiguousManifests(t *testing.T, r *registry) {
+	if !r.ours {
+		t.Skip("the specification leaves it open")
+	}
+	repo := r.repo()
+	m := r.pushed(t, repo, "v1")
+	double := func(s string) string { return strings.Replace(string(m.body), `"schemaVersion"`, s+`"schemaVersion"`, 1) }
+	for name, body := range map[string]string{
+		"a key twice":               double(`"schemaVersion": 2, `),
+		"a key twice, in disguise":  double(`"schema\u0056ersion": 2, `),
+		"a key twice, further down": double(`"annotations": {"a": "1", "a": "2"}, `),
+		"two documents":             string(m.body) + string(m.body),
+		"text after the end":        string(m.body) + "x",
+		"nested too deep":           double(`"x": ` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `, `),
+		"nested in objects":         double(`"x": ` + strings.Repeat(`{"a":`, 50_000) + "1" + strings.Repeat("}", 50_000) + `, `),
+		"not UTF-8":                 double(`"x": "` + "\xff\xfe" + `", `),
+	} {
+		a := r.put(t, repo, "ambiguous", manifest{describe(imageType, []byte(body)), []byte(body)})
+		if a.status != http.StatusBadRequest {
+			t.Errorf("%s: got %d, want 400; body: %s", name, a.status, short(a.body))
+			continue
+		}
+		a.says(t, "MANIFEST_INVALID")
+	}
+	r.getManifest(t, repo, "ambiguous").want(t, http.StatusNotFound)
 }
 
 func subjectMissing(t *testing.T, r *registry) {

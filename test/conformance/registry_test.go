@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/berth-registry/berth/internal/testkit"
 )
@@ -214,10 +215,17 @@ func (a *answer) location(t *testing.T) string {
 
 func (a *answer) digest() string { return a.header.Get("Docker-Content-Digest") }
 
+// short renders what a message shows of an answer: its beginning, in one line, without control characters.
 func short(b []byte) string {
 	const most = 400
+	text := strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return '·'
+		}
+		return c
+	}, string(b[:min(len(b), most)]))
 	if len(b) > most {
-		return fmt.Sprintf("%s… (%d bytes)", b[:most], len(b))
+		return fmt.Sprintf("%s… (%d bytes)", text, len(b))
 	}
-	return string(b)
+	return text
 }

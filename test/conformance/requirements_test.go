@@ -118,6 +118,7 @@ func requirements() []requirement {
 		{"put-10", both, should, "Pushing Manifests", "a manifest over the limit answers 413"},
 		{"put-11", both, should, "Pushing Manifests", "a manifest of 4 megabytes is accepted"},
 		{"put-12", both, may, "Pushing Manifests", "media types of Docker, and types nobody knows, are kept as they are or refused, never converted"},
+		{"put-14", both, may, "Pushing Manifests", "JSON that two readers may understand differently is no manifest: a key twice, text after the end, nesting without measure"},
 		{"put-13", both, may, "Push", "layers that may not be distributed need not be there"},
 
 		{"tag-1", onlyMain, may, "Pushing Manifests", "tag parameters of a push by digest set these tags"},
