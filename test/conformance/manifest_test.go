@@ -218,7 +218,9 @@ func ambiguousManifests(t *testing.T, r *registry) {
 	}
 	repo := r.repo()
 	m := r.pushed(t, repo, "v1")
-	double := func(s string) string { return strings.Replace(string(m.body), `"schemaVersion"`, s+`"schemaVersion"`, 1) }
+	double := func(s string) string {
+		return strings.Replace(string(m.body), `"schemaVersion"`, s+`"schemaVersion"`, 1)
+	}
 	for name, body := range map[string]string{
 		"a key twice":               double(`"schemaVersion": 2, `),
 		"a key twice, in disguise":  double(`"schema\u0056ersion": 2, `),
