@@ -61,6 +61,19 @@ func (d *Dir) Open(name string) (*os.File, error) { return d.root.Open(name) }
 // Stat describes the file that name leads to.
 func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
 
+// Names lists the directory name, in no order.
+func (d *Dir) Names(name string) ([]string, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("durable: open directory: %w", err)
+	}
+	names, err := f.Readdirnames(-1)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("durable: list directory: %w", err)
+	}
+	return names, nil
+}
+
 // Mkdir makes the directory name, or accepts it when it is there, and syncs its parent in both cases: whoever made it
 // may not have come that far.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) error {

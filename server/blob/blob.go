@@ -30,10 +30,13 @@ type Store interface {
 
 	// Commit makes the upload's bytes readable under d and ends the upload. The caller has verified the digest while
 	// the bytes passed. It returns only after the bytes and their name are durable. Committing a digest that is
-	// already there succeeds, and repairs what is there: the new bytes replace the old.
+	// already there succeeds, and repairs what is there: the new bytes replace the old. Committing an upload that has
+	// ended succeeds while d is there with state.Offset bytes, so that a caller that never heard the answer can ask
+	// again. An error may have ended the upload; Abort it and let the client start over.
 	Commit(ctx context.Context, id string, state State, d oci.Digest) error
 
-	// Abort removes what the upload left. Aborting an unknown or ended upload succeeds.
+	// Abort removes what the upload left. Aborting an unknown or ended upload succeeds. It does not look at whether ctx
+	// has been cancelled on a local store, but a caller gives it a live one: context.WithoutCancel of the request's.
 	Abort(ctx context.Context, id string, state State) error
 
 	// Open gives the content of d for reading and seeking, and its size in bytes. The fs driver's Content is an
@@ -43,7 +46,8 @@ type Store interface {
 	// Delete removes digests; one that is not there is no error. When it fails, any part may have been removed.
 	Delete(ctx context.Context, ds ...oci.Digest) error
 
-	// Check reports whether the store can serve: a cheap probe for readiness, at most a second.
+	// Check reports whether the store can serve: a cheap probe for readiness, at most a second. A store without space
+	// can: it reads and deletes.
 	Check(ctx context.Context) error
 }
 
@@ -63,7 +67,8 @@ type Writer interface {
 	// Write appends p, which it does not keep.
 	io.Writer
 	// Suspend makes what was written survive the end of this process (not a power loss) and returns the state from
-	// which Upload or Commit continue. The Writer is closed afterwards, also on error.
+	// which Upload or Commit continue. The Writer is closed afterwards, also on error. After a client went away it is
+	// given context.WithoutCancel of the request's context.
 	Suspend(ctx context.Context) (State, error)
 	// Close releases the writer without a promise about the bytes since the last Suspend. Closing twice is harmless.
 	io.Closer

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,9 +34,18 @@ func (s *shards) open(root *durable.Dir, name string) error {
 		return err
 	}
 	s.dir = dir
+	names, err := dir.Names(".")
+	if err != nil {
+		return err
+	}
+	// The process that made them may not have lived to sync their names.
+	if err := dir.SyncDir("."); err != nil {
+		return err
+	}
 	for i := range s.all {
 		s.all[i].in = s
 		s.all[i].name = strconv.FormatUint(uint64(0x100+i), 16)[1:]
+		s.all[i].made = slices.Contains(names, s.all[i].name)
 	}
 	return nil
 }
@@ -86,9 +96,9 @@ func (s *shard) find() (*durable.Dir, error) {
 	return dir, nil
 }
 
-// make sees to it that the directory exists durably. Once per process its parent is synced even when the directory is
-// there: the process that made it may have died in between. Whoever comes meanwhile waits, since an acknowledged blob
-// in a directory whose own name is lost is lost.
+// make sees to it that the directory exists durably. Its parent is synced also when another process has made it in the
+// meantime and may not have come to that yet. Whoever comes meanwhile waits, since an acknowledged blob in a directory
+// whose own name is lost is lost.
 func (s *shard) make() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
