@@ -8,6 +8,7 @@ type Auth struct {
 	None     *None     `yaml:"none" choice:"auth provider" doc:"No accounts besides the ones berth keeps itself." zh:"除 berth 自己保存的账号外没有其他账号。"`
 
 	Anonymous string `yaml:"anonymous" default:"pull" oneof:"none|pull|push|delete" env:"BERTH_ANONYMOUS" doc:"What a client without login may do in public projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, none." zh:"未登录的客户端在公开项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 none。"`
+	Users     string `yaml:"users" default:"push" oneof:"none|pull|push|delete" doc:"What every account that is no administrator may do, in all projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, delete." zh:"非管理员账号在所有项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 delete。"`
 }
 
 // Htpasswd is a file of accounts.

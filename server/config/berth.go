@@ -34,7 +34,7 @@ type Projects struct {
 
 // Tokens says how long tokens live.
 type Tokens struct {
-	Lifetime        time.Duration `yaml:"lifetime" default:"5m" check:"positive" doc:"Lifetime of an access token." zh:"访问令牌的有效期。"`
+	Lifetime        time.Duration `yaml:"lifetime" default:"5m" check:"minute" doc:"Lifetime of an access token, at least 60s, which is what clients assume." zh:"访问令牌的有效期，不少于 60s（客户端的假定值）。"`
 	RefreshLifetime time.Duration `yaml:"refresh_lifetime" default:"720h" check:"positive" doc:"Lifetime of a refresh token." zh:"刷新令牌的有效期。"`
 }
 
@@ -50,10 +50,11 @@ type Limits struct {
 	ManifestBytes Bytes         `yaml:"manifest_bytes" default:"4MiB" check:"positive" doc:"Largest manifest or index; a larger one is answered with 413." zh:"manifest 或 index 的最大尺寸，超过返回 413。"`
 	InlineBytes   Bytes         `yaml:"inline_bytes" default:"32KiB" check:"natural" doc:"Content up to this size is kept in the database, larger content in the store." zh:"不超过此大小的内容存于数据库，更大的存于存储后端。"`
 	CacheBytes    Bytes         `yaml:"cache_bytes" default:"32MiB" check:"natural" doc:"Memory for manifests and small blobs that are read often." zh:"缓存常用 manifest 与小 blob 的内存。"`
-	HeaderBytes   Bytes         `yaml:"header_bytes" default:"64KiB" check:"positive" doc:"Largest header of a request; a larger one is answered with 431." zh:"请求头的最大尺寸，超过返回 431。"`
-	HeaderTimeout time.Duration `yaml:"header_timeout" default:"15s" check:"positive" doc:"How long a client may take to send the header of a request." zh:"客户端发送请求头的时限。"`
+	HeaderTimeout time.Duration `yaml:"header_timeout" default:"10s" check:"positive" doc:"How long a client may take to send the header of a request." zh:"客户端发送请求头的时限。"`
 	BodyTimeout   time.Duration `yaml:"body_timeout" default:"60s" check:"positive" doc:"How long a transfer may stand still; one that moves may take as long as it needs." zh:"传输可停滞的时间；持续传输则不限时。"`
 	IdleTimeout   time.Duration `yaml:"idle_timeout" default:"2m" check:"positive" doc:"How long a connection without a request stays open." zh:"空闲连接的保持时间。"`
-	LoginFailures int           `yaml:"login_failures" default:"10" check:"positive" doc:"Failed logins of one address and account within login_window before the next is answered with 429." zh:"同一地址与账号在 login_window 内允许的登录失败次数，超过返回 429。"`
-	LoginWindow   time.Duration `yaml:"login_window" default:"5m" check:"positive" doc:"Time over which failed logins count." zh:"统计登录失败的时间窗口。"`
+	Connections   int           `yaml:"connections" default:"16384" check:"positive" doc:"Most open connections; more wait until one is closed." zh:"最多同时打开的连接数，超出的连接需等待。"`
+	LoginFailures int           `yaml:"login_failures" default:"20" check:"positive" doc:"Failed logins of one account or address after which only one attempt per login_pause is heard; the others are answered with 429." zh:"同一账号或地址登录失败达到此次数后，每个 login_pause 内只接受一次尝试，其余返回 429。"`
+	LoginPause    time.Duration `yaml:"login_pause" default:"30s" check:"positive" doc:"Pause between attempts after login_failures." zh:"达到 login_failures 后两次尝试的间隔。"`
+	LoginWindow   time.Duration `yaml:"login_window" default:"15m" check:"positive" doc:"How long after the last attempt failed logins are forgotten." zh:"最后一次尝试后多久忘记登录失败。"`
 }

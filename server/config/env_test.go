@@ -24,7 +24,7 @@ func TestEnv(t *testing.T) {
 		{"same path first", []string{"BERTH_LOG_LEVEL=DEBUG"}, func(c *config.Config) any { return c.Log.Level }, "debug"},
 		{"anonymous", []string{"BERTH_ANONYMOUS=delete"}, func(c *config.Config) any { return c.Auth.Anonymous }, "delete"},
 		{"language", []string{"BERTH_LANG=zh-cn"}, func(c *config.Config) any { return c.Berth.Language }, "zh-CN"},
-		{"format", []string{"BERTH_LOG_FORMAT=json"}, func(c *config.Config) any { return c.Log.JSON() }, true},
+		{"format", []string{"BERTH_LOG_FORMAT=json"}, func(c *config.Config) any { return c.Log.Formatter }, "json"},
 		{"key with _", []string{"BERTH_LIMITS_MANIFEST_BYTES=1MiB"}, func(c *config.Config) any { return c.Berth.Limits.ManifestBytes }, config.Bytes(1 << 20)},
 		{"whole path below berth", []string{"BERTH_BERTH_LIMITS_IDLE_TIMEOUT=9s"}, func(c *config.Config) any { return c.Berth.Limits.IdleTimeout }, 9 * time.Second},
 		{"index replaces", []string{"REGISTRY_HTTP_TLS_CLIENTCAS_1=/c"}, func(c *config.Config) any { return strings.Join(c.HTTP.TLS.ClientCAs, " ") }, "/a /c"},
@@ -131,7 +131,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestValuesOfFiles(t *testing.T) {
 	fs := files{
-		"/etc/berth/berth.yml":  "http:\n  host: ${NAME}.example.com\n  secret: file:./secret\n  prefix: ${PREFIX:-/registry/}\nlog: {fields: {literal: \"$${X}\"}}\nberth: {admin: {password: \"file:pw\"}}\n",
+		"/etc/berth/berth.yml":  "http:\n  host: ${NAME}.example.com\n  secret: file:./secret\nlog: {fields: {literal: \"$${X}\"}}\nberth: {data: \"${DIR:-/d}\", admin: {password: \"file:pw\"}}\n",
 		"/etc/berth/secret":     "s3cr3t\n",
 		"/run/credentials/b/pw": "hunter2",
 	}
@@ -141,9 +141,9 @@ func TestValuesOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := l.Config
-	if c.HTTP.Host != "registry.example.com" || c.HTTP.Secret.Reveal() != "s3cr3t" || c.HTTP.Prefix != "/registry/" ||
+	if c.HTTP.Host != "registry.example.com" || c.HTTP.Secret.Reveal() != "s3cr3t" || c.Berth.Data != "/d" ||
 		c.Log.Fields["literal"] != "${X}" || c.Berth.Admin.Password.Reveal() != "hunter2" {
-		t.Errorf("%s %s %s %v %s", c.HTTP.Host, c.HTTP.Secret.Reveal(), c.HTTP.Prefix, c.Log.Fields, c.Berth.Admin.Password.Reveal())
+		t.Errorf("%s %s %s %v %s", c.HTTP.Host, c.HTTP.Secret.Reveal(), c.Berth.Data, c.Log.Fields, c.Berth.Admin.Password.Reveal())
 	}
 	o.Env = o.Env[:1]
 	if _, err := config.Load(o); err == nil || !strings.Contains(err.Error(), "CREDENTIALS_DIRECTORY is not set") {

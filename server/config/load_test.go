@@ -96,6 +96,10 @@ func TestStrict(t *testing.T) {
 			`config.yml:3:17: http.debug.addr "127.0.0.1:5000" has the port of http.addr ":5000"; give it another one`},
 		{"version", "version: 0.2\n",
 			`config.yml:1:10: version: unknown version "0.2" of the grammar; this program reads 0.1`},
+		{"tokens too short", "berth: {token: {lifetime: 30s}}\n",
+			`config.yml:1:27: berth.token.lifetime: expects 60s or more, got 30s`},
+		{"client certificates of anyone", "http:\n  tls: {clientauth: require-any-client-cert}\n",
+			`config.yml:2:21: http.tls.clientauth: require-any-client-cert accepts certificates of anyone and is not supported in this version; use verify-client-cert-if-given or require-and-verify-client-cert`},
 		{"database", "berth:\n  database:\n    url: mysql://root:hunter2@db/x\n",
 			`config.yml:3:10: berth.database.url: expects postgres://user:password@host:port/name, or nothing for SQLite in the data directory`},
 		{"no YAML", "http:\n  addr: [\n",
@@ -141,6 +145,8 @@ func TestRefused(t *testing.T) {
 		{"silly", "auth: {silly: {realm: r, service: s}}\n", "config.yml:1:8: auth provider silly is not supported in this version: it admits every request that carries any Authorization header"},
 		{"middleware", "middleware:\n  storage:\n    - name: cloudfront\n      options: {baseurl: x}\n", "config.yml:1:1: middleware is not supported in this version: requests would reach the registry without it"},
 		{"url lists", "validation: {manifests: {urls: {deny: [\"^http://\"]}}}\n", "config.yml:1:26: validation.manifests.urls is not supported in this version: layers with foreign URLs would not be held against these lists"},
+		{"unix", "http: {net: unix, addr: \":1\"}\n", "config.yml:1:13: http.net is not supported in this version: berth listens on TCP only"},
+		{"prefix", "http: {prefix: /x/}\n", "config.yml:1:16: http.prefix is not supported in this version: let the proxy strip it, and name it in http.host: https://HOST/PREFIX"},
 		{"classes", "policy: {repository: {classes: [image]}}\n", "config.yml:1:23: policy.repository.classes is not supported in this version: content of other classes would be accepted"},
 	}
 	for _, test := range tests {
@@ -173,8 +179,8 @@ func TestDistributionFile(t *testing.T) {
 		t.Errorf("data would not be where distribution keeps it: %+v, %s", c.Storage.Filesystem, c.Berth.Data)
 	case c.Storage.Delete.Enabled:
 		t.Error("delete is on; distribution's default is off")
-	case c.Auth.Anonymous != "none":
-		t.Errorf("auth.anonymous is %s; distribution with htpasswd lets nobody in without login", c.Auth.Anonymous)
+	case c.Auth.Anonymous != "none", c.Auth.Users != "delete":
+		t.Errorf("auth.anonymous is %s, auth.users %s; distribution with htpasswd gives everything to accounts and nothing to others", c.Auth.Anonymous, c.Auth.Users)
 	}
 	var warned []string
 	for _, w := range l.Warnings {
@@ -275,5 +281,30 @@ func TestAliasBomb(t *testing.T) {
 	}
 	if _, err := load(b.String()); err == nil {
 		t.Error("two million values were read")
+	}
+}
+
+// TestOldWordsAreBroughtUpToDate: what distribution offers and no server should offer any more becomes
+// the nearest thing that is, with a word about it.
+func TestOldWordsAreBroughtUpToDate(t *testing.T) {
+	l := mustLoad(t, "loglevel: WARN\nlog: {formatter: logstash}\nhttp:\n  tls:\n    minimumtls: tls1.0\n    clientcas: [/ca]\n"+
+		"    ciphersuites: [TLS_AES_128_GCM_SHA256, TLS_RSA_WITH_RC4_128_SHA, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]\n"+
+		"    letsencrypt: {email: ops@example.com, hosts: [r.example.com], cachefile: /c}\n")
+	c := l.Config
+	if c.Log.Level != "warn" || c.Log.Formatter != "json" || c.HTTP.TLS.MinimumTLS != "tls1.2" || c.HTTP.TLS.ClientAuth != "require-and-verify-client-cert" {
+		t.Errorf("log %+v, tls %+v", c.Log, c.HTTP.TLS)
+	}
+	if got := strings.Join(c.HTTP.TLS.CipherSuites, " "); got != "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" {
+		t.Errorf("cipher suites %s", got)
+	}
+	if c.Berth.ACME.Email != "ops@example.com" || strings.Join(c.Berth.ACME.Hosts, " ") != "r.example.com" {
+		t.Errorf("acme %+v", c.Berth.ACME)
+	}
+	var warned []string
+	for _, w := range l.Warnings {
+		warned = append(warned, w.Key)
+	}
+	if got := strings.Join(warned, " "); got != "log.formatter http.tls.minimumtls http.tls.ciphersuites http.tls.letsencrypt.cachefile" {
+		t.Errorf("warnings for %s", got)
 	}
 }

@@ -4,12 +4,12 @@ import "log/slog"
 
 // Log says what is logged, and how.
 type Log struct {
-	Level        string         `yaml:"level" default:"info" oneof:"error|warn|info|debug" reload:"true" doc:"Least severe line that is written." zh:"最低的日志级别。"`
-	Formatter    string         `yaml:"formatter" default:"text" oneof:"text|json|logstash" env:"BERTH_LOG_FORMAT" flag:"log-format" doc:"Form of a line: text for people, json for machines (logstash is written as json)." zh:"日志格式：text 便于阅读，json 便于机器处理（logstash 按 json 输出）。"`
-	Fields       map[string]any `yaml:"fields" doc:"Fixed fields that every line carries, such as service: registry." zh:"每行日志都带的固定字段，例如 service: registry。"`
-	AccessLog    AccessLog      `yaml:"accesslog" doc:"One line for each request." zh:"访问日志，每个请求一行。"`
-	ReportCaller bool           `yaml:"reportcaller" default:"false" doc:"Write the source file and line that logged." zh:"记录写日志的源文件与行号。"`
-	Hooks        []LogHook      `yaml:"hooks" unsupported:"warn" effect:"no mail is sent for log lines" doc:"Mail for log lines, of distribution." zh:"distribution 的日志邮件通知。"`
+	Level        string            `yaml:"level" default:"info" oneof:"error|warn|info|debug" reload:"true" doc:"Least severe line that is written." zh:"最低的日志级别。"`
+	Formatter    string            `yaml:"formatter" default:"text" oneof:"text|json|logstash" env:"BERTH_LOG_FORMAT" flag:"log-format" doc:"Form of a line: text for people, json for machines (logstash is written as json)." zh:"日志格式：text 便于阅读，json 便于机器处理（logstash 按 json 输出）。"`
+	Fields       map[string]string `yaml:"fields" doc:"Fixed fields that every line carries, such as service: registry." zh:"每行日志都带的固定字段，例如 service: registry。"`
+	AccessLog    AccessLog         `yaml:"accesslog" doc:"One line for each request." zh:"访问日志，每个请求一行。"`
+	ReportCaller bool              `yaml:"reportcaller" default:"false" unsupported:"warn" effect:"lines name what happened, not where in the source" doc:"Write the source file and line that logged." zh:"记录写日志的源文件与行号。"`
+	Hooks        []LogHook         `yaml:"hooks" unsupported:"warn" effect:"no mail is sent for log lines" doc:"Mail for log lines, of distribution." zh:"distribution 的日志邮件通知。"`
 }
 
 // AccessLog is the log of requests.
@@ -29,9 +29,6 @@ func (l Log) SlogLevel() slog.Level {
 	}
 	return slog.LevelInfo
 }
-
-// JSON reports whether lines are written as JSON. The logstash formatter of distribution is JSON too.
-func (l Log) JSON() bool { return l.Formatter == "json" || l.Formatter == "logstash" }
 
 // LogHook is one entry of log.hooks.
 type LogHook struct {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -31,21 +33,23 @@ func isDistributionFile(root *yaml.Node) bool {
 	return root != nil && hasKey(root, "version") && !hasKey(root, "berth")
 }
 
+// keepDistributionRules applies distribution's defaults to a file of distribution, and its rules for
+// accounts also when REGISTRY_AUTH_* variables bring the htpasswd file.
 func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 	name := Origin{Source: "derived", Name: "the defaults of distribution"}
 	if foreign && !d.said("storage.delete.enabled") {
 		c.Storage.Delete.Enabled = false
 		d.origins["storage.delete.enabled"] = name
 	}
-	if d.said("auth.anonymous") {
-		return
-	}
 	htpasswd, _ := place(d.origins, "auth.htpasswd")
-	switch {
-	case c.Auth.Htpasswd != nil && (foreign || strings.HasPrefix(htpasswd.Name, "REGISTRY_")):
-		c.Auth.Anonymous = "none"
-		d.origins["auth.anonymous"] = name
-	case foreign && c.Auth.Htpasswd == nil:
+	if c.Auth.Htpasswd != nil && (foreign || strings.HasPrefix(htpasswd.Name, "REGISTRY_")) {
+		if !d.said("auth.anonymous") {
+			c.Auth.Anonymous, d.origins["auth.anonymous"] = "none", name
+		}
+		if !d.said("auth.users") {
+			c.Auth.Users, d.origins["auth.users"] = "delete", name
+		}
+	} else if foreign && c.Auth.Htpasswd == nil && !d.said("auth.anonymous") {
 		d.warn("auth", "no auth section: distribution lets everyone push; here everyone may pull public projects and a login is needed to push. To open it, add \"auth: {anonymous: delete}\" or set BERTH_ANONYMOUS=delete")
 	}
 }
@@ -56,6 +60,10 @@ func (d *decoder) derive(c *Config) {
 	if c.Loglevel != "" && !d.said("log.level") {
 		c.Log.Level = c.Loglevel
 		d.origins["log.level"] = derived("loglevel")
+	}
+	if c.Log.Formatter == "logstash" {
+		c.Log.Formatter = "json"
+		d.warn("log.formatter", "log.formatter: logstash is written as json")
 	}
 	if f := c.Storage.Filesystem; f != nil {
 		if f.RootDirectory != "" && !d.said("berth.data") {
@@ -216,14 +224,44 @@ func (d *decoder) checkTLS(c *Config) {
 	case acme.Email != "" && len(acme.Hosts) == 0:
 		d.refuse("berth.acme.email", "ACME needs a name to ask a certificate for; set http.host (--host registry.example.com)")
 	}
+	d.normalizeTLS(&c.HTTP.TLS)
+}
+
+// normalizeTLS leaves only what a listener of today offers.
+func (d *decoder) normalizeTLS(t *TLS) {
 	if t.MinimumTLS == "tls1.0" || t.MinimumTLS == "tls1.1" {
-		d.warn("http.tls.minimumtls", "http.tls.minimumtls: %s has been broken and withdrawn (RFC 8996); every registry client speaks tls1.2", t.MinimumTLS)
+		d.warn("http.tls.minimumtls", "http.tls.minimumtls: %s is broken and withdrawn (RFC 8996) and not offered; tls1.2, which every registry client speaks, is used", t.MinimumTLS)
+		t.MinimumTLS = "tls1.2"
 	}
+	switch {
+	case t.ClientAuth == "request-client-cert" || t.ClientAuth == "require-any-client-cert":
+		d.refuse("http.tls.clientauth", "http.tls.clientauth: %s accepts certificates of anyone and is not supported in this version; use verify-client-cert-if-given or require-and-verify-client-cert", t.ClientAuth)
+	case len(t.ClientCAs) == 0 && t.ClientAuth != "":
+		d.warn("http.tls.clientauth", "http.tls.clientauth has no effect without http.tls.clientcas, as in distribution")
+		t.ClientAuth = ""
+	case len(t.ClientCAs) > 0 && t.ClientAuth == "":
+		t.ClientAuth = "require-and-verify-client-cert"
+		d.origins["http.tls.clientauth"] = Origin{Source: "derived", Name: "http.tls.clientcas"}
+	}
+	insecure := tls.InsecureCipherSuites()
+	t.CipherSuites = slices.DeleteFunc(slices.Clone(t.CipherSuites), func(name string) bool {
+		broken := slices.ContainsFunc(insecure, func(s *tls.CipherSuite) bool { return s.Name == name })
+		if broken {
+			d.warn("http.tls.ciphersuites", "http.tls.ciphersuites: %s is broken and not offered", name)
+		}
+		return broken || isTLS13(name) // those of TLS 1.3 are always on; distribution lists them too
+	})
+}
+
+func isTLS13(name string) bool {
+	return slices.ContainsFunc(tls.CipherSuites(), func(s *tls.CipherSuite) bool {
+		return s.Name == name && !slices.Contains(s.SupportedVersions, tls.VersionTLS12)
+	})
 }
 
 // checkListeners refuses two listeners on one port.
 func (d *decoder) checkListeners(c *Config) {
-	if c.HTTP.Net == "unix" || c.HTTP.Debug.Addr == "" || d.failed("http.addr") || d.failed("http.debug.addr") {
+	if c.HTTP.Debug.Addr == "" || d.failed("http.addr") || d.failed("http.debug.addr") {
 		return
 	}
 	host, port, err := net.SplitHostPort(c.HTTP.Addr)

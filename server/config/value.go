@@ -12,22 +12,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // checkValues holds every value against its oneof and check tags.
 func (d *decoder) checkValues(c *Config) {
 	walk(reflect.ValueOf(c).Elem(), "", func(key string, f field, v reflect.Value) bool {
-		d.checkValue(key, f, v, c.HTTP.Net)
+		d.checkValue(key, f, v)
 		return true
 	})
 }
 
-func (d *decoder) checkValue(key string, f field, v reflect.Value, network string) {
+func (d *decoder) checkValue(key string, f field, v reflect.Value) {
 	if words := f.oneof(); words != nil {
 		d.checkWord(key, words, v)
 	}
 	for _, grammar := range strings.Split(f.tag("check"), ",") {
-		if grammar == "" || d.failed(key) || grammar == "addr" && network == "unix" && key == "http.addr" {
+		if grammar == "" || d.failed(key) {
 			continue
 		}
 		switch v.Kind() {
@@ -46,7 +47,7 @@ func (d *decoder) checkValue(key string, f field, v reflect.Value, network strin
 	if v.Kind() == reflect.Slice && isSection(v.Type().Elem()) {
 		for i := range v.Len() {
 			walk(v.Index(i), fmt.Sprintf("%s[%d]", key, i), func(k string, f field, v reflect.Value) bool {
-				d.checkValue(k, f, v, network)
+				d.checkValue(k, f, v)
 				return true
 			})
 		}
@@ -83,6 +84,8 @@ func checkGrammar(grammar string, v reflect.Value) error {
 			return fmt.Errorf("expects more than 0, got %s", formatText(v))
 		case grammar == "natural" && v.Int() < 0:
 			return fmt.Errorf("expects 0 or more, got %s", formatText(v))
+		case grammar == "minute" && v.Int() < int64(time.Minute):
+			return fmt.Errorf("expects 60s or more, got %s", formatText(v))
 		}
 		return nil
 	}
