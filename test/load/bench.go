@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run of the program.
+type bench struct {
+	size     size
+	only     *regexp.Regexp
+	profile  string
+	targets  []*target
+	disk     *budget
+	progress io.Writer
+	started  time.Time
+	report   *report
+
+	largeOnce large   // made when first needed: its digest costs a pass over a gigabyte
+	layers    []large // of the memory scenario
+}
+
+// measure runs all stages. A target that fails is named and left out of that stage; only the end of the context ends the run.
+func (b *bench) measure(ctx context.Context) (*report, error) {
+	b.report = newReport(b)
+	for _, st := range allStages(b.size) {
+		var kept []scenario
+		for _, sc := range st.scenarios {
+			if b.only.MatchString(sc.name) {
+				kept = append(kept, sc)
+			}
+		}
+		if st.scenarios = kept; len(kept) == 0 {
+			continue
+		}
+		run := b.runShared
+		if st.solo {
+			run = b.runSolo
+		}
+		if err := run(ctx, st); err != nil {
+			return b.report, fmt.Errorf("stage %s: %w", st.name, err)
+		}
+	}
+	return b.report, nil
+}
+
+// fitting are the targets that have a scenario in the stage.
+func (b *bench) fitting(st stage) []*target {
+	var ts []*target
+	for _, t := range b.targets {
+		for _, sc := range st.scenarios {
+			if sc.fits(t.can) {
+				ts = append(ts, t)
+				break
+			}
+		}
+	}
+	return ts
+}
+
+// runShared starts all targets, prepares all stores, and goes round: scenario by scenario, round by round, target by target.
+func (b *bench) runShared(ctx context.Context, st stage) (err error) {
+	var servers []*server
+	defer func() {
+		for _, s := range servers {
+			if serr := s.stop(); serr != nil {
+				b.report.note("%s, stage %s: %v", s.name, st.name, serr)
+			}
+		}
+	}()
+	for _, t := range b.fitting(st) {
+		s, err := startServer(ctx, t, b.disk.dir, st.secure)
+		if err != nil {
+			b.report.note("%s, stage %s: %v", t.name, st.name, err)
+			continue
+		}
+		servers = append(servers, s)
+	}
+	b.say("stage %s: preparing %d stores", st.name, len(servers))
+	failed := st.prepare(ctx, b, servers)
+	for s, err := range failed {
+		b.report.note("%s could not be prepared for stage %s: %v", s.name, st.name, err)
+	}
+	for _, sc := range st.scenarios {
+		for round := range b.size.rounds {
+			for _, s := range servers {
+				if failed[s] == nil && sc.fits(s.can) {
+					b.sample(ctx, sc, s, round)
+				}
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+			}
+		}
+		b.say("%s", b.report.line(sc))
+	}
+	return nil
+}
+
+// runSolo gives each target, in each round, a process and a store of its own.
+func (b *bench) runSolo(ctx context.Context, st stage) error {
+	b.say("stage %s", st.name)
+	for round := range b.size.rounds {
+		for _, t := range b.fitting(st) {
+			if err := b.soloTarget(ctx, st, t, round); err != nil {
+				b.report.note("%s, stage %s: %v", t.name, st.name, err)
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	for _, sc := range st.scenarios {
+		b.say("%s", b.report.line(sc))
+	}
+	return nil
+}
+
+func (b *bench) soloTarget(ctx context.Context, st stage, t *target, round int) (err error) {
+	s, err := startServer(ctx, t, b.disk.dir, st.secure)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if failed := st.prepare(ctx, b, []*server{s}); failed[s] != nil {
+		return failed[s]
+	}
+	for _, sc := range st.scenarios {
+		if sc.fits(t.can) && ctx.Err() == nil {
+			b.sample(ctx, sc, s, round)
+		}
+	}
+	return nil
+}
+
+// sample runs one scenario once.
+func (b *bench) sample(ctx context.Context, sc scenario, s *server, round int) {
+	syscall.Sync() // what others left dirty is not this target's to write
+	collect := b.startProfile(sc, s)
+	p, err := sc.run(ctx, b, s, round)
+	collect()
+	s.trimLogs()
+	if err != nil {
+		b.report.note("%s, %s: %v", s.name, sc.name, err)
+		return
+	}
+	b.report.add(sc, s.name, p)
+}
+
+// startProfile takes a CPU profile of berthd beside the scenario when asked to; the result writes it.
+func (b *bench) startProfile(sc scenario, s *server) func() {
+	if b.profile == "" || s.name != "berthd" {
+		return func() {}
+	}
+	done := make(chan error, 1)
+	seconds := max(1, int(b.size.phase/time.Second))
+	go func() {
+		resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.launch.debug, seconds))
+		if err != nil {
+			done <- err
+			return
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		if err == nil {
+			name := strings.ReplaceAll(sc.name, "/", "_") + ".pprof"
+			err = errors.Join(os.MkdirAll(b.profile, 0o755), os.WriteFile(filepath.Join(b.profile, name), data, 0o644))
+		}
+		done <- err
+	}()
+	return func() {
+		if err := <-done; err != nil {
+			b.report.note("profile of %s: %v", sc.name, err)
+		}
+	}
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.progress, "%6.0fs %s\n", time.Since(b.started).Seconds(), fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	gib          = 1 << 30
+	maxDisk      = 4 * gib
+	minFree      = 8 * gib
+	watchEvery   = 3 * time.Second
+	tmpfsMagic   = 0x01021994
+	diskBlock    = 512
+	folderPrefix = "run-"
+)
+
+// budget is the one folder that a run may write to, and the bound on it.
+type budget struct {
+	dir string
+}
+
+// newBudget makes the working folder under parent. It refuses when less than 8 GB is free, and on tmpfs, where a sync costs
+// nothing and every durable figure would be a fiction.
+func newBudget(parent string) (*budget, error) {
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, fmt.Errorf("make the working folder: %w", err)
+	}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(parent, &st); err != nil {
+		return nil, fmt.Errorf("ask for free space of %s: %w", parent, err)
+	}
+	if st.Type == tmpfsMagic {
+		return nil, fmt.Errorf("%s is tmpfs, where a sync costs nothing: name a folder on a disk with -dir", parent)
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < minFree {
+		return nil, fmt.Errorf("%s has %.1f GB free, want at least 8 GB (the run uses up to 4 GB): name another disk with -dir", parent, float64(free)/gib)
+	}
+	dir, err := os.MkdirTemp(parent, folderPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("make the working folder: %w", err)
+	}
+	return &budget{dir: dir}, nil
+}
+
+func (b *budget) remove() { _ = os.RemoveAll(b.dir) }
+
+// watch ends the context with a cause when the folder grows over the bound.
+func (b *budget) watch(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if used := diskUsed(b.dir); used > maxDisk {
+				cancel(fmt.Errorf("the run wrote %.1f GB, more than its 4 GB", float64(used)/gib))
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// diskUsed is the number of bytes that the files under dir occupy. Seeded stores of distribution consist of some 100,000
+// small files, which would make a walk a load of its own: their folders are marked and skipped (seed.go counts them).
+func diskUsed(dir string) int64 {
+	var sum int64
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // the file went away while we looked: it costs nothing any more
+		}
+		if d.IsDir() {
+			if d.Name() == "_tags" || d.Name() == "_manifests" || d.Name() == "_layers" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) || err != nil {
+			return nil
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			sum += st.Blocks * diskBlock
+		}
+		return nil
+	})
+	return sum
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// goal is one figure that berthd promises, most of them a ratio to another target in the same run.
+type goal struct {
+	scenario string
+	figure   figure
+	against  string  // another target; "" with other "": an absolute bound
+	other    string  // another scenario of berthd
+	atLeast  float64 // either this
+	atMost   float64 // or this
+	unit     string
+}
+
+// figure picks what a goal is about.
+type figure uint8
+
+const (
+	figValue figure = iota
+	figCPUPerGB
+)
+
+// goals are the promises of docs/performance.md.
+func goals() []goal {
+	var gs []goal
+	for _, sc := range []string{"manifest-get-tag/c32", "manifest-get-digest/c32", "manifest-head-tag/c32", "manifest-head-digest/c32",
+		"blob-head/c32", "blob-get-4k/c32", "blob-get-16k/c32", "tag-get-many/c32"} {
+		gs = append(gs, goal{scenario: sc, against: "bare", atLeast: 0.60}, goal{scenario: sc, against: "dist3", atLeast: 6})
+	}
+	gs = append(gs, goal{scenario: "range-1m/c32", against: "bare", atLeast: 0.80})
+	for _, sc := range []string{"push-small/w1", "push-small/w8"} {
+		gs = append(gs, goal{scenario: sc, against: "bare+sync", atLeast: 1}, goal{scenario: sc, against: "dist3", atLeast: 5})
+	}
+	return append(gs,
+		goal{scenario: "push-large", against: "bare+sync", atLeast: 0.90},
+		goal{scenario: "push-large", figure: figCPUPerGB, atMost: 2.2, unit: "s/GB"},
+		goal{scenario: "pull-large", against: "nginx", atLeast: 0.90},
+		goal{scenario: "pull-large", figure: figCPUPerGB, atMost: 0.35, unit: "s/GB"},
+		goal{scenario: "mount/w8", against: "bare+sync", atLeast: 0.60},
+		goal{scenario: "mixed/w8", against: "bare+sync", atLeast: 0.80},
+		// Two runs of one and the same work differ by some percent; below 0.9 the number of tags has a say.
+		goal{scenario: "tag-put-many/w8", other: "tag-put-empty/w8", atLeast: 0.90},
+		goal{scenario: "tags-page", atMost: 2, unit: "ms"},
+		goal{scenario: "catalog-page", atMost: 2, unit: "ms"},
+		goal{scenario: "referrers-page", atMost: 2, unit: "ms"},
+		goal{scenario: "rows-tags-page-1M", other: "rows-tags-page-10k", atMost: 1.2},
+		goal{scenario: "rows-catalog-page-1M", other: "rows-catalog-page-10k", atMost: 1.2},
+		goal{scenario: "rows-referrers-page-1M", other: "rows-referrers-page-10k", atMost: 1.2},
+		goal{scenario: "ready-full", atMost: 300, unit: "ms"},
+		// The start itself is some 100 ms of CPU; more than that again is work that goes on behind.
+		goal{scenario: "work-after-ready-full", atMost: 300, unit: "ms CPU"},
+		goal{scenario: "idle-rss-empty", atMost: 60, unit: "MiB"},
+		goal{scenario: "idle-rss-full", atMost: 60, unit: "MiB"},
+		goal{scenario: "peak-rss-64", atMost: 200, unit: "MiB"},
+	)
+}
+
+// verdict is a goal with what was measured.
+type verdict struct {
+	Scenario string  `json:"scenario"`
+	Wanted   string  `json:"wanted"`
+	Got      float64 `json:"got"`
+	Pass     bool    `json:"pass"`
+}
+
+// judge compares a goal with the figures; ok is false when one of its figures was not measured.
+func (g goal) judge(value func(scenario, target string) (phase, bool)) (v verdict, ok bool) {
+	mine, ok := value(g.scenario, "berthd")
+	if !ok {
+		return v, false
+	}
+	got := mine.Value
+	if g.figure == figCPUPerGB {
+		got = mine.cpuPerGB()
+	}
+	of := ""
+	switch {
+	case g.against != "":
+		p, there := value(g.scenario, g.against)
+		if !there || p.Value == 0 {
+			return v, false
+		}
+		got, of = got/p.Value, " × "+g.against
+	case g.other != "":
+		p, there := value(g.other, "berthd")
+		if !there || p.Value == 0 {
+			return v, false
+		}
+		got, of = got/p.Value, " × "+g.other
+	default:
+		of = " " + g.unit
+	}
+	v = verdict{Scenario: g.scenario, Got: got}
+	if g.atLeast > 0 {
+		v.Wanted, v.Pass = fmt.Sprintf("≥ %.4g%s", g.atLeast, of), got >= g.atLeast
+	} else {
+		v.Wanted, v.Pass = fmt.Sprintf("≤ %.4g%s", g.atMost, of), got <= g.atMost
+	}
+	return v, true
+}
+
+// ceilingOf names the target that a scenario's figure is held against in the table: the one of its first ratio goal, else the
+// built-in ceiling that can do the work.
+func ceilingOf(sc scenario) string {
+	plain := strings.TrimSuffix(sc.name, "/tls")
+	for _, g := range goals() {
+		if g.scenario == plain && g.against != "" && g.against != "dist3" {
+			return g.against
+		}
+	}
+	for _, name := range []string{"bare", "bare+sync"} {
+		for _, k := range kinds() {
+			if k.name == name && sc.fits(k.can) {
+				return name
+			}
+		}
+	}
+	return ""
+}

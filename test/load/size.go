@@ -1,0 +1,31 @@
+package main
+
+import "time"
+
+// size is how much of everything a run uses.
+type size struct {
+	rounds    int
+	phase     time.Duration // of requests
+	pushOps   int64         // images at most in one phase: bounds the disk
+	images    int           // in the repository that is read
+	blobs     int           // of 4 KiB
+	tags      int           // in the repository whose tags are listed
+	manyTags  int           // in the repository of which one tag is read and written
+	repos     int
+	referrers int
+	rangeBlob int64
+	largeBlob int64
+	layer     int64 // of the memory scenario
+	layers    int   // pushed at once, and pulled at once
+	settle    time.Duration
+}
+
+func fullSize() size {
+	return size{rounds: 3, phase: 2 * time.Second, pushOps: 2000, images: 100, blobs: 100, tags: 10_000, manyTags: 100_000, repos: 10_000, referrers: 1000,
+		rangeBlob: 64 << 20, largeBlob: 1 << 30, layer: 24 << 20, layers: 64, settle: 2 * time.Second}
+}
+
+func quickSize() size {
+	return size{rounds: 1, phase: 200 * time.Millisecond, pushOps: 200, images: 20, blobs: 20, tags: 1000, manyTags: 3000, repos: 500, referrers: 100,
+		rangeBlob: 16 << 20, largeBlob: 64 << 20, layer: 8 << 20, layers: 16, settle: 300 * time.Millisecond}
+}
