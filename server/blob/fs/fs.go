@@ -32,6 +32,11 @@ const (
 
 // Options adjust a store. The zero value is right for production.
 type Options struct {
+	// Reserve is how many bytes uploads leave free on the file system, for what shares it: a database that has no room
+	// for its journal can neither delete nor start. 0 is 64 MiB or an eighth of the file system, whichever is less;
+	// negative is nothing.
+	Reserve int64
+
 	Hook durable.Hook // sees every change and every sync; for tests
 }
 
@@ -43,8 +48,11 @@ type Store struct {
 	sha512 shards
 	parked parked
 
-	doubtful doubts
-	checking atomic.Bool
+	space     func() (blob.Space, error) // asks the file system, which on NFS may take as long as it likes
+	reserve   int64
+	allowance atomic.Int64 // bytes to write before the file system is asked again how much is free
+	doubtful  doubts
+	checking  atomic.Bool
 }
 
 // New opens the store in the directory root, which it makes when it is not there (its parent must be).
@@ -56,8 +64,8 @@ func New(root string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fs: %w", err)
 	}
-	s := &Store{path: root, root: dir}
-	if err := s.prepare(); err != nil {
+	s := &Store{path: root, root: dir, space: func() (blob.Space, error) { return statfs(root) }}
+	if err := errors.Join(s.prepare(), s.setReserve(o.Reserve)); err != nil {
 		return nil, errors.Join(fmt.Errorf("fs: %w", err), s.Close())
 	}
 	return s, nil

@@ -90,6 +90,9 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.f == nil {
 		return 0, errors.New("fs: write to a closed upload")
 	}
+	if err := w.s.allow(len(p)); err != nil {
+		return 0, err
+	}
 	n, err := w.f.WriteAt(p, w.offset)
 	w.offset += int64(n)
 	if err != nil {

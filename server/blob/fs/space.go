@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin || freebsd
 
 package fs
 
@@ -10,10 +10,9 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 )
 
-// space asks the file system, which on NFS may take as long as it likes.
-func (s *Store) space() (blob.Space, error) {
+func statfs(path string) (blob.Space, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.path, &st); err != nil {
+	if err := unix.Statfs(path, &st); err != nil {
 		return blob.Space{}, fmt.Errorf("fs: free space: %w", err)
 	}
 	// Bavail: what is kept back for root is not ours.
