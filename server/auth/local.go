@@ -1,0 +1,119 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// refreshAccount is the age at which a remembered account is read again. Until MaxStale it stands in when the database
+// does not answer, so a short outage does not log everybody out.
+const refreshAccount = 30 * time.Second
+
+// maxAccounts bounds the accounts that are remembered, some 200 bytes each.
+const maxAccounts = 10_000
+
+// local is the provider of the accounts that berth keeps itself.
+type local struct {
+	store    store
+	now      func() time.Time
+	accounts *otter.Cache[string, *remembered]
+	forgets  atomic.Uint64 // how often forget was called: a read that began before must not be remembered after
+}
+
+// remembered is an account as it was at a time.
+type remembered struct {
+	acc        Account
+	at         time.Time
+	refreshing atomic.Bool // one caller reads it again; the others do not wait
+}
+
+func newLocal(s store, now func() time.Time) (*local, error) {
+	c, err := otter.New(&otter.Options[string, *remembered]{MaximumSize: maxAccounts})
+	if err != nil {
+		return nil, fmt.Errorf("auth: remembered accounts: %w", err)
+	}
+	return &local{store: s, now: now, accounts: c}, nil
+}
+
+func (l *local) Source() string { return "local" }
+
+// Account answers from memory for refreshAccount. Names without an account are not remembered: a new account works at
+// once, and strangers cannot fill the memory.
+func (l *local) Account(ctx context.Context, name string) (Account, error) {
+	r, ok := l.accounts.GetIfPresent(name)
+	var age time.Duration
+	if ok {
+		age = l.now().Sub(r.at)
+		if age <= refreshAccount && age >= 0 {
+			return r.acc, nil
+		}
+		if age < MaxStale && !r.refreshing.CompareAndSwap(false, true) {
+			return r.acc, nil
+		}
+	}
+	_, acc, err := l.read(ctx, name)
+	if err == nil || errors.Is(err, ErrNoAccount) {
+		return acc, err
+	}
+	if ok {
+		r.refreshing.Store(false)
+		if age < MaxStale {
+			return r.acc, nil
+		}
+	}
+	return Account{}, err
+}
+
+// read asks the database and remembers the answer, with the time at which the question was asked.
+func (l *local) read(ctx context.Context, name string) (LocalAccount, Account, error) {
+	at, forgets := l.now(), l.forgets.Load()
+	row, err := l.store.Account(ctx, name)
+	if errors.Is(err, ErrNoAccount) {
+		l.accounts.Invalidate(name)
+		return LocalAccount{}, Account{}, ErrNoAccount
+	}
+	if err != nil {
+		return LocalAccount{}, Account{}, fmt.Errorf("auth: account %s: %w", name, err)
+	}
+	acc := Account{Name: row.Name, Admin: row.Admin, Disabled: row.Disabled, Stamp: strconv.FormatInt(row.Generation, 10)}
+	l.accounts.Set(name, &remembered{acc: acc, at: at})
+	if l.forgets.Load() != forgets {
+		l.accounts.Invalidate(name)
+	}
+	return row, acc, nil
+}
+
+// Login reads the account anew: the caller who changed a password a moment ago on another replica may log in.
+func (l *local) Login(ctx context.Context, name, password string) (Account, error) {
+	row, acc, err := l.read(ctx, name)
+	if err != nil {
+		return Account{}, err
+	}
+	ok, err := verifyPassword(row.PasswordHash, password)
+	if err != nil {
+		return Account{}, fmt.Errorf("auth: account %s: %w", name, err)
+	}
+	if !ok {
+		return Account{}, ErrPassword
+	}
+	return acc, nil
+}
+
+// Decoy computes the hash that a wrong password would have cost. Its result is not used by anybody.
+func (l *local) Decoy(_ context.Context, password string) {
+	_, _ = verifyPassword(decoyHash, password) // well-formed: a test verifies it
+}
+
+// decoyHash belongs to no account; its parameters are those of new hashes.
+const decoyHash = "$argon2id$v=19$m=19456,t=2,p=1$YmVydGggZGVjb3kgc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+func (l *local) forget(name string) {
+	l.forgets.Add(1)
+	l.accounts.Invalidate(name)
+}

@@ -1,0 +1,104 @@
+package auth
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/identity"
+)
+
+// Request asks for a token.
+type Request struct {
+	Principal identity.Principal // whom Login, Refresh or Authenticate proved
+	Scopes    []string           // scope parameters as they came, see parseScopes
+	Service   string             // what the client believes to talk to; noted when it is wrong
+	Account   string             // what the client believes to be; noted when it is wrong
+	ClientID  string             // for the log
+	Offline   bool               // a refresh token is wanted, too
+}
+
+// Token is what the token endpoint answers.
+type Token struct {
+	Access    string
+	Refresh   string // "" unless asked for and possible
+	Scope     string // what the token reaches, as a scope parameter
+	IssuedAt  time.Time
+	ExpiresIn time.Duration
+}
+
+// Token makes an access token that reaches as far as the request asks and the principal may, which can be nowhere at
+// all: what a client lacks it learns from the request it makes with the token. Anonymous callers get one, too, unless
+// this registry has nothing for them; they and whoever came with a token get no refresh token.
+//
+// Errors: Unauthenticated for a caller without rights to a token, Invalid for too many scopes, Unavailable.
+func (s *Service) Token(ctx context.Context, r Request) (Token, error) {
+	p := r.Principal
+	switch {
+	case p.Grants != nil:
+		return Token{}, fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "a bearer token cannot be exchanged for another; log in with a password")
+	case p.Kind == identity.Anonymous && !s.o.Anonymous:
+		return Token{}, fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "this registry is closed to callers without an account; run docker login or podman login for it first")
+	case p.Kind != identity.Anonymous && p.Kind != identity.User && p.Kind != identity.Robot:
+		return Token{}, fault.New(fault.Denied, fault.DeniedReason, "nobody is calling: a token is denied")
+	}
+	s.note(ctx, r)
+	want, err := parseScopes(r.Scopes)
+	if err != nil {
+		return Token{}, err
+	}
+	k, err := s.keys.signing(ctx)
+	if err != nil {
+		return Token{}, unavailableError(err)
+	}
+	stamp, err := s.stampOf(ctx, k, p)
+	if err != nil {
+		return Token{}, err
+	}
+	grants := intersect(want, s.o.Access.Narrow(ctx, p, want))
+	t := Token{IssuedAt: s.o.Now().UTC().Truncate(time.Second), ExpiresIn: s.o.TokenLifetime, Scope: scopeText(grants)}
+	if t.Access, err = s.sign(k, typAccess, p.Name, stamp, toAccess(grants), t.IssuedAt, t.ExpiresIn); err != nil {
+		return Token{}, err
+	}
+	if len("Bearer ")+len(t.Access) > MaxHeader {
+		return Token{}, fault.New(fault.Invalid, fault.UnsupportedReason, "token request names too many repositories for one token; ask for fewer at a time")
+	}
+	if r.Offline && p.Kind != identity.Anonymous && s.o.RefreshLifetime > 0 {
+		if t.Refresh, err = s.sign(k, typRefresh, p.Name, stamp, nil, t.IssuedAt, s.o.RefreshLifetime); err != nil {
+			return Token{}, err
+		}
+	}
+	return t, nil
+}
+
+// stampOf is the state of the principal's account, "" for anonymous callers.
+func (s *Service) stampOf(ctx context.Context, k *signer, p identity.Principal) (string, error) {
+	if p.Kind == identity.Anonymous {
+		return "", nil
+	}
+	owner, acc, err := s.owner(ctx, p.Name)
+	switch {
+	case err != nil && !errors.Is(err, ErrNoAccount):
+		return "", unavailableError(fmt.Errorf("auth: token for %s: %w", p.Name, err))
+	case err != nil || acc.Disabled || acc.Admin && !p.Admin:
+		// Gone, disabled, or another account of this name than the one that was proved a moment ago.
+		return "", fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "account %s changed while it logged in; log in again", p.Name)
+	}
+	return k.stamp(owner.Source(), acc), nil
+}
+
+// note tells the log what a client got wrong and what does no harm. Tokens are always for this registry, so a wrong
+// service gains nothing; clients that were configured by hand would otherwise fail for a name.
+func (s *Service) note(ctx context.Context, r Request) {
+	if r.Service != "" && r.Service != s.o.Service {
+		s.o.Log.DebugContext(ctx, "token asked for another service", "service", r.Service, "ours", s.o.Service, "client", r.ClientID)
+	}
+	if r.Account != "" && r.Account != r.Principal.Name {
+		s.o.Log.DebugContext(ctx, "token asked for another account than the one that logged in", "principal", r.Principal.String(), "client", r.ClientID)
+	}
+}
+
+func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
