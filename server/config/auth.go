@@ -14,7 +14,7 @@ type Auth struct {
 // Htpasswd is a file of accounts.
 type Htpasswd struct {
 	Realm string `yaml:"realm" default:"berth" doc:"Name that clients show when they ask for a password." zh:"客户端询问密码时显示的名称。"`
-	Path  string `yaml:"path" check:"path,required" reload:"true" doc:"The file. bcrypt entries are best; apr1 and SHA are read with a warning. Read again when it changes." zh:"文件路径。推荐 bcrypt;apr1 与 SHA 可用但会警告。文件变化时重新读取。"`
+	Path  string `yaml:"path" check:"path,required" reload:"true" doc:"The file. bcrypt entries are best; apr1 and SHA are read with a warning. Read again when it changes." zh:"文件路径。推荐 bcrypt，apr1 与 SHA 可用但会警告。文件变化时重新读取。"`
 }
 
 // Token trusts the tokens of another server.

@@ -158,6 +158,7 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, key string) {
 				continue
 			}
 			chosen = f.name
+			d.clearChoices(v, key, chosen) // a later source names another one
 		}
 		d.child(p, v.FieldByIndex(f.Index), join(key, f.name))
 	}

@@ -73,6 +73,8 @@ func TestEnvMistakes(t *testing.T) {
 		{"typo below berth", "BERTH_ADMIN_PASWORD=x", `BERTH_ADMIN_PASWORD: unknown variable BERTH_ADMIN_PASWORD; did you mean "BERTH_ADMIN_PASSWORD"?`},
 		{"typo of a file", "BERTH_ADMIN_PASSWORD_FIEL=x", `BERTH_ADMIN_PASSWORD_FIEL: unknown variable BERTH_ADMIN_PASSWORD_FIEL; did you mean "BERTH_ADMIN_PASSWORD_FILE"?`},
 		{"nothing like", "BERTH_QWERTYUIOPASDFGHJKLZ=x", `BERTH_QWERTYUIOPASDFGHJKLZ: unknown variable BERTH_QWERTYUIOPASDFGHJKLZ; "berthd config env" lists all; BERTH_CONFIG_LENIENT=1 makes this a warning`},
+		{"header of two lines", "REGISTRY_HTTP_HEADERS_X=[\"a\\r\\nb\"]", `REGISTRY_HTTP_HEADERS_X: http.headers.X expects a value of one line`},
+		{"s3 by its name", "REGISTRY_STORAGE=s3", `REGISTRY_STORAGE: storage driver s3 is not supported in this version`},
 		{"value", "REGISTRY_STORAGE_DELETE_ENABLED=perhaps", `REGISTRY_STORAGE_DELETE_ENABLED: storage.delete.enabled expects true or false, got "perhaps"`},
 		{"word", "BERTH_ANONYMOUS=all", `BERTH_ANONYMOUS: auth.anonymous: unknown value "all" (none, pull, push, delete)`},
 		{"index too high", "REGISTRY_HTTP_TLS_CLIENTCAS_3=/x", `REGISTRY_HTTP_TLS_CLIENTCAS_3: http.tls.clientcas has 0 entries; the next one has index 0, not 3`},
@@ -105,6 +107,17 @@ func TestTwoDriversInTheEnvironment(t *testing.T) {
 	want := "REGISTRY_STORAGE_S3_BUCKET: REGISTRY_STORAGE_S3_BUCKET names the storage driver s3, and REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY names filesystem; keep one"
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("\n got %v\nwant %s", err, want)
+	}
+}
+
+func TestDriverAndKeyOfAnother(t *testing.T) {
+	_, err := load("storage: {filesystem: {}}\n", "REGISTRY_STORAGE=inmemory", "BERTH_STORAGE_FILESYSTEM_ROOTDIRECTORY=/x")
+	want := "REGISTRY_STORAGE: this names the storage driver inmemory, and BERTH_STORAGE_FILESYSTEM_ROOTDIRECTORY names filesystem; keep one"
+	if err == nil || err.Error() != want {
+		t.Errorf("\n got %v\nwant %s", err, want)
+	}
+	if c := mustLoad(t, "storage: {filesystem: {rootdirectory: /x}}\n", "REGISTRY_STORAGE=inmemory").Config; c.Storage.Driver() != "inmemory" || c.Berth.Data != "./berth-data" {
+		t.Errorf("driver %s, data %s", c.Storage.Driver(), c.Berth.Data)
 	}
 }
 

@@ -20,6 +20,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	foreign := isDistributionFile(root)
 	d.keepDistributionRules(c, foreign)
 	d.derive(c)
+	d.checkChoices(c)
 	d.checkValues(c)
 	d.checkSupport(c)
 	d.checkTLS(c)
@@ -52,6 +53,22 @@ func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 	} else if foreign && c.Auth.Htpasswd == nil && !d.said("auth.anonymous") {
 		d.warn("auth", "no auth section: distribution lets everyone push; here everyone may pull public projects and a login is needed to push. To open it, add \"auth: {anonymous: delete}\" or set BERTH_ANONYMOUS=delete")
 	}
+}
+
+// checkChoices refuses two storage drivers or auth providers that different variables named.
+func (d *decoder) checkChoices(c *Config) {
+	walk(reflect.ValueOf(c).Elem(), "", func(key string, f field, v reflect.Value) bool {
+		what, names := choiceOf(f.Type)
+		chosen := slices.DeleteFunc(names, func(name string) bool {
+			choice, _ := findField(f.Type, name)
+			return v.FieldByIndex(choice.Index).IsNil()
+		})
+		if len(chosen) > 1 && !d.failed(key) {
+			first, _ := place(d.origins, join(key, chosen[0]))
+			d.refuse(join(key, chosen[1]), "this names the %s %s, and %s names %s; keep one", what, chosen[1], first, chosen[0])
+		}
+		return true
+	})
 }
 
 // derive fills in keys that follow from others.

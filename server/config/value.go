@@ -39,6 +39,7 @@ func (d *decoder) checkValue(key string, f field, v reflect.Value) {
 		case reflect.Map:
 			for _, k := range v.MapKeys() {
 				d.checkOne(join(key, k.String()), grammar, k)
+				d.checkHeaderValues(join(key, k.String()), v.MapIndex(k))
 			}
 		default:
 			d.checkOne(key, grammar, v)
@@ -50,6 +51,15 @@ func (d *decoder) checkValue(key string, f field, v reflect.Value) {
 				d.checkValue(k, f, v)
 				return true
 			})
+		}
+	}
+}
+
+// checkHeaderValues refuses line ends, which would begin another header.
+func (d *decoder) checkHeaderValues(key string, values reflect.Value) {
+	for i := range values.Len() {
+		if strings.ContainsAny(values.Index(i).String(), "\r\n\x00") {
+			d.refuse(fmt.Sprintf("%s[%d]", key, i), "%s expects a value of one line", key)
 		}
 	}
 }
