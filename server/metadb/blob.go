@@ -1,0 +1,177 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/oci"
+)
+
+// BlobState says whether a blob may be used.
+type BlobState int16
+
+// The states of a blob.
+const (
+	Live    BlobState = 0
+	Claimed BlobState = 1 // being deleted: nobody may link to it
+)
+
+// Blob is a content object, once for all repositories; manifests are blobs too.
+type Blob struct {
+	Digest     oci.Digest
+	Size       int64 // bytes
+	Inline     bool  // the bytes are in this database, not in the store
+	State      BlobState
+	CreatedAt  time.Time
+	LeaseUntil time.Time // until then it is kept although nothing refers to it; of a claim: until then it is another's
+}
+
+const blobColumns = `b.digest, b.size, b.inline, b.state, b.created_at, b.lease_until`
+
+func scanBlob(rows *sql.Rows, b *Blob) error {
+	return rows.Scan(digest{&b.Digest}, &b.Size, &b.Inline, &b.State, micros{&b.CreatedAt}, micros{&b.LeaseUntil})
+}
+
+// Blob finds a live blob that the repository has, or ErrNotFound.
+func (r *Reads) Blob(ctx context.Context, repoID int64, d oci.Digest) (Blob, error) {
+	return one(ctx, r.s, scanBlob, `SELECT `+blobColumns+` FROM repo_blob rb JOIN blob b ON b.digest = rb.digest
+		WHERE rb.repo_id = $1 AND rb.digest = $2 AND b.state = 0`, repoID, d.String())
+}
+
+// BlobAnywhere finds a blob in whatever state and repository, or ErrNotFound.
+func (r *Reads) BlobAnywhere(ctx context.Context, d oci.Digest) (Blob, error) {
+	return one(ctx, r.s, scanBlob, `SELECT `+blobColumns+` FROM blob b WHERE b.digest = $1`, d.String())
+}
+
+// BlobRepositories are up to limit repositories that have the live blob, oldest repository first.
+func (r *Reads) BlobRepositories(ctx context.Context, d oci.Digest, limit int) ([]Repository, error) {
+	return many(ctx, r.s, scanRepository, repositoryColumns+` JOIN repo_blob rb ON rb.repo_id = r.id JOIN blob b ON b.digest = rb.digest
+		WHERE rb.digest = $1 AND b.state = 0 ORDER BY rb.repo_id LIMIT $2`, d.String(), limit)
+}
+
+// Content is the bytes of an inline blob, or ErrNotFound when the blob is not inline.
+func (r *Reads) Content(ctx context.Context, d oci.Digest) ([]byte, error) {
+	return one(ctx, r.s, column[[]byte], `SELECT bytes FROM blob_content WHERE digest = $1`, d.String())
+}
+
+// PutBlob records a blob and, when content is not nil, keeps its bytes here. The bytes of any other are in the store
+// already. A live blob is kept as it is, wherever its bytes are; only its lease is extended, never shortened. CreatedAt
+// and State of b are not used.
+//
+// ErrClaimed says that the blob is being deleted.
+func (tx *Tx) PutBlob(b Blob, content []byte) error {
+	inline := content != nil
+	n, err := tx.exec(`INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ($1, $2, $3, 0, $4, $5)
+		ON CONFLICT (digest) DO NOTHING`, b.Digest.String(), b.Size, inline, toMicros(tx.now), toMicros(b.LeaseUntil))
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return tx.keepBlob(b)
+	case inline:
+		_, err = tx.exec(`INSERT INTO blob_content (digest, bytes) VALUES ($1, $2)`, b.Digest.String(), content)
+	}
+	return err
+}
+
+// keepBlob extends the lease of a blob that is there, and locks it against being claimed.
+func (tx *Tx) keepBlob(b Blob) error {
+	have, err := tx.lockBlob(b.Digest)
+	if err != nil {
+		return err
+	}
+	if have.State == Claimed {
+		return ErrClaimed
+	}
+	if have.Size != b.Size {
+		return fmt.Errorf("metadb: blob %s has %d bytes and is put with %d", b.Digest, have.Size, b.Size)
+	}
+	if !b.LeaseUntil.After(have.LeaseUntil) {
+		return nil
+	}
+	return tx.LeaseBlob(b.Digest, b.LeaseUntil)
+}
+
+// lockBlob reads the row and holds it until the transaction ends.
+func (tx *Tx) lockBlob(d oci.Digest) (Blob, error) {
+	return one(tx.ctx, tx.s, scanBlob, `SELECT `+blobColumns+` FROM blob b WHERE b.digest = $1`+tx.d.forUpdate, d.String())
+}
+
+// LeaseBlob keeps a live blob until then at least. It is harmless, and does nothing, when the blob is not live or is
+// leased for longer.
+func (tx *Tx) LeaseBlob(d oci.Digest, until time.Time) error {
+	_, err := tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1 AND state = 0 AND lease_until < $2`, d.String(), toMicros(until))
+	return err
+}
+
+// LinkBlob gives the repository the blob; created says whether it was without. ErrNotFound when there is no such blob,
+// ErrClaimed when it is being deleted. From here on the blob cannot be claimed.
+func (tx *Tx) LinkBlob(repoID int64, d oci.Digest) (created bool, err error) {
+	n, err := tx.exec(`INSERT INTO repo_blob (repo_id, digest, created_at)
+		SELECT $1, b.digest, $3 FROM blob b WHERE b.digest = $2 AND b.state = 0`+tx.d.forKeyShare+`
+		ON CONFLICT (repo_id, digest) DO NOTHING`, repoID, d.String(), toMicros(tx.now))
+	if err != nil || n == 1 {
+		return n == 1, err
+	}
+	b, err := tx.BlobAnywhere(tx.ctx, d)
+	if err == nil && b.State == Claimed {
+		err = ErrClaimed
+	}
+	return false, err
+}
+
+// UnlinkBlob takes the blob from the repository; existed says whether it had it. The blob itself stays.
+//
+// A caller that must not unlink what a manifest needs unlinks first, asks Parents second and returns an error to undo
+// it: the other order lets a push slip in between on PostgreSQL.
+func (tx *Tx) UnlinkBlob(repoID int64, d oci.Digest) (existed bool, err error) {
+	n, err := tx.exec(`DELETE FROM repo_blob WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
+	return n == 1, err
+}
+
+// MissingBlobs are those of ds that the repository does not have, in the order of ds, each once. What is not missing
+// stays linked until the transaction ends.
+func (tx *Tx) MissingBlobs(repoID int64, ds []oci.Digest) ([]oci.Digest, error) {
+	return tx.missing(`SELECT digest FROM repo_blob WHERE repo_id = $1 AND digest IN (`, repoID, ds)
+}
+
+func (tx *Tx) missing(query string, repoID int64, ds []oci.Digest) ([]oci.Digest, error) {
+	have := make(map[string]bool, len(ds))
+	for rest := ds; len(rest) > 0; {
+		part := rest[:min(len(rest), maxList)]
+		rest = rest[len(part):]
+		var b strings.Builder
+		b.WriteString(query)
+		width := paddedLen(len(part))
+		placeholders(&b, 1, width, 1, "")
+		b.WriteByte(')')
+		b.WriteString(tx.d.forKeyShare)
+		args := make([]any, 1, 1+width)
+		args[0] = repoID
+		for i := range width {
+			args = append(args, part[min(i, len(part)-1)].String())
+		}
+		err := tx.s.query(tx.ctx, func(rows *sql.Rows) error {
+			var s string
+			if err := rows.Scan(&s); err != nil {
+				return err
+			}
+			have[s] = true
+			return nil
+		}, b.String(), args...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	var out []oci.Digest
+	for _, d := range ds {
+		if s := d.String(); !have[s] {
+			have[s] = true
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,135 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// Options say which database to open.
+type Options struct {
+	// URL is postgres://… or postgresql://… for PostgreSQL. Anything else is the path of a SQLite file, with or
+	// without "sqlite:" before it; "" is Path.
+	URL string
+	// Path is the SQLite file when URL is "". It and its folder are made when they are missing, readable by their
+	// owner alone.
+	Path string
+	// MaxOpen bounds the connections: PostgreSQL's whole pool (default 16, at least 2), SQLite's readers (default
+	// twice the processors, at least 4).
+	MaxOpen int
+	// Log may be nil.
+	Log *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// DB is the metadata database. Safe for concurrent use.
+type DB struct {
+	Reads
+	backend backend
+}
+
+// backend is a database with its way to make writes durable.
+type backend interface {
+	session
+	update(ctx context.Context, soft bool, fn func(*Tx) error) error
+	check(ctx context.Context) error
+	close() error
+}
+
+// Open connects, brings the schema up to date and returns. It does no work that grows with what is stored. A database
+// that a newer berthd has already extended is opened as it is.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if strings.HasPrefix(o.URL, "postgres://") || strings.HasPrefix(o.URL, "postgresql://") {
+		p, err := openPostgres(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		return &DB{Reads{reader{p, p.d}, p.d}, p}, nil
+	}
+	path := o.Path
+	if o.URL != "" {
+		path = strings.TrimPrefix(strings.TrimPrefix(o.URL, "sqlite:"), "//")
+	}
+	l, err := openSQLite(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{Reads{reader{l, l.d}, l.d}, l}, nil
+}
+
+// Update runs fn in a transaction and returns nil when what it wrote is durable: it survives a power loss. An error of
+// fn rolls back and is returned as it is; a panic of fn becomes an error.
+//
+// fn may run more than once, so it must change nothing outside the transaction that a second run does not set again.
+// It must not wait for anything but the database, and must not call Update. On SQLite all writers of the process wait
+// for it.
+//
+// When ctx ends before fn was started, Update returns its error and nothing happened. Once fn was started, Update waits
+// for the outcome; on PostgreSQL the end of ctx still aborts fn itself.
+func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.backend.update(ctx, false, fn)
+}
+
+// UpdateSoft is Update without the wait for the disk: what it wrote survives the end of the process, however violent,
+// but the last moments of it may be lost at a power loss. It never overtakes: whatever is durable includes every
+// UpdateSoft before it.
+func (db *DB) UpdateSoft(ctx context.Context, fn func(tx *Tx) error) error {
+	return db.backend.update(ctx, true, fn)
+}
+
+// Check reports whether the database can be read and written, as far as that is known without writing.
+func (db *DB) Check(ctx context.Context) error { return db.backend.check(ctx) }
+
+// Close waits for the updates in progress, refuses new ones and closes the database.
+func (db *DB) Close() error { return db.backend.close() }
+
+// reader is the session of a DB's own Reads: it names failures for callers. Inside a transaction the transaction does.
+type reader struct {
+	session
+	d *dialect
+}
+
+func (r reader) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	n, err := r.session.exec(ctx, query, args...)
+	return n, r.d.fail(err)
+}
+
+func (r reader) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
+	return r.d.fail(r.session.query(ctx, each, query, args...))
+}
+
+// run calls fn and makes an error of its panic.
+func run(fn func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("metadb: panic in a transaction: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(tx)
+}
+
+// runHooks calls what AfterCommit was given. A hook that panics must not keep the others from running.
+func runHooks(hooks []func(), log *slog.Logger) {
+	for _, f := range hooks {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					log.Error("metadata commit hook panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				}
+			}()
+			f()
+		}()
+	}
+}

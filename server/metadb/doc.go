@@ -1,0 +1,56 @@
+// Package metadb is the metadata database: which repositories there are, what is in them, who may enter, what happened.
+// All SQL of berth is in this room, written once for SQLite (one machine, no server to run) and PostgreSQL (many
+// replicas). Content bytes are elsewhere, except small ones that are cheaper here (blob_content).
+//
+// Start reading at [DB.Update]; the tables are in migrations/. A method belongs in the file of its noun; a new table is
+// a new migration. metadbtest.Run is the suite that both databases pass.
+//
+// # Reading and writing
+//
+// Every question is a method of [Reads], one statement, and can be asked of a [DB] or inside a transaction of a [Tx].
+// Every change is a method of [Tx]. Lists are read by keyset: the next page begins behind the last name, so a page costs
+// the same wherever it lies and however long the list is. Names sort by their bytes on both databases.
+//
+// Missing rows are [ErrNotFound]. Failures that a caller can act upon are faults: Full, Unavailable, Conflict.
+//
+// # Group commit
+//
+// A durable update waits for the disk, and on SQLite there is one writer at a time. So one goroutine owns the writing
+// connection. Callers of Update queue their closures; while one batch is being synced the next gathers, and is then run
+// as one SQL transaction with one COMMIT. Each closure of a batch stands behind a savepoint of its own, so its error
+// undoes only what it wrote. A lone caller has a transaction to itself and waits for one sync.
+//
+// When the shared transaction is lost (disk full, COMMIT failed), every closure of it is run again alone and gets its
+// own answer: hence closures may run more than once. When a sync fails, nothing is written any more until the process
+// restarts, because the kernel may report the next sync as a success without having those pages.
+//
+// [DB.UpdateSoft] is for what may be lost with the power but not with the process, such as the progress of an upload:
+// a batch of soft updates alone is committed without a sync. The log stays one sequence, so a durable update makes
+// every soft one before it durable too.
+//
+// The log is copied into the database by a checkpointer on a connection of its own, so that no caller pays for that.
+//
+// On PostgreSQL each update is a transaction of its own, and the server groups commits. A deadlock runs it again.
+// Isolation is READ COMMITTED: what a closure has to rely on until it commits, the methods lock (MissingBlobs,
+// MissingManifests, LinkBlob, PutTag), and what it must rule out it asks after its own change (see UnlinkBlob).
+//
+// # Blobs, claims and the sweep
+//
+// Bytes first, row second: a crash may leave bytes without a row, never a row without bytes. Finding such bytes must not
+// need a listing of the store, so a row names them before they appear. A file blob is committed in three steps:
+//
+//  1. Update: [Tx.SetCommitting] (upload, digest). It is refused with [ErrClaimed] while the digest is being deleted.
+//  2. The store commits the bytes under the digest.
+//  3. Update: [Tx.PutBlob], [Tx.LinkBlob], [Tx.DeleteUpload].
+//
+// A crash after 1 leaves the upload row. When it has expired ([Reads.ExpiredUploads]), the sweep does for its digest:
+//
+//  1. Update: [Tx.ClaimOrphan] (digest, upload, until). When it is not claimed there is nothing to delete, the bytes are
+//     in use, or will be: the same transaction ends with [Tx.DeleteUpload], unless another process holds the claim.
+//  2. The store deletes the bytes, with a deadline before until.
+//  3. Update: [Tx.DeleteClaimed] and [Tx.DeleteUpload].
+//
+// A claim is a blob row in state Claimed, so a push of the same digest meets it at its own step 1 (or 3) and is refused
+// until the claim is over: bytes can never be deleted under a blob that was promised. A sweep that dies leaves upload
+// and claim, and the next one takes the claim over after until.
+package metadb

@@ -1,0 +1,93 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/berth-registry/berth/oci"
+)
+
+// Tag is a name for a manifest in a repository.
+type Tag struct {
+	RepoID    int64
+	Name      string
+	Digest    oci.Digest
+	UpdatedAt time.Time
+}
+
+func scanTag(rows *sql.Rows, t *Tag) error {
+	return rows.Scan(&t.RepoID, &t.Name, digest{&t.Digest}, micros{&t.UpdatedAt})
+}
+
+// Tag finds a tag, or ErrNotFound.
+func (r *Reads) Tag(ctx context.Context, repoID int64, name string) (Tag, error) {
+	return one(ctx, r.s, scanTag, `SELECT repo_id, name, digest, updated_at FROM tag WHERE repo_id = $1 AND name = $2`, repoID, name)
+}
+
+// Tags are names of tags behind after, in the order of their bytes. The cost depends on the page only.
+func (r *Reads) Tags(ctx context.Context, repoID int64, after string, limit int) ([]string, error) {
+	return many(ctx, r.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND name > $2 ORDER BY name LIMIT $3`, repoID, after, limit)
+}
+
+// NewestTags are the n tags that were put last, newest first.
+func (r *Reads) NewestTags(ctx context.Context, repoID int64, n int) ([]Tag, error) {
+	return many(ctx, r.s, scanTag, `SELECT repo_id, name, digest, updated_at FROM tag WHERE repo_id = $1 ORDER BY updated_at DESC, name LIMIT $2`, repoID, n)
+}
+
+// TagsOf are all tags that point at the manifest, in the order of their names.
+func (r *Reads) TagsOf(ctx context.Context, repoID int64, d oci.Digest) ([]string, error) {
+	return many(ctx, r.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND digest = $2 ORDER BY name`, repoID, d.String())
+}
+
+// PutTag points the tag at a manifest and returns what it pointed at before, zero for nothing. It is the one place
+// where tags move. A manifest that is not there is a Conflict: another request deleted it.
+func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest) (before oci.Digest, err error) {
+	for range 3 {
+		before, err = tx.lockTag(repoID, name)
+		if err == nil {
+			_, err = tx.exec(`UPDATE tag SET digest = $3, updated_at = $4 WHERE repo_id = $1 AND name = $2`,
+				repoID, name, d.String(), toMicros(tx.now))
+			return before, err
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return before, err
+		}
+		n, err := tx.exec(`INSERT INTO tag (repo_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (repo_id, name) DO NOTHING`, repoID, name, d.String(), toMicros(tx.now))
+		if err != nil || n == 1 {
+			return oci.Digest{}, err
+		}
+		// Another transaction made it between the two statements: look again.
+	}
+	return oci.Digest{}, errors.New("metadb: tag appears and disappears while it is put")
+}
+
+// DeleteTag removes a tag and returns what it pointed at; existed says whether there was one.
+func (tx *Tx) DeleteTag(repoID int64, name string) (before oci.Digest, existed bool, err error) {
+	before, err = tx.lockTag(repoID, name)
+	if errors.Is(err, ErrNotFound) {
+		return oci.Digest{}, false, nil
+	}
+	if err != nil {
+		return oci.Digest{}, false, err
+	}
+	_, err = tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND name = $2`, repoID, name)
+	return before, err == nil, err
+}
+
+// DeleteTagsOf removes all tags that point at the manifest and returns their names in order.
+func (tx *Tx) DeleteTagsOf(repoID int64, d oci.Digest) ([]string, error) {
+	names, err := many(tx.ctx, tx.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND digest = $2 ORDER BY name`+tx.d.forUpdate, repoID, d.String())
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	_, err = tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
+	return names, err
+}
+
+func (tx *Tx) lockTag(repoID int64, name string) (oci.Digest, error) {
+	return one(tx.ctx, tx.s, func(rows *sql.Rows, d *oci.Digest) error { return rows.Scan(digest{d}) },
+		`SELECT digest FROM tag WHERE repo_id = $1 AND name = $2`+tx.d.forUpdate, repoID, name)
+}

@@ -1,0 +1,87 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/berth-registry/berth/oci"
+)
+
+// Upload is an upload in progress.
+type Upload struct {
+	ID          string
+	Repository  string // full name; the repository need not exist yet
+	Principal   string
+	Algorithm   oci.Algorithm
+	StartedAt   time.Time
+	UpdatedAt   time.Time
+	Received    int64      // bytes
+	HashState   []byte     // of the oci.Hasher
+	DriverState []byte     // of the blob.Store
+	Committing  oci.Digest // zero, or the digest under which its bytes are being made readable
+}
+
+const uploadColumns = `id, repository, principal, algorithm, started_at, updated_at, received, hash_state, driver_state, committing`
+
+func scanUpload(rows *sql.Rows, u *Upload) error {
+	return rows.Scan(&u.ID, &u.Repository, &u.Principal, (*string)(&u.Algorithm), micros{&u.StartedAt}, micros{&u.UpdatedAt},
+		&u.Received, &u.HashState, &u.DriverState, digest{&u.Committing})
+}
+
+// Upload finds an upload, or ErrNotFound.
+func (r *Reads) Upload(ctx context.Context, id string) (Upload, error) {
+	return one(ctx, r.s, scanUpload, `SELECT `+uploadColumns+` FROM upload WHERE id = $1`, id)
+}
+
+// ExpiredUploads are up to limit uploads that nobody has touched since before, oldest first.
+func (r *Reads) ExpiredUploads(ctx context.Context, before time.Time, limit int) ([]Upload, error) {
+	return many(ctx, r.s, scanUpload, `SELECT `+uploadColumns+` FROM upload WHERE updated_at < $1 ORDER BY updated_at LIMIT $2`, toMicros(before), limit)
+}
+
+// CreateUpload records a new upload; its times are those of the transaction.
+func (tx *Tx) CreateUpload(u Upload) error {
+	now := toMicros(tx.now)
+	_, err := tx.exec(`INSERT INTO upload (id, repository, principal, algorithm, started_at, updated_at, received, hash_state, driver_state, committing)
+		VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, '')`,
+		u.ID, u.Repository, u.Principal, string(u.Algorithm), now, u.Received, u.HashState, u.DriverState)
+	return err
+}
+
+// UpdateUpload records progress; ErrNotFound when the upload has ended.
+func (tx *Tx) UpdateUpload(id string, received int64, hashState, driverState []byte) error {
+	n, err := tx.exec(`UPDATE upload SET received = $2, hash_state = $3, driver_state = $4, updated_at = $5 WHERE id = $1`,
+		id, received, hashState, driverState, toMicros(tx.now))
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// SetCommitting announces, before the store is asked to commit, the digest under which the upload's bytes will appear,
+// so that a crash leaves a row that names them. ErrNotFound when the upload has ended, ErrClaimed while the digest is
+// being deleted.
+func (tx *Tx) SetCommitting(id string, d oci.Digest) error {
+	if err := tx.lockDigest(d); err != nil {
+		return err
+	}
+	b, err := tx.BlobAnywhere(tx.ctx, d)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err == nil && b.State == Claimed {
+		return ErrClaimed
+	}
+	n, err := tx.exec(`UPDATE upload SET committing = $2, updated_at = $3 WHERE id = $1`, id, d.String(), toMicros(tx.now))
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
+
+// DeleteUpload ends an upload; existed says whether there was one.
+func (tx *Tx) DeleteUpload(id string) (existed bool, err error) {
+	n, err := tx.exec(`DELETE FROM upload WHERE id = $1`, id)
+	return n == 1, err
+}

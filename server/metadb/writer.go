@@ -1,0 +1,332 @@
+package metadb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/berth-registry/berth/fault"
+)
+
+// writer is the one goroutine that writes to SQLite. It commits together whatever waits: the sync of the disk, which
+// is the cost of a durable update, is paid once per batch.
+type writer struct {
+	conn    *conn
+	d       *dialect
+	log     *slog.Logger
+	now     func() time.Time
+	poison  *atomic.Pointer[error]
+	soft    bool          // the connection commits without a sync at present
+	written chan struct{} // tells the checkpointer that the log has grown by a step
+	pages   int           // written to the log since the last such telling
+
+	mu      sync.Mutex
+	waiting []*request
+	chores  []func(*conn)
+	closed  bool
+	wake    chan struct{}
+	done    chan struct{}
+}
+
+// maxBatch bounds how long the first of a batch waits for the last.
+const maxBatch = 256
+
+// checkpointPages is the step of the log's growth, 4 MiB, after which it is copied into the database.
+const checkpointPages = 1024
+
+// request is a closure on its way.
+type request struct {
+	ctx   context.Context
+	fn    func(*Tx) error
+	soft  bool
+	state atomic.Int32 // waiting, then started or left, decided by one compare-and-swap
+	done  chan error
+
+	hooks []func()
+	err   error
+}
+
+const (
+	stateWaiting = iota
+	stateStarted
+	stateLeft
+)
+
+func newWriter(c *conn, d *dialect, poison *atomic.Pointer[error], o Options) *writer {
+	w := &writer{
+		conn: c, d: d, log: o.Log, now: o.Now, poison: poison,
+		written: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go w.loop()
+	return w
+}
+
+func (w *writer) update(ctx context.Context, soft bool, fn func(*Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{ctx: ctx, fn: fn, soft: soft, done: make(chan error, 1)}
+	if err := w.enqueue(r); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		if r.state.CompareAndSwap(stateWaiting, stateLeft) {
+			return ctx.Err()
+		}
+		return <-r.done // it is running: fn may still use what the caller's function holds
+	}
+}
+
+func (w *writer) enqueue(r *request) error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return closedFault()
+	}
+	w.waiting = append(w.waiting, r)
+	w.mu.Unlock()
+	w.nudge()
+	return nil
+}
+
+// chore runs f on the writer's connection between two batches, and returns when it has run; false when it never will.
+func (w *writer) chore(f func(*conn)) bool {
+	ran := make(chan struct{})
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return false
+	}
+	w.chores = append(w.chores, func(c *conn) { f(c); close(ran) })
+	w.mu.Unlock()
+	w.nudge()
+	<-ran
+	return true
+}
+
+func (w *writer) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close lets what waits be done and ends the goroutine.
+func (w *writer) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.nudge()
+	<-w.done
+}
+
+func (w *writer) loop() {
+	defer close(w.done)
+	defer w.conn.close()
+	for range w.wake {
+		for {
+			// Those who were just answered come back with their next update: let them, so that batches fill.
+			runtime.Gosched()
+			batch, chores, closed := w.take()
+			for _, f := range chores {
+				f(w.conn)
+			}
+			if len(batch) > 0 {
+				w.serve(batch)
+				continue
+			}
+			if closed {
+				return
+			}
+			break
+		}
+	}
+}
+
+func (w *writer) take() (batch []*request, chores []func(*conn), closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(len(w.waiting), maxBatch)
+	batch, w.waiting = w.waiting[:n:n], w.waiting[n:]
+	if len(w.waiting) == 0 {
+		w.waiting = nil
+	}
+	chores, w.chores = w.chores, nil
+	return batch, chores, w.closed
+}
+
+// serve runs a batch and answers everyone in it.
+func (w *writer) serve(batch []*request) {
+	live := batch[:0]
+	soft := true
+	for _, r := range batch {
+		if r.state.CompareAndSwap(stateWaiting, stateStarted) {
+			live = append(live, r)
+			soft = soft && r.soft
+		}
+	}
+	if len(live) == 0 {
+		return
+	}
+	if p := w.poison.Load(); p != nil {
+		for _, r := range live {
+			r.done <- *p
+		}
+		return
+	}
+	err := w.setSync(soft)
+	if err == nil {
+		err = w.attempt(live)
+	}
+	if err != nil && len(live) > 1 && w.poison.Load() == nil {
+		// Whose fault it was cannot be known, so nobody pays for another.
+		for _, r := range live {
+			if r.err = w.setSync(r.soft); r.err == nil {
+				r.err = w.attempt([]*request{r})
+			}
+			w.answer(r)
+		}
+		return
+	}
+	for _, r := range live {
+		if err != nil {
+			r.err = err
+		}
+		w.answer(r)
+	}
+}
+
+func (w *writer) answer(r *request) {
+	err := r.err
+	if err == nil {
+		runHooks(r.hooks, w.log)
+	}
+	r.done <- err
+}
+
+// setSync chooses whether commits wait for the disk. The pragma takes effect when it is compiled, so it is never a
+// prepared statement.
+func (w *writer) setSync(soft bool) error {
+	if w.soft == soft {
+		return nil
+	}
+	mode := "PRAGMA synchronous=FULL"
+	if soft {
+		mode = "PRAGMA synchronous=NORMAL"
+	}
+	if _, err := w.conn.c.ExecContext(context.Background(), mode); err != nil {
+		return w.d.fail(err)
+	}
+	w.soft = soft
+	return nil
+}
+
+// attempt runs the requests in one transaction. Its error means that nothing was committed for any of them; otherwise
+// each one's own err says how it went.
+func (w *writer) attempt(rs []*request) error {
+	ctx := context.Background()
+	if _, err := w.conn.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return w.broken(err)
+	}
+	now := w.now()
+	kept := 0
+	for _, r := range rs {
+		if err := w.runOne(r, now, len(rs) > 1); err != nil {
+			w.rollback()
+			return w.broken(err)
+		}
+		if r.err == nil {
+			kept++
+		}
+	}
+	if kept == 0 {
+		w.rollback()
+		return nil
+	}
+	if _, err := w.conn.exec(ctx, "COMMIT"); err != nil {
+		w.rollback()
+		return w.broken(err)
+	}
+	w.grown()
+	return nil
+}
+
+// runOne runs one request, beside others behind a savepoint of its own. Its error means that the whole transaction is
+// lost; what the request itself made of it is r.err.
+func (w *writer) runOne(r *request, now time.Time, beside bool) error {
+	ctx := context.Background()
+	t := &transaction{on: w.conn, d: w.d, savepoint: beside}
+	tx := &Tx{Reads: Reads{t, w.d}, ctx: ctx, now: now}
+	r.err = run(r.fn, tx)
+	r.hooks = tx.hooks
+	if r.err == nil && t.err != nil {
+		r.err = w.d.fail(t.err)
+	}
+	if t.err != nil && w.d.classify(t.err) == classSyncFailed {
+		return t.err
+	}
+	if !t.used || !beside {
+		return nil // nothing to undo, or attempt undoes it: nobody is kept
+	}
+	if r.err != nil {
+		if _, err := w.conn.exec(ctx, "ROLLBACK TO request"); err != nil {
+			return errors.Join(t.err, err)
+		}
+	}
+	_, err := w.conn.exec(ctx, "RELEASE request")
+	return err
+}
+
+// rollback ends a transaction that SQLite may have ended already.
+func (w *writer) rollback() {
+	_, _ = w.conn.c.ExecContext(context.Background(), "ROLLBACK")
+}
+
+// broken judges why a transaction was lost.
+func (w *writer) broken(err error) error {
+	if w.d.classify(err) == classSyncFailed {
+		return poisonWith(w.poison, w.log, w.now(), err)
+	}
+	return w.d.fail(err)
+}
+
+// poisonWith ends all writing. After a failed sync the kernel may have dropped the pages and marked them clean, so that
+// a later sync which succeeds proves nothing; only a new process that reads the file again knows what is there.
+func poisonWith(p *atomic.Pointer[error], log *slog.Logger, now time.Time, cause error) error {
+	var err error = fault.New(fault.Unavailable, fault.UnavailableReason,
+		"metadata cannot be written since %s; restart berthd", now.UTC().Format(time.RFC3339)).Because(fmt.Errorf("metadb: sync: %w", cause))
+	if p.CompareAndSwap(nil, &err) {
+		log.Error("metadata can no longer be written: the disk failed to sync; restart berthd", "err", cause)
+	}
+	return *p.Load()
+}
+
+// grown counts what went to the log and wakes the checkpointer at each step.
+func (w *writer) grown() {
+	_ = w.conn.c.Raw(func(dc any) error {
+		if s, ok := dc.(sqlite.DBStatus); ok {
+			n, _, err := s.Status(sqlite.DBStatusCacheWrite, true)
+			w.pages += n
+			return err
+		}
+		return nil
+	})
+	if w.pages < checkpointPages {
+		return
+	}
+	w.pages = 0
+	select {
+	case w.written <- struct{}{}:
+	default:
+	}
+}
