@@ -32,7 +32,7 @@ type client struct {
 // the user of that program would do it without root (~/.config/containers/certs.d, or SSL_CERT_FILE).
 func newClient(t testing.TB, program string, trusted ...*registry) *client {
 	t.Helper()
-	c := &client{name: program, bin: peer(t, program), home: t.TempDir(), within: commandTime}
+	c := &client{name: program, bin: peer(t, program), home: shortDir(t), within: commandTime}
 	for _, r := range trusted {
 		c.trust(t, r)
 	}
@@ -124,6 +124,21 @@ func userEnv(home string) []string {
 		"TMPDIR=" + home,
 		"LANG=C.UTF-8",
 	}
+}
+
+// shortDir is t.TempDir with a path that podman accepts: its --runroot may have 50 characters.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "interop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func writeFile(t testing.TB, path string, content []byte) string {

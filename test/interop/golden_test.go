@@ -16,7 +16,11 @@ type transcript struct {
 }
 
 func (tr *transcript) add(r result) {
-	fmt.Fprintf(&tr.text, "$ %s\n%s\n", tr.normal(r.line), tr.normal(r.stderr))
+	seen := r.stderr
+	if strings.HasPrefix(r.line, "curl ") { // the server's own answer, not a client's words about it
+		seen = r.stdout + r.stderr
+	}
+	fmt.Fprintf(&tr.text, "$ %s\n%s\n\n", tr.normal(r.line), tr.normal(seen))
 }
 
 var volatile = []struct {
@@ -24,7 +28,9 @@ var volatile = []struct {
 	by      string
 }{
 	{regexp.MustCompile(`time="?[0-9T:.+Z-]+"?`), "time=TIME"},
-	{regexp.MustCompile(`(/[\w.-]+)*/Test[\w.-]+/\d+(/[\w.-]+)*`), "FILE"},
+	{regexp.MustCompile(`\d{4}/\d\d/\d\d \d\d:\d\d:\d\d`), "TIME"},
+	{regexp.MustCompile(`"(request|requestId|request_id|req)":"[^"]+"`), `"$1":"REQUEST"`},
+	{regexp.MustCompile(`(/[\w.-]+)*/(Test[\w.-]+/|interop)\d+(/[\w.-]+)*`), "FILE"},
 	{regexp.MustCompile(`\(\d+ \w+ ago\)`), "(AGE ago)"},
 	{regexp.MustCompile(`\r`), ""},
 	{regexp.MustCompile(`[ \t]+\n`), "\n"},
@@ -39,7 +45,7 @@ func (tr *transcript) normal(text string) string {
 	for _, v := range volatile {
 		text = v.pattern.ReplaceAllString(text, v.by)
 	}
-	return strings.TrimRight(text, "\n") + "\n"
+	return strings.TrimRight(text, "\n")
 }
 
 // compare holds the transcript against testdata/NAME.golden, or writes it with -update.

@@ -134,19 +134,33 @@ var refusals = []refusal{
 		},
 	},
 	{
-		name: "push-invalid-manifest", env: []string{"BERTH_ANONYMOUS=delete"}, says: "manifest",
-		stdin:    `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":42}`,
-		commands: [][]string{{"regctl", "manifest", "put", "--content-type", "application/vnd.oci.image.manifest.v1+json", "HOST/library/app:bad"}},
+		// What no client of these would send: curl shows the answer itself.
+		name: "raw-bad-requests", env: []string{"BERTH_ANONYMOUS=delete"}, says: `"errors"`,
+		commands: [][]string{
+			curl("-X", "PUT", "-H", "Content-Type: application/vnd.oci.image.manifest.v1+json", "--data", `{"schemaVersion":2,"config":42}`, "http://HOST/v2/library/app/manifests/bad"),
+			curl("-X", "PUT", "-H", "Content-Type: application/vnd.oci.image.manifest.v1+json", "--data", "{", "http://HOST/v2/library/app/manifests/bad"),
+			curl("-X", "POST", "--data", "not what the digest says", "http://HOST/v2/library/app/blobs/uploads/?digest=sha256:"+strings.Repeat("2", 64)),
+			curl("-X", "POST", "http://HOST/v2/library/app/blobs/uploads/?digest=sha256:short"),
+			curl("-X", "PATCH", "--data", "x", "http://HOST/v2/library/app/blobs/uploads/00000000-0000-0000-0000-000000000000"),
+			curl("http://HOST/v2/Library/App/manifests/1"),
+			curl("http://HOST/v2/library/app/manifests/-bad-"),
+			curl("http://HOST/v2/library/app/tags/list?n=-1"),
+			curl("http://HOST/v2/library/app/nothing"),
+		},
+	},
+	{
+		// Plain HTTP under a name that is not this machine's: the answer says what to do.
+		name: "raw-plain-http", env: []string{"BERTH_ANONYMOUS=delete"}, says: "https",
+		commands: [][]string{
+			curl("-H", "Host: registry.example.com", "http://HOST/v2/"),
+			curl("-H", "Host: registry.example.com", "-u", "admin:x", "http://HOST/v2/library/app/tags/list"),
+		},
 	},
 	{
 		name: "push-manifest-without-blobs", env: []string{"BERTH_ANONYMOUS=delete"}, says: "sha256:" + strings.Repeat("1", 64),
 		stdin: `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{` +
 			`"mediaType":"application/vnd.oci.image.config.v1+json","size":2,"digest":"sha256:` + strings.Repeat("1", 64) + `"},"layers":[]}`,
 		commands: [][]string{{"regctl", "manifest", "put", "--content-type", "application/vnd.oci.image.manifest.v1+json", "HOST/library/app:bad"}},
-	},
-	{
-		name: "push-wrong-digest", env: []string{"BERTH_ANONYMOUS=delete"}, says: "digest", stdin: "not what the digest says",
-		commands: [][]string{{"regctl", "blob", "put", "--digest", "sha256:" + strings.Repeat("2", 64), "HOST/library/app"}},
 	},
 }
 
@@ -171,6 +185,10 @@ func pushes(reference string) [][]string {
 		{"regctl", "image", "copy", "REGCTL-LAYOUT", "HOST/" + reference},
 		{"helm", "push", "CHART", "oci://HOST/library"},
 	}
+}
+
+func curl(args ...string) []string {
+	return append([]string{"curl", "--silent", "--show-error", "--fail-with-body"}, args...)
 }
 
 func deletes(reference string) [][]string {
@@ -216,7 +234,7 @@ func TestMessages(t *testing.T) {
 				if result.took > quick {
 					t.Errorf("the user waited %s:\n%s", result.took.Round(time.Millisecond), result)
 				}
-				if refusal.says != "" && !slices.Contains(refusal.mute, command[0]) && !strings.Contains(result.stderr, refusal.says) {
+				if refusal.says != "" && !slices.Contains(refusal.mute, command[0]) && !strings.Contains(result.stdout+result.stderr, refusal.says) {
 					t.Errorf("%q did not reach the user:\n%s", refusal.says, result)
 				}
 				result.line = strings.Join(command, " ")
