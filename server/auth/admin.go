@@ -19,7 +19,7 @@ const FirstAdmin = "admin"
 // When another source of accounts owns the name "admin" (an htpasswd file of registry:2 often does), no account is
 // made, since its password could never work; a configured password is then an error.
 func (s *Service) EnsureAdmin(ctx context.Context, password string) (generated string, err error) {
-	exists, err := s.o.Store.HasAdmin(ctx)
+	exists, err := hasAdmin(ctx, s.o.Store)
 	if err != nil {
 		return "", fmt.Errorf("auth: first administrator: %w", err)
 	}
@@ -55,11 +55,12 @@ func (s *Service) EnsureAdmin(ctx context.Context, password string) (generated s
 	if err != nil {
 		return "", err
 	}
-	created, err := s.o.Store.CreateAdmin(ctx, FirstAdmin, hash)
+	created, err := createAdmin(ctx, s.o.Store, FirstAdmin, hash)
 	if err != nil {
 		return "", fmt.Errorf("auth: first administrator: %w", err)
 	}
-	if !created { // another replica was faster, or the account was made an ordinary one
+	if !created {
+		s.o.Log.WarnContext(ctx, "first administrator not made: an account of that name is there already", "principal", FirstAdmin)
 		return "", nil
 	}
 	s.local.forget(FirstAdmin)

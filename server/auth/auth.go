@@ -44,7 +44,7 @@ const (
 // narrower is what the token service needs of the access room: the part of the grants that the principal has a right
 // to. It must not add any; if it does, the addition is dropped here.
 type narrower interface {
-	Narrow(ctx context.Context, p identity.Principal, want []identity.Grant) []identity.Grant
+	Narrow(ctx context.Context, p identity.Principal, asked []identity.Grant) ([]identity.Grant, error)
 }
 
 // Options configure a Service.

@@ -17,7 +17,7 @@ import (
 // maxTokens bounds the verified tokens that are remembered, some 500 bytes each.
 const maxTokens = 20_000
 
-// reverify is how long a verified token's signature is taken for granted; so a retired key is noticed within MaxStale.
+// reverify is how long a verified token's signature is taken for granted; so a deleted key is noticed within MaxStale.
 const reverify = 30 * time.Second
 
 // tokenCache remembers verified tokens by the digest of their text. It holds no token. An entry carries no right of

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // algEdDSA is the only algorithm of keys (RFC 8037). A second one would be a second case of signer, chosen by the
@@ -21,7 +23,7 @@ import (
 const algEdDSA = "EdDSA"
 
 // How often the keys are read from the database: at most every rereadKeys for a key id that is not known, so that
-// forged ids cost nothing, and every refreshKeys to notice a retired key.
+// forged ids cost nothing, and every refreshKeys to notice a retired or deleted key.
 const (
 	rereadKeys  = 5 * time.Second
 	refreshKeys = 30 * time.Second
@@ -34,11 +36,10 @@ type signer struct {
 	private ed25519.PrivateKey
 	public  ed25519.PublicKey
 	stamps  []byte // key for stamp
-	created time.Time
-	retired time.Time
+	retired bool   // signs no more; verifies until it is deleted
 }
 
-func newSigner(k SigningKey) (*signer, error) {
+func newSigner(k metadb.SigningKey) (*signer, error) {
 	if k.Algorithm != algEdDSA || len(k.Private) != ed25519.SeedSize || k.ID == "" {
 		return nil, fmt.Errorf("auth: signing key %q with algorithm %q cannot be used", k.ID, k.Algorithm)
 	}
@@ -47,7 +48,7 @@ func newSigner(k SigningKey) (*signer, error) {
 	_, _ = m.Write([]byte("berth account stamps"))
 	return &signer{
 		id: k.ID, alg: k.Algorithm, private: private, public: private.Public().(ed25519.PublicKey),
-		stamps: m.Sum(nil), created: k.CreatedAt, retired: k.RetiredAt,
+		stamps: m.Sum(nil), retired: !k.RetiredAt.IsZero(),
 	}, nil
 }
 
@@ -108,7 +109,7 @@ func (r *keyring) verifying(ctx context.Context, id string) (*signer, error) {
 	err := r.refresh(ctx, age)
 	k, ok := r.keys[id]
 	switch {
-	case ok && (k.retired.IsZero() || r.now().Before(k.retired)):
+	case ok:
 		return k, nil // also when the database does not answer: keys are only ever added or retired
 	case err != nil:
 		return nil, err
@@ -130,7 +131,7 @@ func (r *keyring) refresh(ctx context.Context, age time.Duration) error {
 	r.read = now
 	r.keys = make(map[string]*signer, len(rows))
 	r.current = nil
-	slices.SortFunc(rows, func(a, b SigningKey) int {
+	slices.SortFunc(rows, func(a, b metadb.SigningKey) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
 	for _, row := range rows {
@@ -140,7 +141,7 @@ func (r *keyring) refresh(ctx context.Context, age time.Duration) error {
 			continue
 		}
 		r.keys[k.id] = k
-		if k.retired.IsZero() {
+		if !k.retired {
 			r.current = k
 		}
 	}
@@ -154,11 +155,11 @@ func (r *keyring) create(ctx context.Context) error {
 		return fmt.Errorf("auth: signing key: %w", err)
 	}
 	sum := sha256.Sum256(public)
-	k := SigningKey{
+	k := metadb.SigningKey{
 		ID:        base64.RawURLEncoding.EncodeToString(sum[:12]),
-		Algorithm: algEdDSA, Private: private.Seed(), CreatedAt: r.now(),
+		Algorithm: algEdDSA, Private: private.Seed(),
 	}
-	if err := r.store.AddFirstSigningKey(ctx, k); err != nil {
+	if err := addFirstKey(ctx, r.store, k); err != nil {
 		return fmt.Errorf("auth: signing key: %w", err)
 	}
 	r.log.InfoContext(ctx, "signing key made", "key", k.ID)

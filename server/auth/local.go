@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // refreshAccount is the age at which a remembered account is read again. Until MaxStale it stands in when the database
@@ -71,17 +72,18 @@ func (l *local) Account(ctx context.Context, name string) (Account, error) {
 }
 
 // read asks the database and remembers the answer, with the time at which the question was asked.
-func (l *local) read(ctx context.Context, name string) (LocalAccount, Account, error) {
+func (l *local) read(ctx context.Context, name string) (metadb.Account, Account, error) {
 	at, forgets := l.now(), l.forgets.Load()
 	row, err := l.store.Account(ctx, name)
-	if errors.Is(err, ErrNoAccount) {
+	if errors.Is(err, metadb.ErrNotFound) {
 		l.accounts.Invalidate(name)
-		return LocalAccount{}, Account{}, ErrNoAccount
+		return metadb.Account{}, Account{}, ErrNoAccount
 	}
 	if err != nil {
-		return LocalAccount{}, Account{}, fmt.Errorf("auth: account %s: %w", name, err)
+		return metadb.Account{}, Account{}, fmt.Errorf("auth: account %s: %w", name, err)
 	}
-	acc := Account{Name: row.Name, Admin: row.Admin, Disabled: row.Disabled, Stamp: strconv.FormatInt(row.Generation, 10)}
+	// With the row's id: an account that was deleted and made again is another one.
+	acc := Account{Name: row.Name, Admin: row.Admin, Disabled: row.Disabled, Stamp: fmt.Sprintf("%d.%d", row.ID, row.Generation)}
 	l.accounts.Set(name, &remembered{acc: acc, at: at})
 	if l.forgets.Load() != forgets {
 		l.accounts.Invalidate(name)

@@ -2,37 +2,84 @@ package auth
 
 import (
 	"context"
-	"time"
+	"errors"
+
+	"github.com/berth-registry/berth/server/metadb"
 )
 
-// store is what this room needs of the metadata database: DB makes one from *metadb.DB.
+// store is what this room needs of the metadata database. *metadb.DB has it.
 type store interface {
-	// Account returns a local account, ErrNoAccount when there is none.
-	Account(ctx context.Context, name string) (LocalAccount, error)
-	// HasAdmin reports whether any local account is an administrator.
-	HasAdmin(ctx context.Context) (bool, error)
-	// CreateAdmin makes an administrator unless the name is taken, and reports whether it did.
-	CreateAdmin(ctx context.Context, name, passwordHash string) (created bool, err error)
-	// SigningKeys returns all keys, in any order.
-	SigningKeys(ctx context.Context) ([]SigningKey, error)
-	// AddFirstSigningKey adds the key unless there is one that is not retired.
-	AddFirstSigningKey(ctx context.Context, k SigningKey) error
+	Account(ctx context.Context, name string) (metadb.Account, error)
+	Accounts(ctx context.Context, after string, limit int) ([]metadb.Account, error)
+	SigningKeys(ctx context.Context) ([]metadb.SigningKey, error)
+	Update(ctx context.Context, fn func(tx *metadb.Tx) error) error
 }
 
-// LocalAccount is a stored account.
-type LocalAccount struct {
-	Name         string
-	PasswordHash string // PHC string
-	Admin        bool
-	Disabled     bool
-	Generation   int64 // grows with every change of the password, of Admin or of Disabled
+// hasAdmin reports whether any local account is an administrator. The usual one is looked up first, so that a start
+// does not read the others.
+func hasAdmin(ctx context.Context, s store) (bool, error) {
+	a, err := s.Account(ctx, FirstAdmin)
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return false, err
+	}
+	if err == nil && a.Admin {
+		return true, nil
+	}
+	const page = 500
+	for after := ""; ; {
+		list, err := s.Accounts(ctx, after, page)
+		if err != nil {
+			return false, err
+		}
+		for _, a := range list {
+			if a.Admin {
+				return true, nil
+			}
+			after = a.Name
+		}
+		if len(list) < page {
+			return false, nil
+		}
+	}
 }
 
-// SigningKey is a stored key.
-type SigningKey struct {
-	ID        string
-	Algorithm string
-	Private   []byte
-	CreatedAt time.Time
-	RetiredAt time.Time // the zero time, or the moment from which tokens of this key are refused
+// createAdmin makes an administrator unless the name is taken, and reports whether it did. Of two replicas that try at
+// once one succeeds: PutAccount would change the other's account, so the name is looked up in the same transaction,
+// and who loses a race that the look-up did not see has raised the generation of an account nobody has used yet.
+func createAdmin(ctx context.Context, s store, name, hash string) (created bool, err error) {
+	err = s.Update(ctx, func(tx *metadb.Tx) error {
+		created = false
+		_, err := tx.Account(ctx, name)
+		if !errors.Is(err, metadb.ErrNotFound) {
+			return err // nil: taken
+		}
+		a, err := tx.PutAccount(metadb.Account{Name: name, PasswordHash: hash, Admin: true})
+		created = err == nil && a.Generation == 0
+		if err == nil && !created {
+			return errTaken // roll back: the other replica's password stays
+		}
+		return err
+	})
+	if errors.Is(err, errTaken) {
+		return false, nil
+	}
+	return created, err
+}
+
+var errTaken = errors.New("auth: the account was made by another replica meanwhile")
+
+// addFirstKey adds the key unless there is one that signs.
+func addFirstKey(ctx context.Context, s store, k metadb.SigningKey) error {
+	return s.Update(ctx, func(tx *metadb.Tx) error {
+		keys, err := tx.SigningKeys(ctx)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if k.RetiredAt.IsZero() && k.Algorithm == algEdDSA {
+				return nil
+			}
+		}
+		return tx.AddSigningKey(k)
+	})
 }

@@ -58,7 +58,11 @@ func (s *Service) Token(ctx context.Context, r Request) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	grants := intersect(want, s.o.Access.Narrow(ctx, p, want))
+	allowed, err := s.o.Access.Narrow(ctx, p, want)
+	if err != nil {
+		return Token{}, fmt.Errorf("auth: token for %s: %w", p, err)
+	}
+	grants := intersect(want, allowed)
 	t := Token{IssuedAt: s.o.Now().UTC().Truncate(time.Second), ExpiresIn: s.o.TokenLifetime, Scope: scopeText(grants)}
 	if t.Access, err = s.sign(k, typAccess, p.Name, stamp, toAccess(grants), t.IssuedAt, t.ExpiresIn); err != nil {
 		return Token{}, err
