@@ -45,7 +45,7 @@ func badNames(t *testing.T, r *registry) {
 			}
 		}
 	}
-	r.do(t, http.MethodPost, r.path("%s/UPPER/blobs/uploads/", r.repo())).refused(t).says(t, "NAME_INVALID")
+	r.do(t, http.MethodPost, r.path("%s/UPPER/blobs/uploads/", r.repo())).refused(t).says(t, "NAME_INVALID", "DENIED")
 }
 
 func goodTags(t *testing.T, r *registry) {
