@@ -1,0 +1,181 @@
+package distapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/auth"
+	"github.com/berth-registry/berth/server/httpd"
+	"github.com/berth-registry/berth/server/identity"
+)
+
+// maxTokenForm bounds the body of a token request: a password, a refresh token and some scopes.
+const maxTokenForm = 64 << 10
+
+// tokenIssuer is what the token endpoint needs of the auth room.
+type tokenIssuer interface {
+	Authenticate(ctx context.Context, authorization, addr string) (identity.Principal, error)
+	Login(ctx context.Context, name, password, addr string) (identity.Principal, error)
+	Refresh(ctx context.Context, token, addr string) (identity.Principal, error)
+	Token(ctx context.Context, r auth.Request) (auth.Token, error)
+}
+
+// TokenEndpoint is the token service of the Docker token protocol: GET with Basic authorization or none, and POST with
+// an OAuth 2 form. It serves every path that it is mounted on (/token, and /service/token for scripts written for
+// Harbor).
+//
+// A wrong password is always 401, the only refusal that podman understands, and never leads to an anonymous token.
+//
+// Spec: distribution, "Token Authentication Specification" and "Oauth2 Token Authentication".
+type TokenEndpoint struct {
+	Auth tokenIssuer
+	// Errors renders a failure; nil is httpd.WriteError.
+	Errors func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// tokenAnswer has the fields of both specifications: token for old clients, access_token for OAuth ones.
+type tokenAnswer struct {
+	Token        string `json:"token"`
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type,omitempty"` // OAuth only
+	Scope        string `json:"scope,omitempty"`      // OAuth only
+	ExpiresIn    int    `json:"expires_in"`           // seconds
+	IssuedAt     string `json:"issued_at"`            // RFC 3339
+	RefreshToken string `json:"refresh_token,omitempty"`
+}
+
+// ServeHTTP implements http.Handler.
+func (e *TokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	httpd.RecordOf(w).SetHandler("token")
+	var answer tokenAnswer
+	var err error
+	switch r.Method {
+	case http.MethodGet:
+		answer, err = e.get(w, r)
+	case http.MethodPost:
+		answer, err = e.post(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		err = fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered by the token service; use GET or POST", r.Method)
+	}
+	if err != nil {
+		if e.Errors != nil {
+			e.Errors(w, r, err)
+		} else {
+			httpd.WriteError(w, r, err)
+		}
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store") // RFC 6749 section 5.1
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// get is the flow of docker login, docker pull and nearly everybody else.
+func (e *TokenEndpoint) get(w http.ResponseWriter, r *http.Request) (tokenAnswer, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return tokenAnswer{}, malformed("query", err)
+	}
+	header, err := authorization(r)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	p, err := e.Auth.Authenticate(r.Context(), header, clientAddr(w, r))
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	return e.issue(w, r, auth.Request{
+		Principal: p, Scopes: q["scope"], Service: q.Get("service"), Account: q.Get("account"), ClientID: q.Get("client_id"),
+		Offline: q.Get("offline_token") == "true" || q.Get("offline_token") == "1",
+	})
+}
+
+// post is the OAuth flow. Secrets are read from the body only: a query is in every log on the way.
+func (e *TokenEndpoint) post(w http.ResponseWriter, r *http.Request) (tokenAnswer, error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
+		return tokenAnswer{}, fault.New(fault.Invalid, fault.UnsupportedReason,
+			"token request has content type %.60q; use application/x-www-form-urlencoded", r.Header.Get("Content-Type"))
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxTokenForm)
+	if err := r.ParseForm(); err != nil {
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return tokenAnswer{}, err // the error writer knows it
+		}
+		return tokenAnswer{}, malformed("form", err)
+	}
+	form, addr := r.PostForm, clientAddr(w, r)
+	var p identity.Principal
+	var err error
+	switch grant := form.Get("grant_type"); grant {
+	case "password":
+		p, err = e.Auth.Login(r.Context(), form.Get("username"), form.Get("password"), addr)
+	case "refresh_token":
+		p, err = e.Auth.Refresh(r.Context(), form.Get("refresh_token"), addr)
+	default:
+		err = fault.New(fault.Invalid, fault.UnsupportedReason, "grant type %.40q is not supported; use password or refresh_token", grant)
+	}
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	answer, err := e.issue(w, r, auth.Request{
+		Principal: p, Scopes: form["scope"], Service: form.Get("service"), Account: form.Get("username"), ClientID: form.Get("client_id"),
+		Offline: form.Get("access_type") == "offline" && form.Get("grant_type") == "password",
+	})
+	answer.TokenType = "Bearer"
+	return answer, err
+}
+
+func (e *TokenEndpoint) issue(w http.ResponseWriter, r *http.Request, q auth.Request) (tokenAnswer, error) {
+	httpd.RecordOf(w).Principal = q.Principal.String()
+	t, err := e.Auth.Token(r.Context(), q)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	a := tokenAnswer{
+		Token: t.Access, AccessToken: t.Access, ExpiresIn: int(t.ExpiresIn / time.Second),
+		IssuedAt: t.IssuedAt.Format(time.RFC3339), RefreshToken: t.Refresh,
+	}
+	if r.Method == http.MethodPost {
+		a.Scope = t.Scope
+	}
+	return a, nil
+}
+
+// authorization is the one Authorization header. Of two, a proxy and we might believe different ones.
+func authorization(r *http.Request) (string, error) {
+	switch values := r.Header.Values("Authorization"); len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		if strings.TrimSpace(values[0]) == "" {
+			return "", nil
+		}
+		return values[0], nil
+	}
+	return "", fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "request has more than one authorization header; send one")
+}
+
+// clientAddr is the caller's address as httpd found it behind trusted proxies, or the peer's outside of its chain.
+func clientAddr(w http.ResponseWriter, r *http.Request) string {
+	if a := httpd.RecordOf(w).Client; a.IsValid() {
+		return a.String()
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
+}
+
+func malformed(what string, err error) error {
+	return fault.New(fault.Invalid, fault.UnsupportedReason, "token request has a malformed %s; encode it as application/x-www-form-urlencoded", what).Because(err)
+}
