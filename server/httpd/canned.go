@@ -3,7 +3,6 @@ package httpd
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"strconv"
@@ -24,8 +23,11 @@ func (c *conn) canned(b []byte) ([]byte, bool) {
 		return nil, false
 	}
 	head, text, found := bytes.Cut(b, []byte(cannedMiddle))
-	if !found || len(head) < len(cannedHead)+4 || head[len(cannedHead)] != '4' {
+	if !found || len(head) < len(cannedHead)+4 || (head[len(cannedHead)] != '4' && head[len(cannedHead)] != '5') {
 		return nil, false
+	}
+	if head[len(cannedHead)] == '5' { // unknown transfer encoding or HTTP version: the caller's mistake, not a fault of ours
+		head = []byte(cannedHead + "400 Bad Request")
 	}
 	status := string(head[len(cannedHead):])
 	code, message := "UNSUPPORTED", "the request cannot be read: "+strings.TrimSpace(string(text))
@@ -74,13 +76,4 @@ func answering(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// tcpOf finds the TCP connection under a connection.
-func tcpOf(nc net.Conn) *conn {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	c, _ := nc.(*conn)
-	return c
 }

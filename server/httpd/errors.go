@@ -26,6 +26,9 @@ const (
 	PlainHTTP fault.Reason = "PLAIN_HTTP"
 	// HeaderTooLarge marks a request whose header exceeds the limit.
 	HeaderTooLarge fault.Reason = "HEADER_TOO_LARGE"
+	// BodyStalled marks a request body that made no progress; BodyCut one that ended before its announced end.
+	BodyStalled fault.Reason = "BODY_STALLED"
+	BodyCut     fault.Reason = "BODY_CUT"
 )
 
 // ErrorWriter renders faults as the distribution API's error document. There is one per server; the zero value works
@@ -46,6 +49,9 @@ type ErrorWriter struct {
 func DefaultProblem(f *fault.Error) Problem {
 	switch f.Kind {
 	case fault.Invalid:
+		if f.Reason == BodyStalled {
+			return Problem{http.StatusRequestTimeout, string(fault.BlobUploadInvalid)}
+		}
 		return Problem{http.StatusBadRequest, string(f.Reason)}
 	case fault.NotFound:
 		return Problem{http.StatusNotFound, string(f.Reason)}

@@ -108,7 +108,8 @@ func New(o Options) (*Server, error) {
 	protocols.SetHTTP2(o.HTTP2 && o.Certs != nil)
 	s.http.Protocols = protocols
 	if o.Certs != nil {
-		s.http.TLSConfig = o.Certs.Config() // net/http looks here whether to speak h2; the handshake is the listener's
+		// net/http looks here whether to speak h2, and writes into it; the handshake is the listener's.
+		s.http.TLSConfig = o.Certs.Config().Clone()
 	}
 	if o.DebugAddr != "" {
 		s.debug = o.server(debugHandler(o.Origin, o.Health, metrics, o.MetricsPath))

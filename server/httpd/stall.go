@@ -1,8 +1,12 @@
 package httpd
 
 import (
+	"errors"
 	"io"
+	"os"
 	"time"
+
+	"github.com/berth-registry/berth/fault"
 )
 
 // Large layers take hours over thin lines, so there is no limit on how long an answer or a body may take; but one that
@@ -45,10 +49,19 @@ func (b *stallBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
-	if err == io.EOF && !b.done {
-		// From here on net/http listens for the peer's going away; our deadline would be taken for that.
-		b.done = true
-		_ = b.set(time.Time{})
+	switch {
+	case err == nil:
+	case err == io.EOF:
+		if !b.done {
+			// From here on net/http listens for the peer's going away; our deadline would be taken for that.
+			b.done = true
+			_ = b.set(time.Time{})
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = fault.New(fault.Invalid, BodyStalled, "the request body stood still for %s after %d bytes and was given up", b.rolling.stall, b.read).Because(err)
+	default:
+		// Whatever else a body's reader says is about the sender: cut off, reset, malformed chunks.
+		err = fault.New(fault.Invalid, BodyCut, "the request body broke off after %d bytes", b.read).Because(err)
 	}
 	return n, err
 }

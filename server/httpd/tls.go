@@ -3,6 +3,7 @@ package httpd
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -37,6 +38,11 @@ func (o TLSOptions) config() (*tls.Config, error) {
 			return nil, err
 		}
 		c.CipherSuites = append(c.CipherSuites, id)
+	}
+	if o.HTTP2 && len(c.CipherSuites) > 0 && c.MinVersion < tls.VersionTLS13 &&
+		!slices.Contains(c.CipherSuites, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256) && !slices.Contains(c.CipherSuites, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256) {
+		// RFC 9113 9.2.2: without it a client may not speak HTTP/2, and net/http does not start.
+		return nil, errors.New("http.tls.ciphersuites: HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; add it or set http.http2.disabled: true")
 	}
 	return c, o.clients(c)
 }

@@ -76,11 +76,16 @@ func (w *writer) begin() {
 		w.status = http.StatusOK
 	}
 	if w.isHTTP2 {
-		w.rolling.roll(w.ResponseWriter.(writeDeadliner).SetWriteDeadline)
+		w.rolling.roll(w.deadline)
 	}
 }
 
-type writeDeadliner interface{ SetWriteDeadline(time.Time) error }
+func (w *writer) deadline(t time.Time) error {
+	if d, ok := w.ResponseWriter.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		return d.SetWriteDeadline(t)
+	}
+	return http.ErrNotSupported
+}
 
 const copyBufferSize = 64 << 10
 
