@@ -116,11 +116,12 @@ func prepareLists(ctx context.Context, b *bench, servers []*server) map[*server]
 	})
 	teachBare(ctx, b, servers, failed, func(ref, bare *server) error {
 		paths := []string{tagsPage(z), tagsWhole(), catalogPage(z), manifestPath(repoManyTags, listTag(z.manyTags/2))}
-		if ref.can&canReferrers != 0 {
-			paths = append(paths, referrersWhole(), referrersPage())
-			for i := range z.manyTags {
-				paths = append(paths, manifestPath(repoManyTags, listTag(i)))
-			}
+		if ref.can&canManyTags == 0 || ref.can&canReferrers == 0 {
+			return fmt.Errorf("%s has neither %d tags nor referrers that it could repeat", ref.name, z.manyTags)
+		}
+		paths = append(paths, referrersWhole(), referrersPage())
+		for i := range z.manyTags {
+			paths = append(paths, manifestPath(repoManyTags, listTag(i)))
 		}
 		return copyAnswers(ctx, ref, bare, paths)
 	})

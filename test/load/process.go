@@ -157,9 +157,8 @@ func pidUsage(pid int) (usage, error) {
 
 // parseStatCPU reads utime and stime, fields 14 and 15 of /proc/<pid>/stat; the name in field 2 may hold blanks.
 func parseStatCPU(stat string) (time.Duration, error) {
-	_, rest, ok := strings.Cut(stat, ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 13 {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
 		return 0, errors.New("read usage: /proc/<pid>/stat has an unknown form")
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)

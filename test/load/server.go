@@ -33,6 +33,8 @@ type server struct {
 	seen   look // at the last restart
 	// holdsLarge says that push-large was run on this store, so that pull-large need not push by itself.
 	holdsLarge bool
+	// twin is a second process of the same target with another store (scenario_rows.go).
+	twin *server
 }
 
 // startServer starts a target in a fresh folder under parent.
@@ -93,6 +95,9 @@ func (s *server) stop() error {
 	var err error
 	if s.proc != nil {
 		err = s.proc.stop()
+	}
+	if s.twin != nil {
+		err = errors.Join(err, s.twin.stop())
 	}
 	return errors.Join(err, os.RemoveAll(s.launch.dir))
 }

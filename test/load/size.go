@@ -18,14 +18,16 @@ type size struct {
 	layer     int64 // of the memory scenario
 	layers    int   // pushed at once, and pulled at once
 	settle    time.Duration
+	fewRows   int // of each kind, against manyRows of each kind
+	manyRows  int
 }
 
 func fullSize() size {
 	return size{rounds: 3, phase: 2 * time.Second, pushOps: 2000, images: 100, blobs: 100, tags: 10_000, manyTags: 100_000, repos: 10_000, referrers: 1000,
-		rangeBlob: 64 << 20, largeBlob: 1 << 30, layer: 24 << 20, layers: 64, settle: 2 * time.Second}
+		rangeBlob: 64 << 20, largeBlob: 1 << 30, layer: 24 << 20, layers: 64, settle: 2 * time.Second, fewRows: 10_000, manyRows: 1_000_000}
 }
 
 func quickSize() size {
 	return size{rounds: 1, phase: 200 * time.Millisecond, pushOps: 200, images: 20, blobs: 20, tags: 1000, manyTags: 3000, repos: 500, referrers: 100,
-		rangeBlob: 16 << 20, largeBlob: 64 << 20, layer: 8 << 20, layers: 16, settle: 300 * time.Millisecond}
+		rangeBlob: 16 << 20, largeBlob: 64 << 20, layer: 8 << 20, layers: 16, settle: 300 * time.Millisecond, fewRows: 1000, manyRows: 100_000}
 }

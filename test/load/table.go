@@ -46,6 +46,9 @@ func (r *report) printCosts(out io.Writer) {
 	w := newTable(out)
 	fmt.Fprintf(w, "scenario\tCPU in\t%s\t\n", strings.Join(r.targets, "\t"))
 	for _, sc := range r.scenarios {
+		if !r.timed(sc.name) {
+			continue
+		}
 		unit := "ms/op"
 		if r.perGB(sc.name) {
 			unit = "s/GB"
@@ -68,6 +71,16 @@ func (r *report) printCosts(out io.Writer) {
 		fmt.Fprintln(w)
 	}
 	w.Flush()
+}
+
+// timed tells whether a scenario has costs of its own; those that look at a start do not.
+func (r *report) timed(scenario string) bool {
+	for _, t := range r.targets {
+		if p, ok := r.value(scenario, t); ok && p.Wall > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *report) perGB(scenario string) bool {

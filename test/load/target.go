@@ -24,6 +24,7 @@ const (
 	canCatalog                       // _catalog of many repositories
 	canReferrers                     // referrers API
 	canRestart                       // its start-up is of interest
+	canRows                          // its rows can be written directly
 )
 
 // launch is what a kind needs to start a process.
@@ -54,7 +55,7 @@ type target struct {
 }
 
 func kinds() []kind {
-	all := canPull | canPush | canMount | canTags | canManyTags | canCatalog | canReferrers | canRestart
+	all := canPull | canPush | canMount | canTags | canManyTags | canCatalog | canReferrers | canRestart | canRows
 	return []kind{
 		{name: "berthd", can: all, ready: "/readyz", find: findBerthd, command: commandBerthd},
 		{name: "bare", can: canPull | canFile | canTags | canManyTags | canCatalog | canReferrers, ready: "/ready", find: findSelf, command: commandSelf("bare")},
