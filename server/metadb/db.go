@@ -32,6 +32,12 @@ type Options struct {
 type DB struct {
 	Reads
 	backend backend
+	open    *gate
+}
+
+func newDB(b backend, d *dialect) *DB {
+	g := newGate()
+	return &DB{Reads{reader{b, d, g}, d}, b, g}
 }
 
 // backend is a database with its way to make writes durable.
@@ -56,7 +62,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &DB{Reads{reader{p, p.d}, p.d}, p}, nil
+		return newDB(p, p.d), nil
 	}
 	path := o.Path
 	if o.URL != "" {
@@ -66,7 +72,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{Reads{reader{l, l.d}, l.d}, l}, nil
+	return newDB(l, l.d), nil
 }
 
 // Update runs fn in a transaction and returns nil when what it wrote is durable: it survives a power loss. An error of
@@ -79,34 +85,50 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 // When ctx ends before fn was started, Update returns its error and nothing happened. Once fn was started, Update waits
 // for the outcome; on PostgreSQL the end of ctx still aborts fn itself.
 func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.backend.update(ctx, false, fn)
+	return db.open.pass(func() error { return db.backend.update(ctx, false, fn) })
 }
 
 // UpdateSoft is Update without the wait for the disk: what it wrote survives the end of the process, however violent,
 // but the last moments of it may be lost at a power loss. It never overtakes: whatever is durable includes every
 // UpdateSoft before it.
 func (db *DB) UpdateSoft(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.backend.update(ctx, true, fn)
+	return db.open.pass(func() error { return db.backend.update(ctx, true, fn) })
 }
 
 // Check reports whether the database can be read and written, as far as that is known without writing.
-func (db *DB) Check(ctx context.Context) error { return db.backend.check(ctx) }
+func (db *DB) Check(ctx context.Context) error {
+	return db.open.pass(func() error { return db.backend.check(ctx) })
+}
 
-// Close waits for the updates in progress, refuses new ones and closes the database.
-func (db *DB) Close() error { return db.backend.close() }
+// Close waits for reads and updates in progress, refuses new ones and closes the database. Closing twice is harmless.
+func (db *DB) Close() error {
+	if !db.open.shut() {
+		return nil
+	}
+	return db.backend.close()
+}
+
+// pass runs f unless the database is closed, and keeps it open meanwhile.
+func (g *gate) pass(f func() error) error {
+	if !g.enter() {
+		return closedFault()
+	}
+	defer g.leave()
+	return f()
+}
 
 // reader is the session of a DB's own Reads: it names failures for callers. Inside a transaction the transaction does.
 type reader struct {
 	session
-	d *dialect
-}
-
-func (r reader) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	n, err := r.session.exec(ctx, query, args...)
-	return n, r.d.fail(err)
+	d    *dialect
+	open *gate
 }
 
 func (r reader) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
+	if !r.open.enter() {
+		return closedFault()
+	}
+	defer r.open.leave()
 	return r.d.fail(r.session.query(ctx, each, query, args...))
 }
 

@@ -41,12 +41,13 @@
 //
 //  1. Update: [Tx.SetCommitting] (upload, digest). It is refused with [ErrClaimed] while the digest is being deleted.
 //  2. The store commits the bytes under the digest.
-//  3. Update: [Tx.PutBlob], [Tx.LinkBlob], [Tx.DeleteUpload].
+//  3. Update: [Tx.PutBlob], [Tx.LinkBlob], [Tx.DeleteUpload]. When the last says that the upload did not exist any more,
+//     the closure returns an error: a sweep thought it dead, and may have deleted the bytes.
 //
 // A crash after 1 leaves the upload row. When it has expired ([Reads.ExpiredUploads]), the sweep does for its digest:
 //
-//  1. Update: [Tx.ClaimOrphan] (digest, upload, until). When it is not claimed there is nothing to delete, the bytes are
-//     in use, or will be: the same transaction ends with [Tx.DeleteUpload], unless another process holds the claim.
+//  1. Update: [Tx.ClaimOrphan] (digest, upload, until). When it is not claimed the bytes are in use, or
+//     will be: the same transaction ends with [Tx.DeleteUpload]. On ErrClaimed another process is at it: next time.
 //  2. The store deletes the bytes, with a deadline before until.
 //  3. Update: [Tx.DeleteClaimed] and [Tx.DeleteUpload].
 //

@@ -10,9 +10,9 @@ import (
 // The sweep of bytes that a crash left in the store without a row. See the package comment for the protocol.
 
 // ClaimOrphan claims d for deletion on behalf of the expired upload that named it in SetCommitting. It is not claimed,
-// and there is nothing to delete, when a live blob has the digest, when another upload is committing it, or when
-// another process holds the claim. A claim is held until the given time: bytes may be deleted only until then, so give
-// the deletion a deadline before it. After that, another may take the claim over.
+// and there is nothing to delete, when a live blob has the digest or another upload is committing it. ErrClaimed says
+// that somebody else holds the claim: leave the upload to the next sweep. A claim is held until the given time: bytes
+// may be deleted only until then, so give the deletion a deadline before it. After that, another may take it over.
 func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, until time.Time) (claimed bool, err error) {
 	if err := tx.lockDigest(d); err != nil {
 		return false, err
@@ -27,11 +27,14 @@ func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, until time.Time) (claimed
 	case errors.Is(err, ErrNotFound):
 		n, err := tx.exec(`INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ($1, 0, FALSE, 1, $2, $3)
 			ON CONFLICT (digest) DO NOTHING`, d.String(), toMicros(tx.now), toMicros(until))
-		return n == 1, err
-	case err != nil:
+		if err == nil && n == 0 {
+			err = ErrClaimed // or live since a moment: the next sweep will see
+		}
+		return err == nil, err
+	case err != nil || b.State != Claimed:
 		return false, err
-	case b.State != Claimed || b.LeaseUntil.After(tx.now):
-		return false, nil
+	case b.LeaseUntil.After(tx.now):
+		return false, ErrClaimed
 	}
 	_, err = tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1`, d.String(), toMicros(until))
 	return err == nil, err
