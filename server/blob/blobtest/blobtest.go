@@ -159,8 +159,8 @@ func commit(s blob.Store, id string, state blob.State, d oci.Digest) error {
 	return s.Commit(context.Background(), id, state, d)
 }
 
-// put is Put for goroutines, which may not end the test.
-func put(s blob.Store, id string, data []byte, d oci.Digest) error {
+// Push is Put for goroutines, which may not end the test.
+func Push(s blob.Store, id string, data []byte) error {
 	w, err := s.Upload(context.Background(), id, blob.State{})
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func put(s blob.Store, id string, data []byte, d oci.Digest) error {
 	if err != nil {
 		return err
 	}
-	return s.Commit(context.Background(), id, state, d)
+	return s.Commit(context.Background(), id, state, oci.FromBytes(oci.SHA256, data))
 }
 
 // holds is RequireContent for goroutines.

@@ -24,7 +24,7 @@ func testConcurrentUploads(t *testing.T, s blob.Store) {
 				id := fmt.Sprintf("concurrent-%d-%d", worker, i)
 				data := append([]byte(id), Random(byte(i), 10_000)...)
 				d := oci.FromBytes(oci.SHA256, data)
-				if err := put(s, id, data, d); err != nil {
+				if err := Push(s, id, data); err != nil {
 					t.Errorf("%s: %v", id, err)
 				} else if err := holds(s, d, data); err != nil {
 					t.Errorf("%s, just committed: %v", id, err)
@@ -44,7 +44,7 @@ func testConcurrentSameDigest(t *testing.T, s blob.Store) {
 		wg.Go(func() {
 			for i := range 10 {
 				id := fmt.Sprintf("same-%d-%d", worker, i)
-				if err := put(s, id, data, d); err != nil {
+				if err := Push(s, id, data); err != nil {
 					t.Errorf("%s: %v", id, err)
 				} else if err := holds(s, d, data); err != nil {
 					t.Errorf("%s, just committed: %v", id, err)
@@ -76,7 +76,7 @@ func testConcurrentReaders(t *testing.T, s blob.Store) {
 		})
 	}
 	for i := range 30 {
-		if err := put(s, fmt.Sprint("readers-", i), data, d); err != nil {
+		if err := Push(s, fmt.Sprint("readers-", i), data); err != nil {
 			t.Errorf("commit: %v", err)
 		}
 		if i%3 == 0 {
