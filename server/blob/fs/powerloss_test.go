@@ -28,8 +28,11 @@ func newPlatter() *platter {
 }
 
 func (p *platter) hook(op durable.Op, name, to string) error {
-	if op == durable.OpSync || op == durable.OpSyncDir {
-		time.Sleep(2 * time.Millisecond)
+	switch {
+	case op == durable.OpSyncDir && name == "blobs/sha256":
+		time.Sleep(20 * time.Millisecond) // longer than the rest of a commit takes
+	case op == durable.OpSync || op == durable.OpSyncDir:
+		time.Sleep(time.Millisecond)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
