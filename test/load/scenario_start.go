@@ -7,7 +7,6 @@ import (
 
 // look is what a restart showed.
 type look struct {
-	round int
 	ready time.Duration
 	cpu   time.Duration
 	rss   int64
@@ -17,13 +16,15 @@ type look struct {
 func startScenarios(store string) []scenario {
 	value := func(get func(look) float64) func(context.Context, *bench, *server, int) (phase, error) {
 		return func(ctx context.Context, b *bench, s *server, round int) (phase, error) {
-			if s.seen.round != round+1 {
-				if err := s.lookAtStart(ctx, b.size.settle); err != nil {
+			if round >= len(s.looks) { // else another scenario of this stage looked already
+				l, err := s.lookAtStart(ctx, b.size.settle)
+				if err != nil {
 					return phase{}, err
 				}
-				s.seen.round = round + 1
+				s.looks = append(s.looks, l)
 			}
-			return phase{Value: get(s.seen), Ops: 1, CPU: s.seen.cpu, Peak: s.seen.rss}, nil
+			l := s.looks[min(round, len(s.looks)-1)]
+			return phase{Value: get(l), Ops: 1, CPU: l.cpu, Peak: l.rss}, nil
 		}
 	}
 	about := " with an empty store"
@@ -41,17 +42,16 @@ func startScenarios(store string) []scenario {
 }
 
 // lookAtStart stops the process and starts it again on the same store.
-func (s *server) lookAtStart(ctx context.Context, settle time.Duration) error {
+func (s *server) lookAtStart(ctx context.Context, settle time.Duration) (look, error) {
 	if err := s.proc.stop(); err != nil {
-		return err
+		return look{}, err
 	}
 	if err := s.start(ctx); err != nil {
-		return err
+		return look{}, err
 	}
 	if err := sleep(ctx, settle); err != nil {
-		return err
+		return look{}, err
 	}
 	u, err := s.proc.usage()
-	s.seen = look{ready: s.ready, cpu: u.cpu, rss: u.rss}
-	return err
+	return look{ready: s.ready, cpu: u.cpu, rss: u.rss}, err
 }

@@ -30,7 +30,7 @@ type server struct {
 	proc   *process
 	tls    *tls.Config // nil: plain HTTP
 	ready  time.Duration
-	seen   look // at the last restart
+	looks  []look // one for each round (scenario_start.go)
 	// holdsLarge says that push-large was run on this store, so that pull-large need not push by itself.
 	holdsLarge bool
 	// twin is a second process of the same target with another store (scenario_rows.go).
