@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"time"
 
@@ -88,26 +89,30 @@ func (tx *Tx) PutManifest(m Manifest, edges []Edge) (created bool, err error) {
 	if m.PushedAt.IsZero() {
 		m.PushedAt = tx.now
 	}
-	n, err := tx.exec(`INSERT INTO manifest (repo_id, digest, media_type, artifact_type, size, subject, descriptor, pushed_at, pushed_by)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (repo_id, digest) DO NOTHING`,
+	id, err := one(tx.ctx, tx.s, column[int64], `INSERT INTO manifest
+		(repo_id, digest, media_type, artifact_type, size, subject, descriptor, pushed_at, pushed_by)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (repo_id, digest) DO NOTHING RETURNING id`,
 		m.RepoID, m.Digest.String(), m.MediaType, m.ArtifactType, m.Size, m.Subject.String(), m.Descriptor, toMicros(m.PushedAt), m.PushedBy)
-	if err != nil || n == 0 {
-		return false, err // the same digest has the same edges
+	if errors.Is(err, ErrNotFound) {
+		return false, nil // the same digest has the same edges
 	}
-	return true, tx.putEdges(m.RepoID, m.Digest, edges)
+	if err != nil {
+		return false, err
+	}
+	return true, tx.putEdges(m.RepoID, id, edges)
 }
 
-func (tx *Tx) putEdges(repoID int64, parent oci.Digest, edges []Edge) error {
+func (tx *Tx) putEdges(repoID, manifestID int64, edges []Edge) error {
 	for rest := edges; len(rest) > 0; {
 		part := rest[:min(len(rest), maxList)]
 		rest = rest[len(part):]
 		width := paddedLen(len(part))
 		var b strings.Builder
-		b.WriteString(`INSERT INTO edge (repo_id, parent, child, kind) VALUES `)
+		b.WriteString(`INSERT INTO edge (repo_id, manifest_id, child, kind) VALUES `)
 		placeholders(&b, 2, width, 2, "$1,$2,")
-		b.WriteString(` ON CONFLICT (repo_id, parent, child, kind) DO NOTHING`)
+		b.WriteString(` ON CONFLICT (manifest_id, child, kind) DO NOTHING`)
 		args := make([]any, 2, 2+2*width)
-		args[0], args[1] = repoID, parent.String()
+		args[0], args[1] = repoID, manifestID
 		for i := range width {
 			e := part[min(i, len(part)-1)]
 			args = append(args, e.Child.String(), int64(e.Kind))
@@ -128,8 +133,15 @@ func (tx *Tx) MissingManifests(repoID int64, ds []oci.Digest) ([]oci.Digest, err
 // DeleteManifest removes a manifest with its edges; existed says whether there was one. It is a Conflict while a tag
 // points at it: DeleteTagsOf goes first. Its blob stays.
 func (tx *Tx) DeleteManifest(repoID int64, d oci.Digest) (existed bool, err error) {
-	n, err := tx.exec(`DELETE FROM manifest WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
-	return n == 1, err
+	id, err := one(tx.ctx, tx.s, column[int64], `DELETE FROM manifest WHERE repo_id = $1 AND digest = $2 RETURNING id`, repoID, d.String())
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id)
+	return err == nil, err
 }
 
 func scanEdge(rows *sql.Rows, e *Edge) error {
@@ -138,11 +150,12 @@ func scanEdge(rows *sql.Rows, e *Edge) error {
 
 // Children are the edges from a manifest, in the order of their digests.
 func (r *Reads) Children(ctx context.Context, repoID int64, parent oci.Digest) ([]Edge, error) {
-	return many(ctx, r.s, scanEdge, `SELECT parent, child, kind FROM edge WHERE repo_id = $1 AND parent = $2 ORDER BY child, kind`, repoID, parent.String())
+	return many(ctx, r.s, scanEdge, `SELECT m.digest, e.child, e.kind FROM manifest m JOIN edge e ON e.manifest_id = m.id
+		WHERE m.repo_id = $1 AND m.digest = $2 ORDER BY e.child, e.kind`, repoID, parent.String())
 }
 
-// Parents are up to limit edges to a digest from manifests of the repository, in the order of their digests.
+// Parents are up to limit edges to a digest from manifests of the repository, oldest manifest first.
 func (r *Reads) Parents(ctx context.Context, repoID int64, child oci.Digest, limit int) ([]Edge, error) {
-	return many(ctx, r.s, scanEdge, `SELECT parent, child, kind FROM edge WHERE repo_id = $1 AND child = $2
-		ORDER BY parent, kind LIMIT $3`, repoID, child.String(), limit)
+	return many(ctx, r.s, scanEdge, `SELECT m.digest, e.child, e.kind FROM edge e JOIN manifest m ON m.id = e.manifest_id
+		WHERE e.child = $2 AND e.repo_id = $1 ORDER BY e.manifest_id, e.kind LIMIT $3`, repoID, child.String(), limit)
 }

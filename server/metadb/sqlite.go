@@ -261,7 +261,6 @@ func (p *pool) close() {
 	for _, c := range p.idle {
 		c.close()
 	}
-	p.idle = nil
 	for range cap(p.slots) {
 		<-p.slots
 	}

@@ -33,7 +33,7 @@ func (r *Reads) Tags(ctx context.Context, repoID int64, after string, limit int)
 
 // NewestTags are the n tags that were put last, newest first.
 func (r *Reads) NewestTags(ctx context.Context, repoID int64, n int) ([]Tag, error) {
-	return many(ctx, r.s, scanTag, `SELECT repo_id, name, digest, updated_at FROM tag WHERE repo_id = $1 ORDER BY updated_at DESC, name LIMIT $2`, repoID, n)
+	return many(ctx, r.s, scanTag, `SELECT repo_id, name, digest, updated_at FROM tag WHERE repo_id = $1 ORDER BY updated_at DESC, name DESC LIMIT $2`, repoID, n)
 }
 
 // TagsOf are all tags that point at the manifest, in the order of their names.

@@ -178,36 +178,36 @@ func (w *writer) serve(batch []*request) {
 	if len(live) == 0 {
 		return
 	}
-	if p := w.poison.Load(); p != nil {
-		for _, r := range live {
-			r.done <- *p
-		}
-		return
-	}
-	err := w.setSync(soft)
-	if err == nil {
-		err = w.attempt(live)
-	}
+	err := w.transact(live, soft)
 	if err != nil && len(live) > 1 && w.poison.Load() == nil {
 		// Whose fault it was cannot be known, so nobody pays for another.
 		for _, r := range live {
-			if r.err = w.setSync(r.soft); r.err == nil {
-				r.err = w.attempt([]*request{r})
-			}
-			w.answer(r)
+			w.answer(r, w.transact([]*request{r}, r.soft))
 		}
 		return
 	}
 	for _, r := range live {
-		if err != nil {
-			r.err = err
-		}
-		w.answer(r)
+		w.answer(r, err)
 	}
 }
 
-func (w *writer) answer(r *request) {
+// transact is attempt after choosing how the commit treats the disk.
+func (w *writer) transact(rs []*request, soft bool) error {
+	if p := w.poison.Load(); p != nil {
+		return *p
+	}
+	if err := w.setSync(soft); err != nil {
+		return err
+	}
+	return w.attempt(rs)
+}
+
+// answer ends a request: lost says that its transaction was, else its own error counts.
+func (w *writer) answer(r *request, lost error) {
 	err := r.err
+	if lost != nil {
+		err = lost
+	}
 	if err == nil {
 		runHooks(r.hooks, w.log)
 	}

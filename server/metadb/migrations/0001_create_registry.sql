@@ -71,6 +71,7 @@ CREATE INDEX repo_blob_digest ON repo_blob (digest, repo_id);
 
 -- descriptor is the JSON object of the referrers answer; only manifests with a subject have one.
 CREATE TABLE manifest (
+    id            {{id}},
     repo_id       BIGINT NOT NULL REFERENCES repository (id),
     digest        {{text}} NOT NULL REFERENCES blob (digest),
     media_type    {{text}} NOT NULL,
@@ -80,23 +81,24 @@ CREATE TABLE manifest (
     descriptor    {{text}} NOT NULL DEFAULT '',
     pushed_at     BIGINT NOT NULL,
     pushed_by     {{text}} NOT NULL DEFAULT '',
-    PRIMARY KEY (repo_id, digest)
-) {{clustered}};
+    UNIQUE (repo_id, digest)
+);
 CREATE INDEX manifest_digest ON manifest (digest, repo_id);
 CREATE INDEX manifest_subject ON manifest (repo_id, subject, digest) WHERE subject <> '';
 CREATE INDEX manifest_subject_type ON manifest (repo_id, subject, artifact_type, digest) WHERE subject <> '';
 
 -- What a manifest refers to. kind: 1 config, 2 layer, 3 manifest, 4 subject. The child need not exist (a subject may
--- come later, a foreign layer never comes), so it references nothing.
+-- come later, a foreign layer never comes), so it references nothing. The parent is a number, not a digest, so that the
+-- edges of one push lie side by side: with digests each would dirty a page of its own. PutManifest and DeleteManifest
+-- keep parents true; a foreign key would look each one up.
 CREATE TABLE edge (
-    repo_id BIGINT NOT NULL,
-    parent  {{text}} NOT NULL,
-    child   {{text}} NOT NULL,
-    kind    SMALLINT NOT NULL,
-    PRIMARY KEY (repo_id, parent, child, kind),
-    FOREIGN KEY (repo_id, parent) REFERENCES manifest (repo_id, digest) ON DELETE CASCADE
+    manifest_id BIGINT NOT NULL,
+    child       {{text}} NOT NULL,
+    kind        SMALLINT NOT NULL,
+    repo_id     BIGINT NOT NULL,
+    PRIMARY KEY (manifest_id, child, kind)
 ) {{clustered}};
-CREATE INDEX edge_child ON edge (child, repo_id);
+CREATE INDEX edge_child ON edge (child, repo_id, manifest_id);
 
 CREATE TABLE tag (
     repo_id    BIGINT NOT NULL,
@@ -107,7 +109,7 @@ CREATE TABLE tag (
     FOREIGN KEY (repo_id, digest) REFERENCES manifest (repo_id, digest)
 ) {{clustered}};
 CREATE INDEX tag_digest ON tag (repo_id, digest);
-CREATE INDEX tag_updated ON tag (repo_id, updated_at);
+CREATE INDEX tag_updated ON tag (repo_id, updated_at, name);
 
 -- Uploads in progress. committing names the digest whose bytes may be in the store although no blob row says so.
 CREATE TABLE upload (
@@ -138,3 +140,7 @@ CREATE TABLE event (
     payload    {{text}} NOT NULL
 );
 {{event_index}}
+
+-- SQLite's planner knows nothing of the shape of tables it has not analyzed, and takes a repository's whole list of tags
+-- for ten rows. These are the shapes.
+{{shapes}}

@@ -1,0 +1,59 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"regexp"
+	"strconv"
+)
+
+// Statements are the texts that the connections of a closed SQLite database had prepared.
+func Statements(db *DB) []string {
+	l := db.backend.(*lite)
+	var all []string
+	for _, c := range append([]*conn{l.writer.conn}, l.readers.idle...) {
+		for q := range c.stmts {
+			all = append(all, q)
+		}
+	}
+	return all
+}
+
+// Plan is how SQLite would run a statement, line by line.
+func Plan(db *DB, query string) (lines []string, err error) {
+	query = regexp.MustCompile(`\$\d+`).ReplaceAllString(query, "'1'")
+	err = db.backend.query(context.Background(), func(rows *sql.Rows) error {
+		var a, b, c int
+		var line string
+		err := rows.Scan(&a, &b, &c, &line)
+		lines = append(lines, line)
+		return err
+	}, "EXPLAIN QUERY PLAN "+query)
+	return lines, err
+}
+
+// LimitPages makes the database full beyond n pages; 0 lifts the limit.
+func LimitPages(db *DB, n int) (err error) {
+	db.backend.(*lite).writer.chore(func(c *conn) {
+		limit := n
+		if n == 0 {
+			limit = 1 << 30
+		}
+		var got int
+		err = c.c.QueryRowContext(context.Background(), "PRAGMA max_page_count="+strconv.Itoa(limit)).Scan(&got)
+	})
+	return err
+}
+
+// PageCount is the size of the database.
+func PageCount(db *DB) (n int, err error) {
+	return one(context.Background(), db.Reads.s, column[int], "PRAGMA page_count")
+}
+
+// FailSync does what the writer does when the disk fails to sync.
+func FailSync(db *DB) error {
+	l := db.backend.(*lite)
+	l.writer.chore(func(*conn) { _ = poisonWith(&l.poison, l.log, l.writer.now(), errors.New("input/output error")) })
+	return *l.poison.Load()
+}
