@@ -78,8 +78,20 @@ func (s *acmeSource) serves(name string) bool {
 	return s.hosts[strings.ToLower(strings.TrimSuffix(name, "."))]
 }
 
-// challenges answers HTTP-01 on the plain half of the port.
-func (s *acmeSource) challenges(next http.Handler) http.Handler { return s.manager.HTTPHandler(next) }
+// challenges answers HTTP-01 on the plain half of the port. autocert compares the Host with the names as they are, so a
+// port (80 mapped to ours with the Host kept) has to go.
+func (s *acmeSource) challenges(next http.Handler) http.Handler {
+	answer := s.manager.HTTPHandler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		named := *r
+		named.Host = bareHost(r.Host)
+		answer.ServeHTTP(w, &named)
+	})
+}
 
 func isAddress(name string) bool {
 	_, err := parseHop(name)

@@ -1,11 +1,14 @@
 package httpd_test
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"testing"
 	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/berth-registry/berth/server/httpd"
 )
@@ -37,3 +40,11 @@ func oneError(t *testing.T, body []byte) ociError {
 	}
 	return document.Errors[0]
 }
+
+// spanRecorder keeps finished spans.
+type spanRecorder struct{ ended []sdktrace.ReadOnlySpan }
+
+func (*spanRecorder) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (r *spanRecorder) OnEnd(s sdktrace.ReadOnlySpan)                 { r.ended = append(r.ended, s) }
+func (*spanRecorder) Shutdown(context.Context) error                  { return nil }
+func (*spanRecorder) ForceFlush(context.Context) error                { return nil }
