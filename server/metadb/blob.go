@@ -79,7 +79,7 @@ func (tx *Tx) PutBlob(b Blob, content []byte) error {
 
 // keepBlob extends the lease of a blob that is there, and locks it against being claimed.
 func (tx *Tx) keepBlob(b Blob) error {
-	have, err := tx.lockBlob(b.Digest)
+	have, err := tx.lockBlob(b.Digest, tx.d.forNoKeyUpdate)
 	if err != nil {
 		return err
 	}
@@ -95,9 +95,10 @@ func (tx *Tx) keepBlob(b Blob) error {
 	return tx.LeaseBlob(b.Digest, b.LeaseUntil)
 }
 
-// lockBlob reads the row and holds it until the transaction ends.
-func (tx *Tx) lockBlob(d oci.Digest) (Blob, error) {
-	return one(tx.ctx, tx.s, scanBlob, `SELECT `+blobColumns+` FROM blob b WHERE b.digest = $1`+tx.d.forUpdate, d.String())
+// lockBlob reads the row and holds it until the transaction ends: forNoKeyUpdate against a claim, forUpdate against
+// links too.
+func (tx *Tx) lockBlob(d oci.Digest, lock string) (Blob, error) {
+	return one(tx.ctx, tx.s, scanBlob, `SELECT `+blobColumns+` FROM blob b WHERE b.digest = $1`+lock, d.String())
 }
 
 // LeaseBlob keeps a live blob until then at least. It is harmless, and does nothing, when the blob is not live or is

@@ -13,7 +13,7 @@ type dialect struct {
 	// Words of the migrations.
 	tokens *strings.Replacer
 	// Row locks at the end of a SELECT. SQLite has one writer and needs none.
-	forUpdate, forKeyShare string
+	forUpdate, forNoKeyUpdate, forKeyShare string
 	// lockText takes a lock on the text $1 until the transaction ends; "" where none is needed.
 	lockText string
 	// settled limits a reading of events to those before which no other can still appear; see event.go.
@@ -63,11 +63,12 @@ func postgresDialect() *dialect {
 			"{{event_index}}", "CREATE INDEX event_epoch ON event (epoch, id);",
 			"{{shapes}}", "",
 		),
-		forUpdate:   " FOR UPDATE",
-		forKeyShare: " FOR KEY SHARE",
-		lockText:    "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-		settled:     " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-		classify:    classifyPostgres,
+		forUpdate:      " FOR UPDATE",
+		forNoKeyUpdate: " FOR NO KEY UPDATE",
+		forKeyShare:    " FOR KEY SHARE",
+		lockText:       "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+		settled:        " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+		classify:       classifyPostgres,
 	}
 }
 

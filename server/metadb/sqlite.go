@@ -29,7 +29,7 @@ type lite struct {
 	log     *slog.Logger
 	readers *pool
 	writer  *writer
-	check1  *checkpointer
+	copier  *checkpointer
 	poison  atomic.Pointer[error]
 }
 
@@ -74,7 +74,7 @@ func (l *lite) start(ctx context.Context, o Options) error {
 		return l.d.fail(err)
 	}
 	l.writer = newWriter(w, l.d, &l.poison, o)
-	l.check1 = newCheckpointer(c, l.writer, &l.poison, o)
+	l.copier = newCheckpointer(c, l.writer, &l.poison, o)
 	return nil
 }
 
@@ -129,7 +129,7 @@ func (l *lite) check(ctx context.Context) error {
 
 func (l *lite) close() error {
 	l.writer.close()
-	l.check1.close()
+	l.copier.close()
 	l.readers.close()
 	return l.db.Close() // the last connection checkpoints and removes the log
 }

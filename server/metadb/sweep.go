@@ -22,7 +22,7 @@ func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, until time.Time) (claimed
 	if err != nil || others > 0 {
 		return false, err
 	}
-	b, err := tx.lockBlob(d)
+	b, err := tx.lockBlob(d, tx.d.forUpdate)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		n, err := tx.exec(`INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ($1, 0, FALSE, 1, $2, $3)
