@@ -45,6 +45,12 @@ func newTokenCache() (*tokenCache, error) {
 	return &tokenCache{c}, nil
 }
 
+// tokenKey is the digest of a token. The buffer keeps those of usual length off the heap.
+func tokenKey(text string) [sha256.Size]byte {
+	var buf [1024]byte
+	return sha256.Sum256(append(buf[:0], text...))
+}
+
 // get returns a token that may still be taken for verified.
 func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (*provenToken, bool) {
 	t, ok := c.entries.GetIfPresent(key)
@@ -86,7 +92,7 @@ func (s *Service) token(ctx context.Context, text, typ string) (*provenToken, Ac
 	if len(text) > MaxHeader {
 		return nil, Account{}, invalidToken(errors.New("auth: token is too long"))
 	}
-	key := sha256.Sum256([]byte(text))
+	key := tokenKey(text)
 	now := s.o.Now()
 	if t, ok := s.tokens.get(key, now); ok && t.typ == typ {
 		if t.subject == "" {

@@ -73,7 +73,7 @@ func write(t *testing.T, path, content string) {
 
 func TestProvider(t *testing.T) {
 	authtest.Run(t, func(t *testing.T) authtest.Fixture {
-		s := open(t, "alice:"+hash(t, "correct horse", 10)+"\n")
+		s := open(t, "alice:"+hash(t, "correct horse", 8)+"\n")
 		return authtest.Fixture{Provider: s, Name: "alice", Password: "correct horse", SetPassword: func(t *testing.T, password string) {
 			if _, err := htpasswd.Set(s.path, "alice", password); err != nil {
 				t.Fatal(err)
