@@ -68,13 +68,11 @@ func (b *bench) fitting(st stage) []*target {
 }
 
 // runShared starts all targets, prepares all stores, and goes round: scenario by scenario, round by round, target by target.
-func (b *bench) runShared(ctx context.Context, st stage) (err error) {
+func (b *bench) runShared(ctx context.Context, st stage) error {
 	var servers []*server
 	defer func() {
-		for _, s := range servers {
-			if serr := s.stop(); serr != nil {
-				b.report.note("%s, stage %s: %v", s.name, st.name, serr)
-			}
+		for s, serr := range forEach(servers, (*server).stop) {
+			b.report.note("%s, stage %s: %v", s.name, st.name, serr)
 		}
 	}()
 	for _, t := range b.fitting(st) {

@@ -14,7 +14,7 @@ const (
 	repoImages   = "load/images"
 	repoTags     = "load/tags"
 	repoManyTags = "load/many-tags"
-	repoRefs     = "load/referrers"
+	repoRefs     = "load/subjects"
 	repoLarge    = "load/large"
 	catalogRoot  = "catalog"
 	seedBlobs    = 1 << 40 // seeds of other content: images use the numbers below

@@ -16,7 +16,7 @@ import (
 
 const (
 	repoRowTags = "rows/tags"
-	repoRowRefs = "rows/referrers"
+	repoRowRefs = "rows/subjects"
 	rowBatch    = 50_000 // rows in a transaction: keeps the write-ahead log small
 )
 
