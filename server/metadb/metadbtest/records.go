@@ -319,9 +319,11 @@ func testEventsConcurrent(t *testing.T, db *metadb.DB) {
 	}
 	ended := make(chan struct{})
 	go func() { all.Wait(); close(ended) }()
+	defer all.Wait()
 	seen := map[string]bool{}
-	cursor, last := metadb.Cursor{}, false
-	for deadline := time.Now().Add(30 * time.Second); len(seen) < writers*each; {
+	var cursor metadb.Cursor
+	var giveUp <-chan time.Time // runs once the writers have ended
+	for len(seen) < writers*each {
 		page := get[[]metadb.Event](t)(db.Events(ctx, cursor, 10))
 		for _, e := range page {
 			if seen[e.Kind] {
@@ -332,17 +334,12 @@ func testEventsConcurrent(t *testing.T, db *metadb.DB) {
 		if len(page) > 0 {
 			continue
 		}
-		if last && time.Now().After(deadline) {
-			t.Fatalf("%d of %d events were seen", len(seen), writers*each)
-		}
 		select {
 		case <-ended:
-			last = true
+			ended, giveUp = nil, time.After(10*time.Second)
+		case <-giveUp:
+			t.Fatalf("%d of %d events were seen", len(seen), writers*each)
 		case <-time.After(time.Millisecond):
 		}
-		if last && time.Now().After(deadline.Add(-25*time.Second)) && len(seen) < writers*each {
-			t.Fatalf("%d of %d events were seen", len(seen), writers*each)
-		}
 	}
-	<-ended
 }
