@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -14,11 +15,14 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // forge builds a token from any header and claims with any signature.
@@ -230,4 +234,49 @@ func FuzzAuthenticate(f *testing.F) {
 			t.Errorf("%q: %v", header, err)
 		}
 	})
+}
+
+// reads counts how often the keys were read.
+type reads struct {
+	*metadb.DB
+	n atomic.Int64
+}
+
+func (r *reads) SigningKeys(ctx context.Context) ([]metadb.SigningKey, error) {
+	r.n.Add(1)
+	return r.DB.SigningKeys(ctx)
+}
+
+// TestUnknownKeys: another replica's new key is found at once, and forged ids do not become a load on the database.
+func TestUnknownKeys(t *testing.T) {
+	b := open(t)
+	r := &reads{DB: b.db}
+	b.o.Store = r
+	s := b.again(t)
+	if _, err := s.Token(t.Context(), auth.Request{Principal: asAlice}); err != nil {
+		t.Fatal(err)
+	}
+	other := metadb.SigningKey{ID: "other-replica", Algorithm: "EdDSA", Private: []byte(strings.Repeat("s", 32))}
+	if err := b.db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.AddSigningKey(other) }); err != nil {
+		t.Fatal(err)
+	}
+	now := b.clock.Now().Unix()
+	claims := object{"iss": "berth", "aud": "registry.example.com", "exp": now + 60, "nbf": now, "iat": now}
+	token := forge(t, object{"alg": "EdDSA", "typ": "JWT", "kid": other.ID}, claims, func(text string) []byte {
+		return ed25519.Sign(ed25519.NewKeyFromSeed(other.Private), []byte(text))
+	})
+	if p, err := s.Authenticate(t.Context(), "Bearer "+token, here); err != nil || p.Kind != identity.Anonymous {
+		t.Errorf("token of another replica's new key: %+v, %v", p, err)
+	}
+	before := r.n.Load()
+	b.clock.Advance(time.Second)
+	for i := range 500 {
+		b.clock.Advance(time.Millisecond)
+		forged := forge(t, object{"alg": "EdDSA", "typ": "JWT", "kid": fmt.Sprint("forged", i)}, claims, func(string) []byte { return make([]byte, 64) })
+		p, err := s.Authenticate(t.Context(), "Bearer "+forged, here)
+		refused(t, p, err)
+	}
+	if n := r.n.Load() - before; n < 1 || n > 6 {
+		t.Errorf("500 forged key ids in half a second cost %d reads, want at most 6", n)
+	}
 }

@@ -22,10 +22,10 @@ import (
 // stored key and never by a token.
 const algEdDSA = "EdDSA"
 
-// How often the keys are read from the database: at most every rereadKeys for a key id that is not known, so that
-// forged ids cost nothing, and every refreshKeys to notice a retired or deleted key.
+// How often the keys are read from the database: for a key id that is not known (another replica's new key, or a forged
+// id) at most every rereadKeys, and every refreshKeys to notice a retired or deleted key.
 const (
-	rereadKeys  = 5 * time.Second
+	rereadKeys  = 100 * time.Millisecond
 	refreshKeys = 30 * time.Second
 )
 
@@ -70,6 +70,7 @@ type keyring struct {
 	keys    map[string]*signer // replaced as a whole, never changed
 	current *signer
 	read    time.Time // when the keys were read
+	missed  time.Time // when they were last read for an unknown id
 }
 
 func newKeyring(s store, now func() time.Time, log *slog.Logger) *keyring {
@@ -104,7 +105,9 @@ func (r *keyring) verifying(ctx context.Context, id string) (*signer, error) {
 	defer r.mu.Unlock()
 	age := refreshKeys
 	if _, ok := r.keys[id]; !ok {
-		age = rereadKeys
+		if now := r.now(); now.Sub(r.missed).Abs() >= rereadKeys {
+			r.missed, age = now, -1
+		}
 	}
 	err := r.refresh(ctx, age)
 	k, ok := r.keys[id]

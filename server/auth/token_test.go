@@ -275,6 +275,9 @@ func TestKeysAreSharedAndSurvive(t *testing.T) {
 	b := open(t)
 	tok := b.token(t, asAlice, "repository:a:pull")
 	other := b.again(t)
+	if _, err := other.Authenticate(t.Context(), "Bearer a.b.c", here); err == nil {
+		t.Error("a.b.c was accepted")
+	}
 	reach(t, other, tok.Access) // a restart, or another replica
 
 	keys, err := b.db.SigningKeys(t.Context())
