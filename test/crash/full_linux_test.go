@@ -70,6 +70,7 @@ func fillAndFree(t *testing.T, dir string) {
 
 	f.fill()
 	f.refuses()
+	f.smallWrites()
 	f.reads()
 	f.givesSpaceBack()
 	f.deletes()
@@ -173,6 +174,28 @@ func (f *full) refuses() {
 			f.Fatalf("cancel of a refused upload: %s, %v", a, err)
 		}
 	}
+}
+
+// smallWrites may fit where large ones do not, in what is kept for the database; they are taken whole or refused as
+// clearly as large ones.
+func (f *full) smallWrites() {
+	f.Helper()
+	for range 50 {
+		digest, data := f.piece(700)
+		a, err := f.c.pushInTwo(fullRepo, digest, data)
+		if err == nil && a.status == http.StatusCreated {
+			f.blobs = append(f.blobs, digest)
+			continue
+		}
+		f.wantFull(a, err, "push of a small blob")
+	}
+	// A tag that moves to what is there.
+	a, err := f.c.putManifest(fullRepo, "v2", f.tags[3])
+	if err == nil && a.status == http.StatusCreated {
+		f.tags[2] = f.tags[3]
+		return
+	}
+	f.wantFull(a, err, "move of a tag")
 }
 
 func (f *full) reads() {
