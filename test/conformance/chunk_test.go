@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -237,8 +238,13 @@ func unknownUpload(t *testing.T, r *registry) {
 	}
 	r.wantGone(t, r.path("%s/blobs/uploads/%s", repo, "00000000-0000-4000-8000-000000000000"))
 
-	// An upload is over when it was closed.
+	// An upload belongs to the repository it was opened in.
 	at, _ := r.open(t, repo)
+	other := r.repo()
+	r.push(t, other, noise(10))
+	r.wantGone(t, strings.Replace(at, "/v2/"+repo+"/", "/v2/"+other+"/", 1))
+
+	// An upload is over when it was closed.
 	blob := noise(20)
 	r.do(t, http.MethodPut, at, query("digest", sha256Of(blob)), octets(blob)).want(t, http.StatusCreated)
 	r.wantGone(t, at)

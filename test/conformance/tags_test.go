@@ -50,12 +50,17 @@ func (r *registry) tagPage(t *testing.T, repo, target string) ([]string, *answer
 // tags returns all tags of a repository, over as many pages as it takes.
 func (r *registry) tags(t *testing.T, repo string) []string {
 	t.Helper()
+	return r.tagsFrom(t, repo, r.path("%s/tags/list", repo))
+}
+
+func (r *registry) tagsFrom(t *testing.T, repo, target string) []string {
+	t.Helper()
 	var all []string
-	for target := r.path("%s/tags/list", repo); target != ""; {
+	walk(t, target, func(target string) *answer {
 		page, a := r.tagPage(t, repo, target)
 		all = append(all, page...)
-		target = next(t, a)
-	}
+		return a
+	})
 	return all
 }
 
@@ -77,6 +82,19 @@ func next(t *testing.T, a *answer) string {
 		t.Fatalf("%s: Link %q: %v", a.what, links[0], err)
 	}
 	return u.String()
+}
+
+// walk gets page after page as Link says, and fails the check when that leads in a circle.
+func walk(t *testing.T, target string, get func(target string) *answer) {
+	t.Helper()
+	seen := map[string]bool{}
+	for target != "" {
+		if seen[target] || len(seen) == 1000 {
+			t.Fatalf("after %d pages Link leads to %s: the pages do not end", len(seen), target)
+		}
+		seen[target] = true
+		target = next(t, get(target))
+	}
 }
 
 func (r *registry) withTags(t *testing.T, tags ...string) string {
@@ -137,13 +155,7 @@ func tagOrder(t *testing.T, r *registry) {
 		t.Errorf("tags are %q, want ASCII order %q", got, want)
 	}
 	// In pages the order is the same, and nothing is lost or twice.
-	var paged []string
-	for target := r.path("%s/tags/list?n=3", repo); target != ""; {
-		page, a := r.tagPage(t, repo, target)
-		paged = append(paged, page...)
-		target = next(t, a)
-	}
-	if !slices.Equal(paged, got) {
+	if paged := r.tagsFrom(t, repo, r.path("%s/tags/list?n=3", repo)); !slices.Equal(paged, got) {
 		t.Errorf("in pages tags are %q, at once %q", paged, got)
 	}
 }
