@@ -1,10 +1,13 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -41,6 +44,9 @@ func buildBerthd() (string, error) {
 	if _, err := keep(nil, nil, `read _; rm -rf "$1"`, dir); err != nil {
 		return "", err
 	}
+	if err := noticeSources(); err != nil {
+		return "", err
+	}
 	bin := filepath.Join(dir, "berthd")
 	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "github.com/berth-registry/berth/cmd/berthd")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -48,4 +54,42 @@ func buildBerthd() (string, error) {
 		return "", fmt.Errorf("testkit: build berthd: %w\n%s", err, out)
 	}
 	return bin, nil
+}
+
+// noticeSources reads every directory of the module, and so tells go test what these tests depend on: it remembers a
+// passed test by the files and directories that were opened (names, sizes, times), and does not know that we build a
+// program that is not imported. Without this a changed berthd would be reported as "ok (cached)".
+func noticeSources() error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // somebody else's temporary file, gone meanwhile
+			return nil
+		case err != nil:
+			return fmt.Errorf("testkit: sources of berthd: %w", err)
+		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules"):
+			return filepath.SkipDir
+		}
+		return nil
+	})
+}
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("testkit: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", errors.New("testkit: no go.mod above the working directory: run the test in its package, or set BERTH_TEST_BERTHD")
+		}
+		dir = up
+	}
 }
