@@ -39,9 +39,10 @@ func (b *bench) measure(ctx context.Context) (*report, error) {
 				kept = append(kept, sc)
 			}
 		}
-		if st.scenarios = kept; len(kept) == 0 {
+		if st.scenarios = kept; len(b.fitting(st)) == 0 {
 			continue
 		}
+		b.report.scenarios = append(b.report.scenarios, kept...)
 		run := b.runShared
 		if st.solo {
 			run = b.runSolo
@@ -151,6 +152,7 @@ func (b *bench) sample(ctx context.Context, sc scenario, s *server, round int) {
 		b.report.note("%s, %s: %v", s.name, sc.name, err)
 		return
 	}
+	p.Round = round
 	b.report.add(sc, s.name, p)
 }
 

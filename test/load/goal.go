@@ -71,31 +71,27 @@ type verdict struct {
 }
 
 // judge compares a goal with the figures; ok is false when one of its figures was not measured.
-func (g goal) judge(value func(scenario, target string) (phase, bool)) (v verdict, ok bool) {
-	mine, ok := value(g.scenario, "berthd")
-	if !ok {
+func (g goal) judge(rounds func(scenario, target string) []phase) (v verdict, ok bool) {
+	mine := rounds(g.scenario, "berthd")
+	if len(mine) == 0 {
 		return v, false
 	}
-	got := mine.Value
-	if g.figure == figCPUPerGB {
-		got = mine.cpuPerGB()
-	}
-	of := ""
+	var got float64
+	var of string
 	switch {
 	case g.against != "":
-		p, there := value(g.scenario, g.against)
-		if !there || p.Value == 0 {
-			return v, false
-		}
-		got, of = got/p.Value, " × "+g.against
+		got, ok = quotient(mine, rounds(g.scenario, g.against))
+		of = " × " + g.against
 	case g.other != "":
-		p, there := value(g.other, "berthd")
-		if !there || p.Value == 0 {
-			return v, false
-		}
-		got, of = got/p.Value, " × "+g.other
+		got, ok = quotient(mine, rounds(g.other, "berthd"))
+		of = " × " + g.other
+	case g.figure == figCPUPerGB:
+		got, ok, of = medianPhase(mine).cpuPerGB(), true, " "+g.unit
 	default:
-		of = " " + g.unit
+		got, ok, of = medianPhase(mine).Value, true, " "+g.unit
+	}
+	if !ok {
+		return v, false
 	}
 	v = verdict{Scenario: g.scenario, Got: got}
 	if g.atLeast > 0 {

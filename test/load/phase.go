@@ -10,6 +10,7 @@ import (
 
 // phase is what one run of one scenario against one target showed.
 type phase struct {
+	Round int           `json:"round"`
 	Value float64       `json:"value"` // in the scenario's unit
 	Ops   int64         `json:"ops"`
 	Bytes int64         `json:"bytes,omitempty"` // only where a figure per GB is of interest

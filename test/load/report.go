@@ -10,17 +10,17 @@ import (
 
 // report gathers the figures of a run.
 type report struct {
-	quick     bool
-	rounds    int
-	targets   []string
-	scenarios []scenario // in the order in which they were first measured
-	samples   map[string]map[string][]phase
-	notes     []string
-	say       func(format string, args ...any)
+	quick      bool
+	roundCount int
+	targets    []string
+	scenarios  []scenario // that were asked for, in order
+	samples    map[string]map[string][]phase
+	notes      []string
+	say        func(format string, args ...any)
 }
 
 func newReport(b *bench) *report {
-	r := &report{quick: b.size.rounds == 1, rounds: b.size.rounds, samples: map[string]map[string][]phase{}, say: b.say}
+	r := &report{quick: b.size.rounds == 1, roundCount: b.size.rounds, samples: map[string]map[string][]phase{}, say: b.say}
 	for _, t := range b.targets {
 		r.targets = append(r.targets, t.name)
 	}
@@ -37,10 +37,12 @@ func (r *report) note(format string, args ...any) {
 func (r *report) add(sc scenario, target string, p phase) {
 	if r.samples[sc.name] == nil {
 		r.samples[sc.name] = map[string][]phase{}
-		r.scenarios = append(r.scenarios, sc)
 	}
 	r.samples[sc.name][target] = append(r.samples[sc.name][target], p)
 }
+
+// rounds are all figures of a scenario on a target.
+func (r *report) rounds(scenario, target string) []phase { return r.samples[scenario][target] }
 
 // value is the median of a scenario on a target, if it was measured.
 func (r *report) value(scenario, target string) (phase, bool) {
@@ -55,11 +57,22 @@ func (r *report) value(scenario, target string) (phase, bool) {
 func (r *report) verdicts() []verdict {
 	var vs []verdict
 	for _, g := range goals() {
-		if v, ok := g.judge(r.value); ok {
+		if v, ok := g.judge(r.rounds); ok {
 			vs = append(vs, v)
 		}
 	}
 	return vs
+}
+
+// measured are the scenarios that have a figure.
+func (r *report) measured() []scenario {
+	var scs []scenario
+	for _, sc := range r.scenarios {
+		if len(r.samples[sc.name]) > 0 {
+			scs = append(scs, sc)
+		}
+	}
+	return scs
 }
 
 type jsonReport struct {
@@ -80,9 +93,9 @@ type jsonScenario struct {
 }
 
 func (r *report) writeJSON(path string) error {
-	j := jsonReport{Time: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Rounds: r.rounds, Targets: r.targets, Samples: r.samples,
+	j := jsonReport{Time: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Rounds: r.roundCount, Targets: r.targets, Samples: r.samples,
 		Verdicts: r.verdicts(), Notes: r.notes}
-	for _, sc := range r.scenarios {
+	for _, sc := range r.measured() {
 		j.Scenarios = append(j.Scenarios, jsonScenario{sc.name, sc.unit, sc.about})
 	}
 	data, err := json.MarshalIndent(j, "", " ")

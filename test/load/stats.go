@@ -18,6 +18,20 @@ func median(values []float64) float64 {
 	}
 }
 
+// quotient is mine / theirs. The targets of one round ran one after the other, so the median of the quotients of rounds is
+// taken: what disturbed a whole round falls out of it. ok is false when theirs has no figures.
+func quotient(mine, theirs []phase) (q float64, ok bool) {
+	var qs []float64
+	for _, m := range mine {
+		for _, t := range theirs {
+			if m.Round == t.Round && t.Value > 0 {
+				qs = append(qs, m.Value/t.Value)
+			}
+		}
+	}
+	return median(qs), len(qs) > 0
+}
+
 // spread is (largest − smallest) / median: how far the rounds were apart.
 func spread(values []float64) float64 {
 	m := median(values)

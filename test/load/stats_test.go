@@ -29,6 +29,20 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+// The second round was slow for both: their quotient is as good as any. Rounds that one of them lacks have no say.
+func TestQuotient(t *testing.T) {
+	mine := []phase{{Round: 0, Value: 60}, {Round: 1, Value: 7}, {Round: 3, Value: 1}, {Round: 4, Value: 66}}
+	theirs := []phase{{Round: 0, Value: 100}, {Round: 1, Value: 10}, {Round: 2, Value: 1}, {Round: 4, Value: 100}}
+	if got, ok := quotient(mine, theirs); !ok || got != 0.66 {
+		t.Errorf("quotient = %v, %v; want 0.66", got, ok)
+	}
+	for _, none := range [][]phase{nil, {{Value: 0}}} {
+		if got, ok := quotient(mine, none); ok {
+			t.Errorf("quotient by %v = %v, want none", none, got)
+		}
+	}
+}
+
 func TestSpread(t *testing.T) {
 	if got := spread([]float64{80, 100, 120}); got != 0.4 {
 		t.Errorf("spread = %v, want 0.4", got)

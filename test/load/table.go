@@ -26,11 +26,11 @@ func newTable(out io.Writer) *tabwriter.Writer {
 
 // printFigures has a row for each scenario, a column for each target, and berthd's ratios.
 func (r *report) printFigures(out io.Writer) {
-	fmt.Fprintf(out, "\nmedians of %d rounds; × ceiling = berthd / the target named; noise = processors busy with neither server nor generator\n\n", r.rounds)
+	fmt.Fprintf(out, "\nmedians of %d rounds; × ceiling = berthd / the target named; noise = processors busy with neither server nor generator\n\n", r.roundCount)
 	w := newTable(out)
 	fmt.Fprintf(w, "scenario\tunit\t%s\t× ceiling\t× dist3\tgoal\tspread\tnoise\t\n", strings.Join(r.targets, "\t"))
 	verdicts := r.verdicts()
-	for _, sc := range r.scenarios {
+	for _, sc := range r.measured() {
 		fmt.Fprintf(w, "%s\t%s\t", sc.name, sc.unit)
 		for _, t := range r.targets {
 			fmt.Fprintf(w, "%s\t", r.cell(sc.name, t, func(p phase) float64 { return p.Value }))
@@ -45,7 +45,7 @@ func (r *report) printCosts(out io.Writer) {
 	fmt.Fprint(out, "\nserver CPU (ms for each operation, or s for each GB where bytes count) | peak RSS in MiB\n\n")
 	w := newTable(out)
 	fmt.Fprintf(w, "scenario\tCPU in\t%s\t\n", strings.Join(r.targets, "\t"))
-	for _, sc := range r.scenarios {
+	for _, sc := range r.measured() {
 		if !r.timed(sc.name) {
 			continue
 		}
@@ -131,12 +131,11 @@ func (r *report) cell(scenario, target string, get func(phase) float64) string {
 
 // ratio is berthd divided by target, as "×1.23", with the target's name when asked for.
 func (r *report) ratio(sc scenario, target string, named bool) string {
-	mine, ok1 := r.value(sc.name, "berthd")
-	theirs, ok2 := r.value(sc.name, target)
-	if !ok1 || !ok2 || theirs.Value == 0 {
+	q, ok := quotient(r.rounds(sc.name, "berthd"), r.rounds(sc.name, target))
+	if !ok {
 		return "–"
 	}
-	text := fmt.Sprintf("%.2f", mine.Value/theirs.Value)
+	text := fmt.Sprintf("%.2f", q)
 	if named {
 		text += " " + target
 	}
