@@ -75,7 +75,7 @@ func deleteMissing(t *testing.T, r *registry) {
 
 func deleteBlob(t *testing.T, r *registry) {
 	repo, other := r.repo(), r.repo()
-	for _, blob := range [][]byte{noise(200), noise(100_000)} {
+	for _, blob := range [][]byte{noise(200), noise(100_000), {}} {
 		digest := r.push(t, repo, blob)
 		r.push(t, other, blob)
 		a := r.do(t, http.MethodDelete, r.path("%s/blobs/%s", repo, digest))

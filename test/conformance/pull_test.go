@@ -81,6 +81,11 @@ func pullManifestMissing(t *testing.T, r *registry) {
 	// What another repository has is not in this one.
 	r.getManifest(t, repo, elsewhere.Digest).want(t, http.StatusNotFound)
 	r.getManifest(t, repo, "only-there").want(t, http.StatusNotFound)
+	// What can be no tag is not there either: to a pull it is 404, where a push of it is refused with 400.
+	for _, ref := range []string{".not-a-tag", "-not-a-tag", strings.Repeat("t", 129)} {
+		r.getManifest(t, repo, ref).want(t, http.StatusNotFound)
+		r.do(t, http.MethodHead, r.path("%s/manifests/%s", repo, ref)).want(t, http.StatusNotFound)
+	}
 	// A blob is not a manifest, also when its bytes would make one.
 	m := r.image(t, repo, nil)
 	r.push(t, repo, m.body)
