@@ -11,6 +11,7 @@ package blob
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/berth-registry/berth/oci"
@@ -78,4 +79,22 @@ type Writer interface {
 type Redirector interface {
 	// URL is an address that serves d to anyone who holds it for a short time.
 	URL(ctx context.Context, d oci.Digest) (string, error)
+}
+
+// UploadReader is an optional power of a Store: it can read what an upload has received so far. Without it, the bytes
+// of an upload can only be seen once they are committed. Ask through OpenUpload.
+type UploadReader interface {
+	// OpenUpload gives the first state.Offset bytes of the upload, after its Suspend; close it.
+	OpenUpload(ctx context.Context, id string, state State) (io.ReadCloser, error)
+}
+
+// ErrNoUploadReader says that the store cannot read uploads.
+var ErrNoUploadReader = errors.New("blob: the store cannot read an upload in progress")
+
+// OpenUpload reads an upload in progress where the store can, else it is ErrNoUploadReader.
+func OpenUpload(ctx context.Context, store Store, id string, state State) (io.ReadCloser, error) {
+	if r, ok := store.(UploadReader); ok {
+		return r.OpenUpload(ctx, id, state)
+	}
+	return nil, ErrNoUploadReader
 }

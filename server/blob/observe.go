@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/berth-registry/berth/oci"
@@ -91,6 +92,11 @@ func (o *observed) Check(ctx context.Context) error {
 	err := o.store.Check(ctx)
 	o.since(start, "check", err)
 	return err
+}
+
+// OpenUpload implements UploadReader where the store does.
+func (o *observed) OpenUpload(ctx context.Context, id string, state State) (io.ReadCloser, error) {
+	return OpenUpload(ctx, o.store, id, state)
 }
 
 type observedWriter struct {

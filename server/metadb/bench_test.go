@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -119,7 +120,7 @@ func pushManifest(db *metadb.DB, repoID int64, layers []oci.Digest, n int64) err
 		if _, err := tx.PutTag(repoID, tag, d); err != nil {
 			return err
 		}
-		return tx.Emit(metadb.Event{Kind: "manifest.pushed", Repository: "bench/app", Digest: d, Tag: tag, Principal: "alice"})
+		return tx.Emit(event.Event{Kind: "manifest.pushed", Repository: "bench/app", Digest: d, Tag: tag, Principal: "alice"})
 	})
 }
 

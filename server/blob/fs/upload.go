@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"io"
 	iofs "io/fs"
 	"os"
 
@@ -52,6 +53,23 @@ func (s *Store) Abort(_ context.Context, id string, _ blob.State) error {
 		return failed("abort", err)
 	}
 	return nil
+}
+
+// OpenUpload implements blob.UploadReader.
+func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io.ReadCloser, error) {
+	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
+		return nil, err
+	}
+	f, err := s.root.Open(s.uploadName(id))
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil, blob.UploadUnknown(id)
+	} else if err != nil {
+		return nil, failed("upload", err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(f, state.Offset), f}, nil
 }
 
 // reopen is the upload's file: as the last Suspend of this process left it, else opened anew.

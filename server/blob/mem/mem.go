@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"sync"
 
@@ -102,6 +103,20 @@ func (s *Store) Delete(ctx context.Context, ds ...oci.Digest) error {
 		delete(s.blobs, d)
 	}
 	return nil
+}
+
+// OpenUpload implements blob.UploadReader.
+func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io.ReadCloser, error) {
+	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	held, ok := s.uploads[id]
+	if !ok || state.Offset > int64(len(held)) {
+		return nil, blob.UploadUnknown(id)
+	}
+	return content{bytes.NewReader(slices.Clone(held[:state.Offset]))}, nil
 }
 
 // Check implements blob.Store.

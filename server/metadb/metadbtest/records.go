@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -262,13 +263,13 @@ func testEvents(t *testing.T, db *metadb.DB) {
 	ctx := t.Context()
 	for i := range 5 {
 		update(t, db, func(tx *metadb.Tx) error {
-			return tx.Emit(metadb.Event{Kind: fmt.Sprint("k", i), Repository: "x/a", Digest: digestOf("d"), Tag: "v1", Principal: "alice", Payload: "{}",
+			return tx.Emit(event.Event{Kind: fmt.Sprint("k", i), Repository: "x/a", Digest: digestOf("d"), Tag: "v1", Principal: "alice", Payload: "{}",
 				At: time.UnixMicro(int64(1000 + i))})
 		})
 	}
-	var all []metadb.Event
-	for cursor := (metadb.Cursor{}); ; cursor = all[len(all)-1].Cursor {
-		page := get[[]metadb.Event](t)(db.Events(ctx, cursor, 2))
+	var all []event.Event
+	for cursor := (event.Cursor{}); ; cursor = all[len(all)-1].Cursor {
+		page := get[[]event.Event](t)(db.Events(ctx, cursor, 2))
 		if len(page) == 0 {
 			break
 		}
@@ -276,8 +277,8 @@ func testEvents(t *testing.T, db *metadb.DB) {
 	}
 	equal(t, "events", len(all), 5)
 	for i, e := range all {
-		e.Cursor = metadb.Cursor{}
-		equal(t, "event", e, metadb.Event{Kind: fmt.Sprint("k", i), Repository: "x/a", Digest: digestOf("d"), Tag: "v1", Principal: "alice", Payload: "{}",
+		e.Cursor = event.Cursor{}
+		equal(t, "event", e, event.Event{Kind: fmt.Sprint("k", i), Repository: "x/a", Digest: digestOf("d"), Tag: "v1", Principal: "alice", Payload: "{}",
 			At: time.UnixMicro(int64(1000 + i)).UTC()})
 	}
 	update(t, db, func(tx *metadb.Tx) error {
@@ -288,11 +289,11 @@ func testEvents(t *testing.T, db *metadb.DB) {
 		equal(t, "trimmed then", n, 1)
 		return err
 	})
-	equal(t, "left", len(get[[]metadb.Event](t)(db.Events(ctx, metadb.Cursor{}, 10))), 2)
+	equal(t, "left", len(get[[]event.Event](t)(db.Events(ctx, event.Cursor{}, 10))), 2)
 	last := all[4].Cursor
 	update(t, db, func(tx *metadb.Tx) error { _, err := tx.TrimEvents(time.Now(), 10); return err })
-	update(t, db, func(tx *metadb.Tx) error { return tx.Emit(metadb.Event{Kind: "after"}) })
-	equal(t, "behind the old cursor", len(get[[]metadb.Event](t)(db.Events(ctx, last, 10))), 1)
+	update(t, db, func(tx *metadb.Tx) error { return tx.Emit(event.Event{Kind: "after"}) })
+	equal(t, "behind the old cursor", len(get[[]event.Event](t)(db.Events(ctx, last, 10))), 1)
 }
 
 // testEventsConcurrent: a reader that follows by cursor while transactions of very different length commit sees every
@@ -305,7 +306,7 @@ func testEventsConcurrent(t *testing.T, db *metadb.DB) {
 		all.Go(func() {
 			for i := range each {
 				err := db.Update(ctx, func(tx *metadb.Tx) error {
-					if err := tx.Emit(metadb.Event{Kind: fmt.Sprintf("%d/%d", w, i)}); err != nil {
+					if err := tx.Emit(event.Event{Kind: fmt.Sprintf("%d/%d", w, i)}); err != nil {
 						return err
 					}
 					time.Sleep(time.Duration((w*i)%3) * time.Millisecond)
@@ -321,10 +322,10 @@ func testEventsConcurrent(t *testing.T, db *metadb.DB) {
 	go func() { all.Wait(); close(ended) }()
 	defer all.Wait()
 	seen := map[string]bool{}
-	var cursor metadb.Cursor
+	var cursor event.Cursor
 	var giveUp <-chan time.Time // runs once the writers have ended
 	for len(seen) < writers*each {
-		page := get[[]metadb.Event](t)(db.Events(ctx, cursor, 10))
+		page := get[[]event.Event](t)(db.Events(ctx, cursor, 10))
 		for _, e := range page {
 			if seen[e.Kind] {
 				t.Fatalf("event %s twice", e.Kind)

@@ -1,0 +1,206 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
+)
+
+// smallBlob is what memory keeps of a blob: its size, and its bytes when they are in the database.
+type smallBlob struct {
+	size   int64
+	inline bool
+	body   []byte
+}
+
+// lease is the time until which what is answered about a blob now is a promise.
+func (s *Service) lease() time.Time { return s.o.Now().Add(s.o.Lease) }
+
+// StatBlob returns the size of a blob of the repository in bytes.
+//
+// Spec: OCI distribution v1.1.1, "Checking if content exists in the registry".
+func (s *Service) StatBlob(ctx context.Context, name ref.Name, d oci.Digest) (int64, error) {
+	b, err := s.blob(ctx, name, d)
+	if err != nil {
+		return 0, err
+	}
+	return b.size, nil
+}
+
+// OpenBlob opens a blob of the repository and returns its size in bytes. The content of a large blob on the fs driver is
+// an *os.File. Close it.
+//
+// Spec: OCI distribution v1.1.1, "Pulling blobs".
+func (s *Service) OpenBlob(ctx context.Context, name ref.Name, d oci.Digest) (blob.Content, int64, error) {
+	b, err := s.blob(ctx, name, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	if b.inline {
+		return memory{bytes.NewReader(b.body)}, b.size, nil
+	}
+	c, size, err := s.o.Blobs.Open(ctx, d)
+	if fault.Has(err, fault.BlobUnknown) {
+		// The row promised bytes that are not there: not the caller's mistake, and a push of the blob repairs it.
+		return nil, 0, fmt.Errorf("registry: blob %s of %s has a row and no bytes: push it again to repair it: %v", d, name, err)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("registry: open blob %s of %s: %w", d, name, err)
+	}
+	if size != b.size {
+		_ = c.Close()
+		return nil, 0, fmt.Errorf("registry: blob %s of %s has %d bytes in the store and should have %d: push it again to repair it", d, name, size, b.size)
+	}
+	return c, size, nil
+}
+
+// blob finds a blob in the repository, for a caller who may pull from it.
+func (s *Service) blob(ctx context.Context, name ref.Name, d oci.Digest) (*smallBlob, error) {
+	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+		return nil, err
+	}
+	repo, err := s.repository(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.blobs.get(ctx, contentKey{repo.ID, d}, func(ctx context.Context) (*smallBlob, error) {
+		row, err := s.o.DB.Blob(ctx, repo.ID, d)
+		if err != nil {
+			return nil, err
+		}
+		b := &smallBlob{size: row.Size, inline: row.Inline}
+		if row.Inline {
+			if b.body, err = s.o.DB.Content(ctx, d); err != nil {
+				return nil, err
+			}
+			if got := oci.FromBytes(d.Algorithm(), b.body); got != d {
+				return nil, fmt.Errorf("the stored bytes have digest %s: the database is damaged", got)
+			}
+		}
+		return b, nil
+	})
+	if errors.Is(err, metadb.ErrNotFound) {
+		return nil, unknownBlob(name, d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("registry: blob %s of %s: %w", d, name, err)
+	}
+	return b, nil
+}
+
+// DeleteBlob takes a blob out of the repository. Other repositories keep it; the bytes are removed later, by
+// collection. A blob that a manifest of the repository still needs is kept.
+//
+// Spec: OCI distribution v1.1.1, "Deleting Blobs".
+func (s *Service) DeleteBlob(ctx context.Context, name ref.Name, d oci.Digest) error {
+	if err := s.o.Access.Check(ctx, identity.Delete, name); err != nil {
+		return err
+	}
+	if err := s.deletable(); err != nil {
+		return err
+	}
+	repo, err := s.repository(ctx, name)
+	if err != nil {
+		return err
+	}
+	return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		existed, err := tx.UnlinkBlob(repo.ID, d)
+		if err != nil {
+			return err
+		}
+		if !existed {
+			return unknownBlob(name, d)
+		}
+		// Asked after the change, so that a push of a manifest at the same moment cannot slip between.
+		parents, err := tx.Parents(ctx, repo.ID, d, 1)
+		if err != nil {
+			return err
+		}
+		if len(parents) > 0 {
+			return fault.New(fault.Unsupported, fault.UnsupportedReason, "blob %s is needed by manifest %s in %s; delete the manifest first", d.Short(), parents[0].Parent, name)
+		}
+		tx.AfterCommit(func() { s.blobs.drop(contentKey{repo.ID, d}) })
+		return nil
+	})
+}
+
+// Mount makes a blob of another repository one of this, without moving a byte, and returns whether it could. from names
+// the source; the zero name lets the registry look for a repository that the caller may read. A source that does not
+// have the blob, or that the caller may not read, is no error and not told apart: the caller uploads instead.
+//
+// Spec: OCI distribution v1.1.1, "Mounting a blob from another repository".
+func (s *Service) Mount(ctx context.Context, name ref.Name, d oci.Digest, from ref.Name) (bool, error) {
+	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
+		return false, err
+	}
+	if err := s.writable(); err != nil {
+		return false, err
+	}
+	if !from.IsZero() {
+		ok, err := s.readableHas(ctx, from, d)
+		if err != nil || !ok {
+			return false, err
+		}
+	} else if ok, err := s.someReadableHas(ctx, d); err != nil || !ok {
+		return false, err
+	}
+	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		repo, err := s.ensureRepository(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.LinkBlob(repo, d); err != nil {
+			return err
+		}
+		return tx.LeaseBlob(d, s.lease())
+	})
+	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, metadb.ErrClaimed) { // deleted since we looked
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// maxMountSources bounds the search for a source that the client did not name.
+const maxMountSources = 20
+
+func (s *Service) someReadableHas(ctx context.Context, d oci.Digest) (bool, error) {
+	repos, err := s.o.DB.BlobRepositories(ctx, d, maxMountSources)
+	if err != nil {
+		return false, err
+	}
+	for _, r := range repos {
+		name, err := ref.ParseName(r.Name)
+		if err != nil {
+			return false, fmt.Errorf("registry: stored name %q: %w", r.Name, err)
+		}
+		if s.o.Access.Check(ctx, identity.Pull, name) == nil {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (s *Service) readableHas(ctx context.Context, from ref.Name, d oci.Digest) (bool, error) {
+	_, err := s.blob(ctx, from, d)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) || fault.Is(err, fault.Unauthenticated) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// memory is content that is in memory already.
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error { return nil }
+
+var _ io.ReadSeekCloser = memory{}

@@ -1,0 +1,183 @@
+// Package registry is the distribution rules without HTTP: uploads, blobs, manifests, tags, referrers, deletes and
+// lists. A face parses a request, calls one method here and writes what it returns.
+//
+// Every exported method asks the access room on its first line. Content goes bytes first, row second: a crash leaves at
+// most bytes that the row of their upload names, and Run sweeps them. What a method has acknowledged is durable.
+//
+// Small content (manifests, and blobs up to Limits.Inline) is kept in the metadata database, so that one durable write
+// serves it; larger content is in the blob store. Reads of manifests, tags and small blobs are answered from bounded
+// memory that is never stale on this node (cache.go).
+//
+// Start reading at Service.Manifest and Service.PutManifest, then upload.go.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
+)
+
+// gate is the authorization point.
+type gate interface {
+	Check(ctx context.Context, v identity.Verb, name ref.Name) error
+	CheckCatalog(ctx context.Context) (publicOnly bool, err error)
+	CheckBase(ctx context.Context) error
+}
+
+// projects makes the project of a repository that is pushed to for the first time.
+type projects interface {
+	Ensure(ctx context.Context, tx *metadb.Tx, name ref.Name) (projectID int64, err error)
+}
+
+// Limits bound what requests may cost. The zero value of a field means its default.
+type Limits struct {
+	Manifest int64 // bytes of a manifest; default 4 MiB (OCI distribution v1.1.1, "Pushing Manifests", asks for no less)
+	Inline   int64 // bytes of a blob that is kept in the database; negative is none; default 32 KiB
+	Cache    int64 // bytes of memory for manifests and small blobs; default 32 MiB
+	Page     int   // most names of one page of tags; default 10,000
+	Catalog  int   // most names of one page of the catalog; default 1,000
+}
+
+// Options configure a Service. DB, Blobs, Access, Projects, Now and Log are required.
+type Options struct {
+	DB       *metadb.DB
+	Blobs    blob.Store
+	Access   gate
+	Projects projects
+	Limits   Limits
+
+	NoDelete    bool                      // refuse all three deletes
+	ReadOnly    bool                      // refuse everything that writes
+	UploadAge   time.Duration             // uploads that nobody touched for so long are swept; default 7 days
+	SweepEvery  time.Duration             // default 1 h
+	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h
+	CountCaches func(name string) counter // may be nil
+
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Service is the engine. Safe for concurrent use.
+type Service struct {
+	o         Options
+	repos     *cache[string, *metadb.Repository]
+	tags      *cache[tagKey, oci.Digest]
+	manifests *cache[contentKey, *Manifest]
+	blobs     *cache[contentKey, *smallBlob]
+	busy      busyUploads
+}
+
+type tagKey struct {
+	repo int64
+	tag  string
+}
+
+type contentKey struct {
+	repo   int64
+	digest oci.Digest
+}
+
+type uncounted struct{}
+
+func (uncounted) Hit()  {}
+func (uncounted) Miss() {}
+
+// New returns a Service.
+func New(o Options) *Service {
+	o.Limits.Manifest = orDefault(o.Limits.Manifest, 4<<20)
+	o.Limits.Inline = orDefault(o.Limits.Inline, 32<<10)
+	o.Limits.Cache = orDefault(o.Limits.Cache, 32<<20)
+	o.Limits.Page = orDefault(o.Limits.Page, 10_000)
+	o.Limits.Catalog = orDefault(o.Limits.Catalog, 1_000)
+	o.UploadAge = orDefault(o.UploadAge, 7*24*time.Hour)
+	o.SweepEvery = orDefault(o.SweepEvery, time.Hour)
+	o.Lease = orDefault(o.Lease, 24*time.Hour)
+	count := o.CountCaches
+	if count == nil {
+		count = func(string) counter { return uncounted{} }
+	}
+	// An eighth for each kind of small row, a half for manifests, a quarter for small blobs.
+	return &Service{
+		o: o,
+		repos: newCache(o.Limits.Cache/8, func(k string, _ *metadb.Repository) uint32 {
+			return uint32(len(k)*2 + 250)
+		}, count("repository")),
+		tags: newCache(o.Limits.Cache/8, func(k tagKey, _ oci.Digest) uint32 {
+			return uint32(len(k.tag) + 250)
+		}, count("tag")),
+		manifests: newCache(o.Limits.Cache/2, func(_ contentKey, m *Manifest) uint32 {
+			return uint32(len(m.Body) + 600)
+		}, count("manifest")),
+		blobs: newCache(o.Limits.Cache/4, func(_ contentKey, b *smallBlob) uint32 {
+			return uint32(len(b.body) + 400)
+		}, count("blob")),
+	}
+}
+
+func orDefault[T int | int64 | time.Duration](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+// Base answers the API's version check: nil when the caller needs no other credentials than it showed.
+func (s *Service) Base(ctx context.Context) error { return s.o.Access.CheckBase(ctx) }
+
+// repository finds a repository, or NAME_UNKNOWN.
+func (s *Service) repository(ctx context.Context, name ref.Name) (*metadb.Repository, error) {
+	return s.repos.get(ctx, name.String(), func(ctx context.Context) (*metadb.Repository, error) {
+		r, err := s.o.DB.Repository(ctx, name.String())
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil, fault.New(fault.NotFound, fault.NameUnknown, "repository %s has nothing in it; push to it first, or check its name", name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("registry: repository %s: %w", name, err)
+		}
+		return &r, nil
+	})
+}
+
+// ensureRepository finds or makes the repository inside a transaction that pushes to it.
+func (s *Service) ensureRepository(ctx context.Context, tx *metadb.Tx, name ref.Name) (int64, error) {
+	if r, ok := s.repos.kept.GetIfPresent(name.String()); ok { // repositories are not deleted
+		return r.ID, nil
+	}
+	project, err := s.o.Projects.Ensure(ctx, tx, name)
+	if err != nil {
+		return 0, err
+	}
+	r, err := tx.EnsureRepository(project, name.String())
+	return r.ID, err
+}
+
+// writable refuses what changes content while the registry is read-only.
+func (s *Service) writable() error {
+	if s.o.ReadOnly {
+		return fault.New(fault.Unsupported, fault.UnsupportedReason, "this registry is read-only for maintenance; pulls work, try the push again later")
+	}
+	return nil
+}
+
+func (s *Service) deletable() error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if s.o.NoDelete {
+		return fault.New(fault.Unsupported, fault.UnsupportedReason, "deleting is switched off on this registry; an administrator can set storage.delete.enabled: true")
+	}
+	return nil
+}
+
+func unknownBlob(name ref.Name, d oci.Digest) *fault.Error {
+	return fault.New(fault.NotFound, fault.BlobUnknown, "blob %s is not in %s", d, name)
+}
