@@ -48,6 +48,7 @@ const (
 	SizeInvalid         Reason = "SIZE_INVALID"
 	TagInvalid          Reason = "TAG_INVALID"
 	UnauthorizedReason  Reason = "UNAUTHORIZED"
+	InsufficientScope   Reason = "INSUFFICIENT_SCOPE" // the token is too narrow; the subject's right is not
 	DeniedReason        Reason = "DENIED"
 	UnsupportedReason   Reason = "UNSUPPORTED"
 	TooManyRequests     Reason = "TOOMANYREQUESTS"

@@ -104,7 +104,7 @@ func (p *Point) Check(ctx context.Context, v identity.Verb, name ref.Name) error
 	case who.Kind == identity.Nobody:
 		return fault.New(fault.Denied, fault.DeniedReason, "nobody is calling: %s of %s is denied", v, name)
 	case right: // the token is too narrow, the subject is not
-		f := fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "the token of %s does not allow %s of %s; ask for a new one", who, v, name)
+		f := fault.New(fault.Unauthenticated, fault.InsufficientScope, "the token of %s does not allow %s of %s; ask for a new one", who, v, name)
 		f.Scope = scope
 		return f
 	case who.Kind == identity.Anonymous:
@@ -171,8 +171,14 @@ func (p *Point) CheckCatalog(ctx context.Context) (publicOnly bool, err error) {
 // CheckBase decides the answer of the API's base endpoint: whether this caller needs to show credentials there. Clients
 // that are answered 200 without credentials never send any later, so unless anonymous callers may do everything, they
 // are challenged, even though they may pull.
-func (p *Point) CheckBase(ctx context.Context) error {
+//
+// A probe, which is a HEAD, is answered 200 where anonymous callers may pull: no client logs in by one, but health
+// checks use it.
+func (p *Point) CheckBase(ctx context.Context, probe bool) error {
 	who := identity.From(ctx)
+	if probe && who.Kind == identity.Anonymous && p.o.Anonymous >= Pull {
+		return nil
+	}
 	if who.Kind == identity.Nobody || who.Kind == identity.Anonymous && who.Grants == nil && p.o.Anonymous < Delete {
 		return fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "this registry needs a token; a client without a login gets one for what is public")
 	}

@@ -30,7 +30,7 @@ import (
 type gate interface {
 	Check(ctx context.Context, v identity.Verb, name ref.Name) error
 	CheckCatalog(ctx context.Context) (publicOnly bool, err error)
-	CheckBase(ctx context.Context) error
+	CheckBase(ctx context.Context, probe bool) error
 }
 
 // projects makes the project of a repository that is pushed to for the first time.
@@ -130,8 +130,11 @@ func orDefault[T int | int64 | time.Duration](v, d T) T {
 	return v
 }
 
-// Base answers the API's version check: nil when the caller needs no other credentials than it showed.
-func (s *Service) Base(ctx context.Context) error { return s.o.Access.CheckBase(ctx) }
+// Base answers the API's version check: nil when the caller needs no other credentials than it showed. probe is a
+// request that only wants to know whether this is a registry.
+func (s *Service) Base(ctx context.Context, probe bool) error {
+	return s.o.Access.CheckBase(ctx, probe)
+}
 
 // repository finds a repository, or NAME_UNKNOWN.
 func (s *Service) repository(ctx context.Context, name ref.Name) (*metadb.Repository, error) {

@@ -1,0 +1,129 @@
+package distapi
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/registry"
+)
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// getManifest answers GET and HEAD of a manifest, byte for byte as it was pushed and under the type it was pushed with:
+// the Accept header cannot make it another content, and clients list what they understand for this case only.
+func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	reference, err := ref.ParseReference(rt.last)
+	if fault.Has(err, fault.TagInvalid) { // no tag can have this name
+		return fault.New(fault.NotFound, fault.ManifestUnknown, "%s", fault.Of(err).Message)
+	}
+	if err != nil {
+		return err
+	}
+	m, err := h.Registry.Manifest(r.Context(), rt.name, reference)
+	if err != nil {
+		return err
+	}
+	d := m.Digest.String()
+	etag := `"` + d + `"`
+	hdr := w.Header()
+	hdr["Docker-Content-Digest"] = []string{d}
+	hdr["Etag"] = []string{etag}
+	if notModified(w, r, etag) {
+		return nil
+	}
+	hdr["Content-Type"] = []string{m.MediaType}
+	hdr["Content-Length"] = []string{itoa(int64(len(m.Body)))}
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	_, _ = w.Write(m.Body)
+	return nil
+}
+
+func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	reference, err := ref.ParseReference(rt.last)
+	if err != nil {
+		return err
+	}
+	p := registry.PutManifest{Reference: reference, MediaType: r.Header.Get("Content-Type")}
+	q := r.URL.Query()
+	if a := q.Get("digest-algorithm"); a != "" {
+		if p.Algorithm, err = oci.ParseAlgorithm(a); err != nil {
+			return err
+		}
+	}
+	if reference.Tag == "" {
+		p.Tags = q["tag"]
+	}
+	if p.Body, err = readBody(w, r, h.Registry.ManifestLimit()); err != nil {
+		return err
+	}
+	out, err := h.Registry.PutManifest(r.Context(), rt.name, p)
+	if err != nil {
+		return err
+	}
+	hdr := w.Header()
+	d := out.Digest.String()
+	hdr.Set("Docker-Content-Digest", d)
+	hdr.Set("Location", h.location("/v2/"+rt.name.String()+"/manifests/"+d))
+	if !out.Subject.IsZero() {
+		hdr["Oci-Subject"] = []string{out.Subject.String()}
+	}
+	if reference.Tag == "" && len(out.Tags) > 0 {
+		hdr["Oci-Tag"] = out.Tags
+	}
+	hdr.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// readBody reads a body that fits into memory, or refuses it.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	tooLarge := func() error {
+		return fault.New(fault.TooLarge, fault.ManifestInvalid, "manifest has more than %d bytes, which is what this registry accepts", limit)
+	}
+	if r.ContentLength > limit {
+		return nil, tooLarge()
+	}
+	size := max(r.ContentLength, 512)
+	buf := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	n, err := buf.ReadFrom(io.LimitReader(r.Body, limit+1))
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	if n > limit {
+		return nil, tooLarge()
+	}
+	return buf.Bytes(), nil
+}
+
+// bodyError is a body that could not be read: the sender's fault, unless the reader said otherwise.
+func bodyError(err error) error {
+	if f := fault.Of(err); f.Kind != fault.Internal {
+		return err
+	}
+	return fault.New(fault.Invalid, fault.SizeInvalid, "the request body ended before it was complete").Because(err)
+}
+
+func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt route) error {
+	reference, err := ref.ParseReference(rt.last)
+	if err != nil {
+		return err
+	}
+	if err := h.Registry.DeleteManifest(r.Context(), rt.name, reference); err != nil {
+		return err
+	}
+	return accepted(w)
+}
+
+func accepted(w http.ResponseWriter) error {
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
