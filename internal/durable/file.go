@@ -40,6 +40,9 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// ReadAt reads like os.File, where the file was opened for reading too.
+func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
+
 // Truncate sets the size of the file.
 func (f *File) Truncate(size int64) error {
 	if err := f.may(OpTruncate); err != nil {

@@ -60,15 +60,16 @@ type Content interface {
 // State is what must be remembered to continue an upload: on this process after a restart, or on another one.
 type State struct {
 	Offset int64  // bytes received
-	Driver []byte // the driver's own, opaque and small (an upload id and part list on S3; empty on fs)
+	Driver []byte // the driver's own, opaque and small (an upload id and part list on S3)
 }
 
 // Writer appends to an upload. It is not safe for concurrent use.
 type Writer interface {
 	// Write appends p, which it does not keep.
 	io.Writer
-	// Suspend makes what was written survive the end of this process (not a power loss) and returns the state from
-	// which Upload or Commit continue. The Writer is closed afterwards, also on error. After a client went away it is
+	// Suspend makes what was written survive the end of this process and returns the state from which Upload or Commit
+	// continue, here or on another machine. After a power loss they continue with the very same bytes or are
+	// BLOB_UPLOAD_UNKNOWN. When Suspend fails the upload is lost. The Writer is closed afterwards, also on error. After a client went away it is
 	// given context.WithoutCancel of the request's context.
 	Suspend(ctx context.Context) (State, error)
 	// Close releases the writer without a promise about the bytes since the last Suspend. Closing twice is harmless.

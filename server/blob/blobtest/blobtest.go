@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		{"ConcurrentSameDigest", testConcurrentSameDigest},
 		{"ConcurrentReaders", testConcurrentReaders},
 		{"ManyOpenUploads", testManyOpenUploads},
+		{"OpenUpload", testOpenUpload},
 		{"Model", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -94,7 +94,7 @@ func testModel(t *testing.T, s blob.Store) {
 	run := 0 // ids are never reused, also not by the next run on the same store
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
-		m := &model{s: s, run: run, uploads: map[string][]byte{}, blobs: map[oci.Digest][]byte{}}
+		m := &model{s: s, run: run, uploads: map[string]held{}, blobs: map[oci.Digest][]byte{}}
 		defer m.cleanUp(rt)
 		rt.Repeat(map[string]func(*rapid.T){
 			"begin":  m.begin,
@@ -111,14 +111,20 @@ type model struct {
 	s       blob.Store
 	run     int
 	next    int
-	uploads map[string][]byte
+	uploads map[string]held
 	blobs   map[oci.Digest][]byte
+}
+
+// held is an upload that was suspended.
+type held struct {
+	data  []byte
+	state blob.State
 }
 
 func (m *model) begin(t *rapid.T) {
 	id := fmt.Sprintf("model-%d-%d", m.run, m.next)
 	m.next++
-	m.extend(t, id, nil)
+	m.extend(t, id, held{})
 }
 
 func (m *model) append(t *rapid.T) {
@@ -126,14 +132,14 @@ func (m *model) append(t *rapid.T) {
 	m.extend(t, id, m.uploads[id])
 }
 
-func (m *model) extend(t *rapid.T, id string, held []byte) {
-	w, err := m.s.Upload(context.Background(), id, blob.State{Offset: int64(len(held))})
+func (m *model) extend(t *rapid.T, id string, before held) {
+	w, err := m.s.Upload(context.Background(), id, before.state)
 	if err != nil {
-		t.Fatalf("upload %s at %d: %v", id, len(held), err)
+		t.Fatalf("upload %s at %d: %v", id, before.state.Offset, err)
 	}
 	defer w.Close()
 	// Few contents, so that uploads often end in the same digest.
-	data := Random(byte(rapid.IntRange(0, 3).Draw(t, "content")), rapid.SampledFrom([]int{0, 1, 1000}).Draw(t, "size"))
+	data := Random(byte(rapid.IntRange(0, 3).Draw(t, "content")), rapid.SampledFrom([]int{0, 1, 1000, 60_000, 200_000}).Draw(t, "size"))
 	if n, err := w.Write(data); n != len(data) || err != nil {
 		t.Fatalf("write: %d, %v", n, err)
 	}
@@ -141,7 +147,7 @@ func (m *model) extend(t *rapid.T, id string, held []byte) {
 		if err := w.Close(); err != nil {
 			t.Fatalf("close: %v", err)
 		}
-		if held != nil {
+		if _, known := m.uploads[id]; known {
 			return
 		}
 		data = nil
@@ -150,17 +156,18 @@ func (m *model) extend(t *rapid.T, id string, held []byte) {
 		}
 		defer w.Close()
 	}
-	if _, err := w.Suspend(context.Background()); err != nil {
+	state, err := w.Suspend(context.Background())
+	if err != nil {
 		t.Fatalf("suspend: %v", err)
 	}
-	m.uploads[id] = append(append([]byte{}, held...), data...)
+	m.uploads[id] = held{slices.Concat(before.data, data), state}
 }
 
 func (m *model) commit(t *rapid.T) {
 	id := m.anUpload(t)
-	data := m.uploads[id]
+	data := m.uploads[id].data
 	d := oci.FromBytes(oci.SHA256, data)
-	if err := commit(m.s, id, blob.State{Offset: int64(len(data))}, d); err != nil {
+	if err := commit(m.s, id, m.uploads[id].state, d); err != nil {
 		t.Fatalf("commit %s: %v", id, err)
 	}
 	delete(m.uploads, id)
@@ -169,7 +176,7 @@ func (m *model) commit(t *rapid.T) {
 
 func (m *model) abort(t *rapid.T) {
 	id := m.anUpload(t)
-	if err := m.s.Abort(context.Background(), id, blob.State{Offset: int64(len(m.uploads[id]))}); err != nil {
+	if err := m.s.Abort(context.Background(), id, m.uploads[id].state); err != nil {
 		t.Fatalf("abort %s: %v", id, err)
 	}
 	delete(m.uploads, id)
@@ -210,8 +217,8 @@ func (m *model) aBlob(t *rapid.T) oci.Digest {
 }
 
 func (m *model) cleanUp(t *rapid.T) {
-	for id := range m.uploads {
-		if err := m.s.Abort(context.Background(), id, blob.State{}); err != nil {
+	for id, u := range m.uploads {
+		if err := m.s.Abort(context.Background(), id, u.state); err != nil {
 			t.Errorf("abort: %v", err)
 		}
 	}

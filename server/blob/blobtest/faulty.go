@@ -3,6 +3,7 @@ package blobtest
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"syscall"
 	"time"
@@ -147,6 +148,11 @@ func (f *Faulty) Commit(ctx context.Context, id string, state blob.State, d oci.
 // Abort implements blob.Store.
 func (f *Faulty) Abort(ctx context.Context, id string, state blob.State) error {
 	return f.do(Abort, func() error { return f.store.Abort(ctx, id, state) })
+}
+
+// OpenUpload implements blob.UploadReader where the store does.
+func (f *Faulty) OpenUpload(ctx context.Context, id string, state blob.State) (io.ReadCloser, error) {
+	return blob.OpenUpload(ctx, f.store, id, state)
 }
 
 // Open implements blob.Store.

@@ -3,6 +3,7 @@ package blobtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -278,5 +279,37 @@ func testManyOpenUploads(t *testing.T, s blob.Store) {
 			t.Fatal(err)
 		}
 		RequireContent(t, s, d, data)
+	}
+}
+
+// What an upload holds can be read back, where the store can do that, up to the state and no further.
+func testOpenUpload(t *testing.T, s blob.Store) {
+	for _, size := range []int{0, 1, 50_000, 200_000} {
+		id := fmt.Sprint("read-back-", size)
+		data := Random(20, size)
+		state := upload(t, s, id, blob.State{}, data)
+		r, err := blob.OpenUpload(t.Context(), s, id, state)
+		if errors.Is(err, blob.ErrNoUploadReader) {
+			t.Skip("the store cannot read uploads")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if closeErr := r.Close(); err != nil || closeErr != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d of %d bytes, %v, %v", len(got), size, err, closeErr)
+		}
+		_ = upload(t, s, id, state, []byte("behind the state"))
+		if r, err = blob.OpenUpload(t.Context(), s, id, state); err != nil {
+			t.Fatal(err)
+		}
+		got, err = io.ReadAll(r)
+		if closeErr := r.Close(); err != nil || closeErr != nil || !bytes.Equal(got, data) {
+			t.Errorf("with more behind the state: %d of %d bytes, %v, %v", len(got), size, err, closeErr)
+		}
+	}
+	for _, id := range []string{"never-there", "../blobs", ""} {
+		_, err := blob.OpenUpload(t.Context(), s, id, blob.State{Offset: 1})
+		requireFault(t, err, fault.NotFound, fault.BlobUploadUnknown)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 )
 
-// Commit implements blob.Store: sync the file, rename it over whatever has the digest's name, sync the directory.
+// Commit implements blob.Store: sync the file unless Suspend did, rename it over whatever has the digest's name, sync the
+// directory.
 //
 // When the file cannot be synced the upload is gone, since what the disk holds of it is unknown. When only the
 // directory cannot be synced, the blob stays (the name may have held an acknowledged blob before, which must not be
@@ -26,31 +27,48 @@ func (s *Store) Commit(ctx context.Context, id string, state blob.State, d oci.D
 	if err != nil {
 		return errors.New("fs: commit without a digest")
 	}
-	f, err := s.reopen(id, os.O_WRONLY)
-	if errors.Is(err, iofs.ErrNotExist) {
+	info, err := s.root.Stat(s.uploadName(id))
+	switch {
+	case errors.Is(err, iofs.ErrNotExist):
 		return s.commitAgain(id, state, d, shard)
-	} else if err != nil {
+	case err != nil:
 		return failed("commit", err)
-	}
-	if err := trim(f, id, state.Offset); err != nil {
-		return errors.Join(err, f.Close())
+	case info.Size() < state.Offset:
+		return blob.UploadUnknown(id)
 	}
 	if err := shard.make(); err != nil {
-		return errors.Join(failed("commit", err), f.Close())
+		return failed("commit", err)
 	}
-	err = s.root.Publish(f, path.Join(s.base(d.Algorithm()), shard.name, d.Hex()))
+	name := path.Join(s.base(d.Algorithm()), shard.name, d.Hex())
+	if info.Size() == state.Offset && state.Offset > unsynced && len(state.Driver) == 0 {
+		err = s.root.Rename(s.uploadName(id), name) // Suspend synced it
+	} else {
+		err = s.syncAndPublish(id, state, name)
+	}
 	switch {
 	case errors.Is(err, durable.ErrDoubtful):
 		s.doubtful.add(d)
 		return failed("commit", err)
 	case errors.Is(err, iofs.ErrNotExist):
-		// The directory is there, so it is the upload that is not: ended by another process while we held it open.
+		// The directory is there, so it is the upload that is not: ended by another process in this moment.
 		return blob.UploadUnknown(id)
 	case err != nil:
 		return failed("commit", err)
 	}
 	s.doubtful.remove(d)
 	return nil
+}
+
+// syncAndPublish is for an upload that was not synced yet, or that an interrupted writer went on with.
+func (s *Store) syncAndPublish(id string, state blob.State, name string) error {
+	f, err := s.root.OpenFile(s.uploadName(id), os.O_RDWR, filePerm)
+	if err != nil {
+		return err
+	}
+	if err := restore(f, id, state); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return s.root.Publish(f, name)
 }
 
 // commitAgain answers for an upload that has no file: one whose Commit came as far as the rename and is asked for

@@ -92,6 +92,7 @@ func TestCommitOrder(t *testing.T) {
 		"write uploads/first",
 		"mkdir " + shard,
 		"syncdir blobs/sha256",
+		"open uploads/first",
 		"sync uploads/first",
 		"rename uploads/first -> " + shard + "/" + d.Hex(),
 		"syncdir " + shard,
@@ -108,12 +109,30 @@ func TestCommitOrder(t *testing.T) {
 	want = []string{
 		"open uploads/second",
 		"write uploads/second",
+		"open uploads/second",
 		"sync uploads/second",
 		"rename uploads/second -> " + shard + "/" + d.Hex(),
 		"syncdir " + shard,
 	}
 	if !slices.Equal(r.journal, want) {
 		t.Errorf("second commit:\n%s\nwant\n%s", strings.Join(r.journal, "\n"), strings.Join(want, "\n"))
+	}
+
+	// More bytes are synced when they are suspended, and not again.
+	data = blobtest.Random(1, 100_000)
+	d = blobtest.Put(t, s, "make-the-shard", data)
+	r.reset(nil)
+	blobtest.Put(t, s, "large", data)
+	shard = "blobs/sha256/" + d.Hex()[:2]
+	want = []string{
+		"open uploads/large",
+		"write uploads/large",
+		"sync uploads/large",
+		"rename uploads/large -> " + shard + "/" + d.Hex(),
+		"syncdir " + shard,
+	}
+	if !slices.Equal(r.journal, want) {
+		t.Errorf("large blob:\n%s\nwant\n%s", strings.Join(r.journal, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -158,6 +177,59 @@ func TestFailedSyncDiscardsUpload(t *testing.T) {
 	blobtest.RequireNoBlob(t, s, d)
 	requireFiles(t, dir)
 	blobtest.RequireContent(t, s, blobtest.Put(t, s, "b", data), data)
+}
+
+// The same when it is suspended.
+func TestFailedSuspendDiscardsUpload(t *testing.T) {
+	var r recorder
+	dir := t.TempDir()
+	s := open(t, dir, r.hook)
+	data := blobtest.Random(1, 100_000)
+	state := begun(t, s, "a", data)
+	w, err := s.Upload(t.Context(), "a", state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	r.reset(failOn(durable.OpSync, "uploads/", syscall.EIO))
+	if _, err := w.Suspend(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("suspend: %v", err)
+	}
+	r.reset(nil)
+	if _, err := s.Upload(t.Context(), "a", state); !fault.Has(err, fault.BlobUploadUnknown) {
+		t.Errorf("resume from before the failure: %v", err)
+	}
+	requireFiles(t, dir)
+}
+
+// After a power loss a file may have the length that it had and zeros where bytes were. The hash that was saved goes on
+// behind them, so nobody else would notice.
+func TestHoleIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	for _, size := range []int{1, 50_000} {
+		id := fmt.Sprint("hole-", size)
+		data := blobtest.Random(9, size)
+		state := begun(t, s, id, data)
+		if err := os.WriteFile(filepath.Join(dir, "uploads", id), make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Upload(t.Context(), id, state)
+		if !fault.Has(err, fault.BlobUploadUnknown) {
+			t.Errorf("resume behind a hole of %d bytes: %v", size, err)
+		}
+		if _, err := s.OpenUpload(t.Context(), id, state); !fault.Has(err, fault.BlobUploadUnknown) {
+			t.Errorf("read of a hole of %d bytes: %v", size, err)
+		}
+		d := oci.FromBytes(oci.SHA256, data)
+		if err := s.Commit(t.Context(), id, state, d); !fault.Has(err, fault.BlobUploadUnknown) {
+			t.Errorf("commit of a hole of %d bytes: %v", size, err)
+		}
+		blobtest.RequireNoBlob(t, s, d)
+	}
 }
 
 // A name that could not be synced is not acknowledged, whatever is asked again; but the blob that had the name before
@@ -294,42 +366,44 @@ func TestNothingPartialIsNamed(t *testing.T) {
 
 // A process that dies leaves its directory to the next one, wherever it was.
 func TestReopen(t *testing.T) {
-	dir := t.TempDir()
-	data := blobtest.Random(2, 1<<20)
-	d := oci.FromBytes(oci.SHA256, data)
-	died := errors.New("died")
-	for _, at := range []durable.Op{"", durable.OpSync, durable.OpRename, durable.OpSyncDir} {
-		var r recorder
-		first, err := fs.New(dir, fs.Options{Hook: r.hook})
-		if err != nil {
-			t.Fatal(err)
+	for _, size := range []int{1000, 1 << 20} {
+		for _, at := range []durable.Op{"", durable.OpSync, durable.OpRename, durable.OpSyncDir} {
+			t.Run(fmt.Sprintf("%d-%s", size, at), func(t *testing.T) { testReopen(t, blobtest.Random(2, size), at) })
 		}
-		state := begun(t, first, "id-"+string(at), data)
-		if at != "" {
-			r.reset(func(op durable.Op, name string) error {
-				if op == durable.OpRemove { // the dead clean nothing up
-					return died
-				}
-				// Of the directories the shard: its blob has been renamed by then.
-				if at == durable.OpSyncDir {
-					return failOn(at, "blobs/sha256/", died)(op, name)
-				}
-				return failOn(at, "", died)(op, name)
-			})
-			if err := first.Commit(t.Context(), "id-"+string(at), state, d); err == nil {
-				t.Fatalf("died at %s: commit succeeded", at)
-			}
-		}
-		second := open(t, dir, nil)
-		if err := second.Commit(t.Context(), "id-"+string(at), state, d); err != nil {
-			t.Errorf("died at %q: the next process commits: %v", at, err)
-		}
-		blobtest.RequireContent(t, second, d, data)
-		if err := second.Delete(t.Context(), d); err != nil {
-			t.Error(err)
-		}
-		_ = first.Close()
 	}
+}
+
+func testReopen(t *testing.T, data []byte, at durable.Op) {
+	var r recorder
+	dir := t.TempDir()
+	d := oci.FromBytes(oci.SHA256, data)
+	first, err := fs.New(dir, fs.Options{Hook: r.hook})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	state := begun(t, first, "id", data)
+	died := errors.New("died")
+	r.reset(func(op durable.Op, name string) error {
+		switch {
+		case op == durable.OpRemove: // the dead clean nothing up
+			return died
+		case at == durable.OpSyncDir: // of the shard: its blob has been renamed by then
+			return failOn(at, "blobs/sha256/", died)(op, name)
+		}
+		return failOn(at, "", died)(op, name)
+	})
+	if at != "" {
+		// A large blob was synced by Suspend, so there is no sync to die at.
+		if err := first.Commit(t.Context(), "id", state, d); err == nil && (at != durable.OpSync || len(data) == 1000) {
+			t.Fatalf("died at %s: commit succeeded", at)
+		}
+	}
+	second := open(t, dir, nil)
+	if err := second.Commit(t.Context(), "id", state, d); err != nil {
+		t.Errorf("the next process commits: %v", err)
+	}
+	blobtest.RequireContent(t, second, d, data)
 }
 
 // requireFiles fails the test unless these are the regular files below dir.

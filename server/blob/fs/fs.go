@@ -46,7 +46,6 @@ type Store struct {
 	root   *durable.Dir
 	sha256 shards
 	sha512 shards
-	parked parked
 
 	space     func() (blob.Space, error) // asks the file system, which on NFS may take as long as it likes
 	reserve   int64
@@ -82,8 +81,7 @@ func (s *Store) prepare() error {
 
 // Close releases what the store holds open. Nothing may be in use.
 func (s *Store) Close() error {
-	err := s.parked.close()
-	return errors.Join(err, s.sha256.close(), s.sha512.close(), s.root.Close())
+	return errors.Join(s.sha256.close(), s.sha512.close(), s.root.Close())
 }
 
 // Open implements blob.Store. The content is an *os.File.

@@ -86,7 +86,7 @@ func (p *platter) survives(name string) string {
 func TestPowerLoss(t *testing.T) {
 	p := newPlatter()
 	s := open(t, t.TempDir(), p.hook)
-	contents := sameShard(4, 12)
+	contents := append(sameShard(4, 12), blobtest.Random(1, 70_000), blobtest.Random(2, 300_000))
 	var wg sync.WaitGroup
 	for worker := range 8 {
 		wg.Go(func() {

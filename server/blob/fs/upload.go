@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	iofs "io/fs"
 	"os"
@@ -20,20 +21,20 @@ func (s *Store) Upload(ctx context.Context, id string, state blob.State) (blob.W
 	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
 		return nil, err
 	}
-	flag := os.O_WRONLY
+	flag := os.O_RDWR // reading is for the sum of what is there
 	if state.Offset == 0 {
 		flag |= os.O_CREATE
 	}
-	f, err := s.reopen(id, flag)
+	f, err := s.root.OpenFile(s.uploadName(id), flag, filePerm)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, blob.UploadUnknown(id)
 	} else if err != nil {
 		return nil, failed("upload", err)
 	}
-	if err := trim(f, id, state.Offset); err != nil {
+	if err := restore(f, id, state); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &writer{s: s, id: id, f: f, offset: state.Offset, started: state.Offset}, nil
+	return &writer{s: s, id: id, f: f, offset: state.Offset, started: state.Offset, sum: stateSum(state)}, nil
 }
 
 // Abort implements blob.Store. It does its work also when ctx has ended: that is when uploads are aborted. The removal
@@ -41,9 +42,6 @@ func (s *Store) Upload(ctx context.Context, id string, state blob.State) (blob.W
 func (s *Store) Abort(_ context.Context, id string, _ blob.State) error {
 	if err := blob.CheckID(id); err != nil {
 		return err
-	}
-	if f := s.parked.take(id); f != nil {
-		_ = f.Close() // what it would report is about bytes that nobody wants any more
 	}
 	err := s.root.Remove(s.uploadName(id))
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
@@ -64,32 +62,39 @@ func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, blob.UploadUnknown(id)
 	} else if err != nil {
-		return nil, failed("upload", err)
+		return nil, failed("read upload", err)
+	}
+	info, err := f.Stat()
+	if err == nil && (state.Offset < 0 || info.Size() < state.Offset) {
+		err = blob.UploadUnknown(id)
+	}
+	if err == nil {
+		err = checkSum(f, id, state)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.LimitReader(f, state.Offset), f}, nil
+	}{io.NewSectionReader(f, 0, state.Offset), f}, nil
 }
 
-// reopen is the upload's file: as the last Suspend of this process left it, else opened anew.
-func (s *Store) reopen(id string, flag int) (*durable.File, error) {
-	if f := s.parked.take(id); f != nil {
-		return f, nil
-	}
-	return s.root.OpenFile(s.uploadName(id), flag, filePerm)
-}
-
-// trim discards what is behind offset. A file that ends before it lost bytes that were promised, to a power loss.
-func trim(f *durable.File, id string, offset int64) error {
+// restore brings the file to where state says that it is. A file that ends before, or holds other bytes, lost what it
+// had to a power loss.
+func restore(f *durable.File, id string, state blob.State) error {
 	size, err := f.Size()
 	switch {
 	case err != nil:
 		return failed("upload", err)
-	case offset < 0 || size < offset:
+	case state.Offset < 0 || size < state.Offset:
 		return blob.UploadUnknown(id)
-	case size > offset:
-		if err := f.Truncate(offset); err != nil {
+	}
+	if err := checkSum(f, id, state); err != nil {
+		return err
+	}
+	if size > state.Offset {
+		if err := f.Truncate(state.Offset); err != nil {
 			return failed("upload", err)
 		}
 	}
@@ -101,7 +106,8 @@ type writer struct {
 	id      string
 	f       *durable.File // nil once closed
 	offset  int64
-	started int64 // up to where the kernel was asked to write
+	started int64  // up to where the kernel was asked to write
+	sum     uint32 // of the bytes so far, while they are at most unsynced
 }
 
 func (w *writer) Write(p []byte) (int, error) {
@@ -113,6 +119,9 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	n, err := w.f.WriteAt(p, w.offset)
 	w.offset += int64(n)
+	if w.offset <= unsynced {
+		w.sum = addSum(w.sum, p[:n])
+	}
 	if err != nil {
 		return n, failed("upload", err)
 	}
@@ -123,18 +132,34 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Suspend keeps the file open for whoever continues: mostly the Commit that follows at once. The kernel tells of a
-// failed write-back to those who had the file open, so this is also how an error between now and Commit is not missed.
+// Suspend syncs the bytes, while their digest may still be announced elsewhere, so that Commit has only the name to make
+// durable; and because the file that is found after a power loss may be as long as it was and yet have holes, which
+// nobody would notice when the saved hash goes on behind them. A few bytes are not worth a sync that may never be
+// needed: the state has their sum instead. Closing is what shows the bytes to other machines on NFS.
 func (w *writer) Suspend(context.Context) (blob.State, error) {
 	if w.f == nil {
 		return blob.State{}, errors.New("fs: suspend of a closed upload")
 	}
 	f := w.f
 	w.f = nil
-	if err := w.s.park(w.id, f); err != nil {
-		return blob.State{}, err
+	state := blob.State{Offset: w.offset}
+	var err error
+	if w.offset <= unsynced {
+		state.Driver = sumState(w.sum)
+	} else {
+		err = f.Sync()
 	}
-	return blob.State{Offset: w.offset}, nil
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		// What the disk has of it is unknown: it must not be continued, also not from an earlier state.
+		if removeErr := w.s.root.Remove(w.s.uploadName(w.id)); removeErr != nil && !errors.Is(removeErr, iofs.ErrNotExist) {
+			err = fmt.Errorf("%w; and its file is left: %w", err, removeErr)
+		}
+		return blob.State{}, failed("suspend", err)
+	}
+	return state, nil
 }
 
 func (w *writer) Close() error {
