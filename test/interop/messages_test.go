@@ -65,7 +65,7 @@ var refusals = []refusal{
 		commands: pulls("library/app:9"),
 	},
 	{
-		name: "pull-unknown-digest", says: "manifest unknown", mute: []string{"ctr", "crane", "regctl"},
+		name: "pull-unknown-digest", says: "is not in library/app", mute: []string{"ctr"},
 		commands: pulls("library/app@sha256:" + strings.Repeat("0", 64)),
 	},
 	{
@@ -104,6 +104,11 @@ var refusals = []refusal{
 		name: "push-denied-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=pull"},
 		says:     "you are signed in as builder",
 		commands: pushes("library/app:new"),
+	},
+	{
+		name: "push-no-project", signedIn: true, env: []string{"BERTH_PROJECTS_AUTOCREATE=admins"},
+		says:     "you are signed in as builder",
+		commands: pushes("nobody/app:new"),
 	},
 	{
 		name: "delete-denied-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=push"},
