@@ -11,7 +11,7 @@ type Berth struct {
 	Projects Projects `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目：仓库名的第一段。"`
 	Token    Tokens   `yaml:"token" doc:"Tokens that berth signs for clients that logged in." zh:"berth 为已登录的客户端签发的令牌。"`
 	ACME     ACME     `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构（如 Let's Encrypt）为 http.host 签发证书。"`
-	Limits   Limits   `yaml:"limits" reload:"true" doc:"What one client or one request may cost." zh:"单个客户端或单个请求的开销上限。"`
+	Limits   Limits   `yaml:"limits" doc:"What one client or one request may cost." zh:"单个客户端或单个请求的开销上限。"`
 }
 
 // Database says where metadata is kept.
@@ -47,8 +47,8 @@ type ACME struct {
 
 // Limits bounds what one client or one request may cost.
 type Limits struct {
-	ManifestBytes Bytes         `yaml:"manifest_bytes" default:"4MiB" check:"positive" doc:"Largest manifest or index; a larger one is answered with 413." zh:"manifest 或 index 的最大尺寸，超过返回 413。"`
-	InlineBytes   Bytes         `yaml:"inline_bytes" default:"32KiB" check:"natural" doc:"Content up to this size is kept in the database, larger content in the store." zh:"不超过此大小的内容存于数据库，更大的存于存储后端。"`
+	ManifestBytes Bytes         `yaml:"manifest_bytes" reload:"true" default:"4MiB" check:"positive" doc:"Largest manifest or index; a larger one is answered with 413." zh:"manifest 或 index 的最大尺寸，超过返回 413。"`
+	InlineBytes   Bytes         `yaml:"inline_bytes" reload:"true" default:"32KiB" check:"natural" doc:"Content up to this size is kept in the database, larger content in the store." zh:"不超过此大小的内容存于数据库，更大的存于存储后端。"`
 	CacheBytes    Bytes         `yaml:"cache_bytes" default:"32MiB" check:"natural" doc:"Memory for manifests and small blobs that are read often." zh:"缓存常用 manifest 与小 blob 的内存。"`
 	HeaderTimeout time.Duration `yaml:"header_timeout" default:"10s" check:"positive" doc:"How long a client may take to send the header of a request." zh:"客户端发送请求头的时限。"`
 	BodyTimeout   time.Duration `yaml:"body_timeout" default:"60s" check:"positive" doc:"How long a transfer may stand still; one that moves may take as long as it needs." zh:"传输可停滞的时间；持续传输则不限时。"`

@@ -28,14 +28,14 @@ type stripe struct {
 	gen atomic.Uint64
 }
 
-// counter is how a cache reports its use; telemetry.Cache is one.
-type counter interface {
+// Counter is how a cache reports its use; telemetry.Cache is one.
+type Counter interface {
 	Hit()
 	Miss()
 }
 
 // newCache bounds the cache by the sum of the weights, in bytes.
-func newCache[K comparable, V any](bytes int64, weigh func(K, V) uint32, count counter) *cache[K, V] {
+func newCache[K comparable, V any](bytes int64, weigh func(K, V) uint32, count Counter) *cache[K, V] {
 	return &cache[K, V]{
 		kept: otter.Must(&otter.Options[K, V]{MaximumWeight: uint64(max(bytes, 1)), Weigher: weigh}),
 		seed: maphash.MakeSeed(), hits: count.Hit, misses: count.Miss,

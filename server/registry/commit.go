@@ -52,7 +52,7 @@ func (s *Service) Commit(ctx context.Context, name ref.Name, id string, d oci.Di
 // finish takes the last bytes of an upload and commits it: into the database when it is small, else into the store.
 // recorded says whether the upload has a row already.
 func (s *Service) finish(ctx context.Context, name ref.Name, u *metadb.Upload, recorded bool, d oci.Digest, c Chunk) error {
-	if u.Received == 0 && c.Length <= s.o.Limits.Inline {
+	if u.Received == 0 && c.Length <= s.limits.Load().Inline {
 		head, more, err := s.readSmall(c)
 		if err != nil {
 			return err
@@ -62,7 +62,7 @@ func (s *Service) finish(ctx context.Context, name ref.Name, u *metadb.Upload, r
 		}
 		c.Body = io.MultiReader(bytes.NewReader(head), c.Body)
 	}
-	if c.Length == 0 && u.Received > 0 && u.Received <= s.o.Limits.Inline {
+	if c.Length == 0 && u.Received > 0 && u.Received <= s.limits.Load().Inline {
 		if done, err := s.commitSmallUpload(ctx, name, u, d); done {
 			return err
 		}
@@ -72,7 +72,7 @@ func (s *Service) finish(ctx context.Context, name ref.Name, u *metadb.Upload, r
 
 // readSmall reads a body up to the limit of what the database keeps. more says that it goes on.
 func (s *Service) readSmall(c Chunk) (head []byte, more bool, err error) {
-	limit := max(s.o.Limits.Inline, 0)
+	limit := max(s.limits.Load().Inline, 0)
 	size := c.Length
 	if size < 0 || size > limit {
 		size = 512

@@ -44,7 +44,7 @@ func (s *Service) Tags(ctx context.Context, name ref.Name, after string, n int) 
 	if err != nil {
 		return nil, err
 	}
-	names, err := page(n, s.o.Limits.Page, func(limit int) ([]string, error) { return s.o.DB.Tags(ctx, repo.ID, after, limit) })
+	names, err := page(n, s.limits.Load().Page, func(limit int) ([]string, error) { return s.o.DB.Tags(ctx, repo.ID, after, limit) })
 	if err != nil {
 		return nil, fmt.Errorf("registry: tags of %s: %w", name, err)
 	}
@@ -57,7 +57,7 @@ func (s *Service) Catalog(ctx context.Context, after string, n int) (*Names, err
 	if err != nil {
 		return nil, err
 	}
-	names, err := page(n, s.o.Limits.Catalog, func(limit int) ([]string, error) {
+	names, err := page(n, s.limits.Load().Catalog, func(limit int) ([]string, error) {
 		return s.o.DB.Repositories(ctx, metadb.ListFilter{After: after, Limit: limit, PublicOnly: publicOnly})
 	})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // ManifestLimit is the largest manifest in bytes, so that a face reads no more.
-func (s *Service) ManifestLimit() int64 { return s.o.Limits.Manifest }
+func (s *Service) ManifestLimit() int64 { return s.limits.Load().Manifest }
 
 // MaxTags bounds the tags of one push by digest. The specification asks for ten at least.
 const MaxTags = 100
@@ -75,8 +75,8 @@ func (s *Service) PutManifest(ctx context.Context, name ref.Name, p PutManifest)
 }
 
 func (s *Service) parsePush(p PutManifest) (*oci.Manifest, oci.Digest, error) {
-	if int64(len(p.Body)) > s.o.Limits.Manifest {
-		return nil, oci.Digest{}, fault.New(fault.TooLarge, fault.ManifestInvalid, "manifest has more than %d bytes, which this registry accepts", s.o.Limits.Manifest)
+	if int64(len(p.Body)) > s.limits.Load().Manifest {
+		return nil, oci.Digest{}, fault.New(fault.TooLarge, fault.ManifestInvalid, "manifest has more than %d bytes, which this registry accepts", s.limits.Load().Manifest)
 	}
 	alg := p.Algorithm
 	if !p.Reference.Digest.IsZero() {

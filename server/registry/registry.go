@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -57,10 +58,11 @@ type Options struct {
 
 	NoDelete    bool                      // refuse all three deletes
 	ReadOnly    bool                      // refuse everything that writes
+	KeepUploads bool                      // do not sweep old uploads
 	UploadAge   time.Duration             // uploads that nobody touched for so long are swept; default 7 days
 	SweepEvery  time.Duration             // default 1 h
 	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h
-	CountCaches func(name string) counter // may be nil
+	CountCaches func(name string) Counter // may be nil
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -69,6 +71,7 @@ type Options struct {
 // Service is the engine. Safe for concurrent use.
 type Service struct {
 	o         Options
+	limits    atomic.Pointer[Limits]
 	repos     *cache[string, *metadb.Repository]
 	tags      *cache[tagKey, oci.Digest]
 	manifests *cache[contentKey, *Manifest]
@@ -93,34 +96,47 @@ func (uncounted) Miss() {}
 
 // New returns a Service.
 func New(o Options) *Service {
-	o.Limits.Manifest = orDefault(o.Limits.Manifest, 4<<20)
-	o.Limits.Inline = orDefault(o.Limits.Inline, 32<<10)
-	o.Limits.Cache = orDefault(o.Limits.Cache, 32<<20)
-	o.Limits.Page = orDefault(o.Limits.Page, 10_000)
-	o.Limits.Catalog = orDefault(o.Limits.Catalog, 1_000)
 	o.UploadAge = orDefault(o.UploadAge, 7*24*time.Hour)
 	o.SweepEvery = orDefault(o.SweepEvery, time.Hour)
 	o.Lease = orDefault(o.Lease, 24*time.Hour)
 	count := o.CountCaches
 	if count == nil {
-		count = func(string) counter { return uncounted{} }
+		count = func(string) Counter { return uncounted{} }
 	}
+	limits := o.Limits.filled()
 	// An eighth for each kind of small row, a half for manifests, a quarter for small blobs.
-	return &Service{
+	s := &Service{
 		o: o,
-		repos: newCache(o.Limits.Cache/8, func(k string, _ *metadb.Repository) uint32 {
+		repos: newCache(limits.Cache/8, func(k string, _ *metadb.Repository) uint32 {
 			return uint32(len(k)*2 + 250)
 		}, count("repository")),
-		tags: newCache(o.Limits.Cache/8, func(k tagKey, _ oci.Digest) uint32 {
+		tags: newCache(limits.Cache/8, func(k tagKey, _ oci.Digest) uint32 {
 			return uint32(len(k.tag) + 250)
 		}, count("tag")),
-		manifests: newCache(o.Limits.Cache/2, func(_ contentKey, m *Manifest) uint32 {
+		manifests: newCache(limits.Cache/2, func(_ contentKey, m *Manifest) uint32 {
 			return uint32(len(m.Body) + 600)
 		}, count("manifest")),
-		blobs: newCache(o.Limits.Cache/4, func(_ contentKey, b *smallBlob) uint32 {
+		blobs: newCache(limits.Cache/4, func(_ contentKey, b *smallBlob) uint32 {
 			return uint32(len(b.body) + 400)
 		}, count("blob")),
 	}
+	s.limits.Store(&limits)
+	return s
+}
+
+// SetLimits changes the limits of a running service. The size of the memory for content is set once, by New.
+func (s *Service) SetLimits(l Limits) {
+	l = l.filled()
+	s.limits.Store(&l)
+}
+
+func (l Limits) filled() Limits {
+	l.Manifest = orDefault(l.Manifest, 4<<20)
+	l.Inline = orDefault(l.Inline, 32<<10)
+	l.Cache = orDefault(l.Cache, 32<<20)
+	l.Page = orDefault(l.Page, 10_000)
+	l.Catalog = orDefault(l.Catalog, 1_000)
+	return l
 }
 
 func orDefault[T int | int64 | time.Duration](v, d T) T {

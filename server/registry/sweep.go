@@ -41,7 +41,7 @@ func (s *Service) Run(ctx context.Context) error {
 // The order is that of metadb's package comment: claim, delete, end the claim; so it cannot take bytes from a push of
 // the same digest.
 func (s *Service) Sweep(ctx context.Context) error {
-	if s.o.ReadOnly {
+	if s.o.ReadOnly || s.o.KeepUploads {
 		return nil
 	}
 	swept := 0

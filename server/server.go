@@ -1,0 +1,437 @@
+// Package server is berthd, assembled: read New from top to bottom to know the product. Rooms are built in the order of
+// the storeys, from the ground up; what an engine needs of another is handed to it here, so that no engine imports its
+// neighbours, and drivers are chosen here and nowhere else.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berth-registry/berth/internal/durable"
+	"github.com/berth-registry/berth/server/access"
+	"github.com/berth-registry/berth/server/auth"
+	"github.com/berth-registry/berth/server/auth/htpasswd"
+	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/blob/fs"
+	"github.com/berth-registry/berth/server/blob/mem"
+	"github.com/berth-registry/berth/server/config"
+	"github.com/berth-registry/berth/server/distapi"
+	"github.com/berth-registry/berth/server/httpd"
+	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/project"
+	"github.com/berth-registry/berth/server/registry"
+	"github.com/berth-registry/berth/server/telemetry"
+)
+
+// Options are what the program gives the daemon besides its configuration.
+type Options struct {
+	Config  *config.Loaded
+	Stderr  io.Writer
+	Getenv  func(string) string
+	Build   telemetry.Build
+	Now     func() time.Time
+	Console bool // a person reads stderr: say things in lines, not in records
+}
+
+// Server is a berthd. Make it with New, then Run it.
+type Server struct {
+	o    Options
+	conf *config.Config
+	log  *telemetry.Log
+
+	metrics *telemetry.Metrics
+	health  *telemetry.Health
+	tracing *telemetry.Tracing
+
+	db       *metadb.DB
+	blobs    blob.Store
+	users    *htpasswd.File // nil without auth.htpasswd
+	auth     *auth.Service
+	access   *access.Point
+	projects *project.Service
+	registry *registry.Service
+
+	certs *httpd.Certificates
+	http  *httpd.Server
+
+	first   FirstRun
+	closers []func() error
+}
+
+// New builds the rooms. On an error nothing is left open.
+func New(ctx context.Context, o Options) (_ *Server, err error) {
+	s := &Server{o: o, conf: o.Config.Config}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for _, build := range []func(context.Context) error{
+		s.ground, s.storage, s.identities, s.engines, s.faces,
+	} {
+		if err := build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// ground is the log, metrics, traces and health.
+func (s *Server) ground(ctx context.Context) (err error) {
+	c := s.conf
+	s.log, err = telemetry.NewLogger(s.o.Stderr, telemetry.LogOptions{Format: c.Log.Formatter, Level: c.Log.Level, Fields: c.Log.Fields})
+	if err != nil {
+		return err
+	}
+	for _, w := range s.o.Config.Warnings {
+		s.log.Warn("configuration", "problem", w.String())
+	}
+	s.metrics = telemetry.NewMetrics(s.o.Build)
+	s.health = telemetry.NewHealth(s.log.Logger, s.o.Now)
+	s.tracing, err = telemetry.NewTracing(ctx, telemetry.TraceOptions{Getenv: s.o.Getenv, Version: s.o.Build.Version, Log: s.log.Logger})
+	s.onClose(func() error {
+		flush, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		defer stop()
+		return s.tracing.Shutdown(flush)
+	})
+	return err
+}
+
+// storage is the metadata database and the bytes.
+func (s *Server) storage(ctx context.Context) error {
+	data := s.conf.Berth.Data
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return fmt.Errorf("data directory %s cannot be made: %w", data, err)
+	}
+	s.first.New = !exists(filepath.Join(data, "berth.db")) && !exists(filepath.Join(data, "first-run.txt"))
+	driver, store, err := s.openStore()
+	if err != nil {
+		return err
+	}
+	s.blobs = s.observed(driver, store)
+	path := filepath.Join(data, "berth.db")
+	if driver == "inmemory" { // what forgets its content must forget its names
+		dir, err := os.MkdirTemp("", "berth-inmemory-")
+		if err != nil {
+			return err
+		}
+		s.onClose(func() error { return os.RemoveAll(dir) })
+		path = filepath.Join(dir, "berth.db")
+	}
+	db := s.conf.Berth.Database
+	s.db, err = metadb.Open(ctx, metadb.Options{
+		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Log: s.log.Logger, Now: s.o.Now,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.db.Close)
+	s.health.Register("database", 2*time.Second, s.db.Check)
+	s.health.Register("storage", 2*time.Second, s.blobs.Check)
+	return nil
+}
+
+// openStore chooses the storage driver.
+func (s *Server) openStore() (name string, store blob.Store, err error) {
+	switch c := s.conf.Storage; {
+	case c.InMemory != nil:
+		return "inmemory", mem.New(), nil
+	case c.Filesystem != nil:
+		root := c.Filesystem.RootDirectory
+		if exists(filepath.Join(root, "docker", "registry", "v2", "repositories")) {
+			s.log.Warn("the storage directory holds images of another registry; this version does not take them over, it starts empty beside them", "directory", root)
+		}
+		f, err := fs.New(root, fs.Options{})
+		if err != nil {
+			return "", nil, fmt.Errorf("storage directory %s cannot be used: %w", root, err)
+		}
+		s.onClose(f.Close)
+		return "filesystem", f, nil
+	}
+	return "", nil, fmt.Errorf("storage driver %s is not supported in this version", s.conf.Storage.Driver())
+}
+
+// observed measures the store under the names of registry_storage_action_seconds.
+func (s *Server) observed(driver string, store blob.Store) blob.Store {
+	actions := map[string]telemetry.Action{}
+	for _, a := range []string{"upload", "suspend", "commit", "abort", "open", "delete", "check", "url"} {
+		actions[a] = s.metrics.StorageAction(driver, a)
+	}
+	return blob.Observe(store, func(action string, seconds float64, _ error) {
+		actions[action].Observe(time.Duration(seconds * float64(time.Second)))
+	})
+}
+
+// identities is who may call, and what they may do.
+func (s *Server) identities(ctx context.Context) (err error) {
+	c := s.conf
+	s.projects, err = project.New(ctx, project.Options{
+		DB: s.db, DefaultPublic: c.Berth.Projects.Default == "public", Public: c.Berth.Projects.Public,
+	})
+	if err != nil {
+		return err
+	}
+	anonymous, err1 := access.ParseLevel(c.Auth.Anonymous)
+	users, err2 := access.ParseLevel(c.Auth.Users)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	s.access = access.New(access.Options{
+		Projects: s.projects, Anonymous: anonymous, Users: users, AutoCreate: autoCreate(c.Berth.Projects.AutoCreate),
+	})
+	var providers []auth.Provider
+	if h := c.Auth.Htpasswd; h != nil {
+		if !exists(h.Path) { // as registry:2 does; the way in is the account admin of the first run
+			if err := durable.WriteFile(h.Path, nil, 0o600); err != nil {
+				return fmt.Errorf("htpasswd file %s is missing and cannot be made: %w", h.Path, err)
+			}
+			s.log.Warn("the htpasswd file was missing and was made, without users; add some with berthd htpasswd add", "file", h.Path)
+		}
+		s.users, err = htpasswd.Open(htpasswd.Options{Path: h.Path, Now: s.o.Now, Log: s.log.Logger})
+		if err != nil {
+			return err
+		}
+		providers = append(providers, s.users)
+	}
+	limits := c.Berth.Limits
+	s.auth, err = auth.New(auth.Options{
+		Store: s.db, Access: s.access, Providers: providers, Service: "berth", Issuer: "berth",
+		Anonymous: anonymous > access.None, TokenLifetime: c.Berth.Token.Lifetime, RefreshLifetime: c.Berth.Token.RefreshLifetime,
+		Throttle: auth.Throttle{Hard: limits.LoginFailures, HardDelay: limits.LoginPause, Forget: limits.LoginWindow},
+		Now:      s.o.Now, Log: s.log.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	s.first.Password, err = s.auth.EnsureAdmin(ctx, c.Berth.Admin.Password.Reveal())
+	return err
+}
+
+func autoCreate(rule string) access.AutoCreate {
+	switch rule {
+	case "admins":
+		return access.Admins
+	case "nobody":
+		return access.NoOne
+	}
+	return access.AnyPusher
+}
+
+// engines is the registry itself.
+func (s *Server) engines(context.Context) error {
+	m := s.conf.Storage.Maintenance
+	s.registry = registry.New(registry.Options{
+		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),
+		NoDelete: !s.conf.Storage.Delete.Enabled, ReadOnly: m.ReadOnly.Enabled,
+		UploadAge: m.UploadPurging.Age, SweepEvery: m.UploadPurging.Interval,
+		KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
+		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
+		Now:         s.o.Now, Log: s.log.Logger,
+	})
+	return nil
+}
+
+func (s *Server) limits(c *config.Config) registry.Limits {
+	l := c.Berth.Limits
+	inline := int64(l.InlineBytes)
+	if inline == 0 {
+		inline = -1 // zero means none in the configuration, and the default in the engine
+	}
+	return registry.Limits{
+		Manifest: int64(l.ManifestBytes), Inline: inline, Cache: int64(l.CacheBytes),
+		Page: c.Tags.MaxTags, Catalog: c.Catalog.MaxEntries,
+	}
+}
+
+// faces is the listeners and what they serve.
+func (s *Server) faces(context.Context) (err error) {
+	c := s.conf
+	s.certs, err = s.openCertificates()
+	if err != nil {
+		return err
+	}
+	origin, err := httpd.NewOrigin(httpd.OriginOptions{Host: c.HTTP.Host, TrustedProxies: c.HTTP.TrustedProxies, AllowPlain: c.HTTP.AllowPlain})
+	if err != nil {
+		return err
+	}
+	errs := &httpd.ErrorWriter{
+		Log: s.log.Logger, Table: distapi.Problem,
+		Realm: func(r *http.Request) string {
+			if base := origin.ExternalURL(r); base != "" {
+				return base + "/token"
+			}
+			return ""
+		},
+		Service: func(*http.Request) string { return s.auth.Service() },
+	}
+	o := httpd.Options{
+		Addr: c.HTTP.Addr, Handler: s.routes(), Log: s.log.Logger, Origin: origin, Errors: errs, Certs: s.certs,
+		HTTP2: !c.HTTP.HTTP2.Disabled, Metrics: s.metrics, ServeMetrics: true, MetricsAllowed: s.mayReadMetrics,
+		Health: s.health, Tracing: s.tracing,
+		HeaderTimeout: c.Berth.Limits.HeaderTimeout, IdleTimeout: c.Berth.Limits.IdleTimeout, Stall: c.Berth.Limits.BodyTimeout,
+		Drain: c.HTTP.DrainTimeout, MaxConns: c.Berth.Limits.Connections, MaxBody: 2 * int64(c.Berth.Limits.ManifestBytes),
+		DebugAddr: c.HTTP.Debug.Addr, Now: s.o.Now,
+	}
+	if c.HTTP.Debug.Prometheus.Enabled {
+		o.MetricsPath = c.HTTP.Debug.Prometheus.Path
+	}
+	if !c.Log.AccessLog.Disabled {
+		o.Access = httpd.NewAccessLog(s.o.Stderr, c.Log.Formatter == telemetry.JSON)
+	}
+	s.http, err = httpd.New(o)
+	return err
+}
+
+func (s *Server) openCertificates() (*httpd.Certificates, error) {
+	return httpd.OpenCertificates(CertOptions(s.conf, s.log.Logger, s.o.Now))
+}
+
+// CertOptions is where the configuration says that the server's certificate comes from.
+func CertOptions(c *config.Config, log *slog.Logger, now func() time.Time) httpd.CertOptions {
+	o := httpd.CertOptions{
+		Dir: filepath.Join(c.Berth.Data, "tls"), Hosts: certHosts(c), CertFile: c.HTTP.TLS.Certificate, KeyFile: c.HTTP.TLS.Key,
+		TLS: httpd.TLSOptions{
+			MinVersion: c.HTTP.TLS.MinimumTLS, CipherSuites: c.HTTP.TLS.CipherSuites, ClientCAs: c.HTTP.TLS.ClientCAs,
+			ClientAuth: c.HTTP.TLS.ClientAuth, HTTP2: !c.HTTP.HTTP2.Disabled,
+		},
+		Log: log, Now: now,
+	}
+	if a := c.Berth.ACME; a.Email != "" {
+		o.ACME = &httpd.ACMEOptions{Email: a.Email, Hosts: a.Hosts, Directory: a.Directory, CacheDir: filepath.Join(o.Dir, "acme")}
+	}
+	return o
+}
+
+// certHosts are the names that the self-made certificate is for, besides those of this machine.
+func certHosts(c *config.Config) (hosts []string) {
+	if h := c.HTTP.Hostname(); h != "" {
+		hosts = append(hosts, h)
+	}
+	if h, _, err := net.SplitHostPort(c.HTTP.Addr); err == nil && h != "" {
+		if ip, err := netip.ParseAddr(h); err != nil || !ip.IsUnspecified() {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// routes is what is served where. Paths below /v2/ have names with slashes in them, so nothing cleans or matches them
+// before the face does.
+func (s *Server) routes() http.Handler {
+	v2 := &distapi.Handler{Registry: s.registry, Auth: s.auth}
+	if u := s.conf.HTTP.ExternalURL(); u != nil {
+		v2.Prefix = strings.TrimSuffix(u.Path, "/")
+		if !s.conf.HTTP.RelativeURLs {
+			v2.Base = u.String()
+		}
+	}
+	search := distapi.Search{Handler: v2}
+	token := &distapi.TokenEndpoint{Auth: s.auth}
+	extra := s.conf.HTTP.Headers
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, values := range extra {
+			w.Header()[http.CanonicalHeaderKey(name)] = values
+		}
+		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, "/v2/"), path == "/v2":
+			v2.ServeHTTP(w, r)
+		case path == "/token", path == "/service/token":
+			token.ServeHTTP(w, r)
+		case path == "/v1/search":
+			search.ServeHTTP(w, r)
+		case path == "/":
+			serveRoot(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+func serveRoot(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "This is a berth container image registry.\nLog in with docker login or podman login; the API is below /v2/.\n")
+}
+
+// mayReadMetrics admits administrators to /metrics from anywhere.
+func (s *Server) mayReadMetrics(r *http.Request) bool {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return false
+	}
+	who, err := s.auth.Authenticate(r.Context(), header, "")
+	return err == nil && who.Kind != identity.Anonymous && who.Admin && who.Grants == nil
+}
+
+// Run serves until ctx ends, drains and returns. Close comes after it.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.http.Listen(ctx); err != nil {
+		return err
+	}
+	if err := s.announce(); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return named("http", s.http.Run(ctx)) })
+	g.Go(func() error { return named("registry", s.registry.Run(ctx)) })
+	return g.Wait()
+}
+
+func named(loop string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", loop, err)
+	}
+	return nil
+}
+
+// Reload takes up a new configuration: certificates, htpasswd, log level and limits. What else changed is named and
+// waits for a restart. When anything is refused, nothing changes.
+func (s *Server) Reload(next *config.Loaded) error {
+	changed, restart := config.Diff(s.conf, next.Config)
+	if s.users != nil {
+		if err := s.users.Reload(); err != nil {
+			return fmt.Errorf("reload refused, nothing changed: %w", err)
+		}
+	}
+	if err := s.http.Reload(); err != nil {
+		return fmt.Errorf("reload refused, the old certificate stays in use: %w", err)
+	}
+	if err := s.log.SetLevel(next.Config.Log.Level); err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	s.registry.SetLimits(s.limits(next.Config))
+	s.log.Info("reloaded", "changed", strings.Join(changed, " "), "needRestart", strings.Join(restart, " "))
+	return nil
+}
+
+// Log is the server's log, for the program around it.
+func (s *Server) Log() *slog.Logger { return s.log.Logger }
+
+func (s *Server) onClose(f func() error) { s.closers = append(s.closers, f) }
+
+// Close releases everything, in the reverse order of New.
+func (s *Server) Close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
