@@ -83,7 +83,7 @@ func TestContainerdAuth(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "containerd")
 	socket := shared.containerd(t)
-	r := startRegistry(t, testkit.Options{Env: []string{"BERTH_ADMIN_PASSWORD=" + password, "BERTH_ANONYMOUS=none"}})
+	r := startRegistry(t, testkit.Options{Env: []string{"BERTH_ANONYMOUS=none"}})
 	hosts := hostsDir(t, r)
 	r.push(t, ociImage(t, "a"), "team/app:1")
 

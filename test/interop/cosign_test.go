@@ -64,9 +64,13 @@ func TestCosign(t *testing.T) {
 				"--type", "https://example.com/tested", image)
 			cosign.run(t, "tree", image)
 
-			// Signatures travel with the image, and a change of the image invalidates them.
+			// Signatures travel with the image: those at tags by cosign's own copy, the others as referrers.
 			other := r.host + "/other/app:1"
-			cosign.run(t, "copy", app+":1", other)
+			if scheme.name == "tag" {
+				cosign.run(t, "copy", app+":1", other)
+			} else {
+				newRegctl(t, r, true).run(t, "image", "copy", "--referrers", app+":1", other)
+			}
 			mustContain(t, cosign.run(t, append(verify, other)...), digestOf(t, img))
 		})
 	}

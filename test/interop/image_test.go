@@ -145,15 +145,17 @@ func childrenOf(t testing.TB, index v1.ImageIndex) []v1.Descriptor {
 	return manifest.Manifests
 }
 
-// push puts an image or index into the registry as the admin, for tests in which pushing is only the preparation.
+// push puts an image or index into the registry for tests in which pushing is only the preparation.
 func (r *registry) push(t testing.TB, content mutate.Appendable, reference string) {
 	t.Helper()
 	ref, err := name.ParseReference(r.host+"/"+reference, name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := []remote.Option{remote.WithContext(t.Context()),
-		remote.WithAuth(&authn.Basic{Username: "admin", Password: password})}
+	options := []remote.Option{remote.WithContext(t.Context())}
+	if !r.open {
+		options = append(options, remote.WithAuth(&authn.Basic{Username: "admin", Password: password}))
+	}
 	switch content := content.(type) {
 	case v1.Image:
 		err = remote.Write(ref, content, options...)

@@ -16,7 +16,7 @@ func TestDockerLogin(t *testing.T) {
 	loadDocker(t, docker, "a", app+":1")
 
 	docker.refused(t, "push", app+":1")
-	login(t, docker, "login", r.host, "--username", "admin", "--password-stdin")
+	login(t, docker, "login", "--username", "admin", "--password-stdin", r.host)
 	docker.run(t, "push", app+":1")
 	docker.run(t, "logout", r.host)
 	docker.refused(t, "push", app+":1")
@@ -26,7 +26,7 @@ func TestDockerLogin(t *testing.T) {
 	docker.run(t, "pull", app+":1")
 	r.push(t, makeImage(t, "private"), "team/app:1")
 	docker.refused(t, "pull", r.host+"/team/app:1")
-	login(t, docker, "login", r.host, "--username", "admin", "--password-stdin")
+	login(t, docker, "login", "--username", "admin", "--password-stdin", r.host)
 	docker.run(t, "pull", r.host+"/team/app:1")
 	t.Cleanup(func() { docker.exec(t, nil, "image", "rm", "--force", r.host+"/team/app:1") })
 }
@@ -39,7 +39,7 @@ func TestPodmanLogin(t *testing.T) {
 	loadPodman(t, podman, "a", app+":1")
 
 	podman.refused(t, "push", app+":1")
-	login(t, podman, "login", r.host, "--username", "admin", "--password-stdin")
+	login(t, podman, "login", "--username", "admin", "--password-stdin", r.host)
 	mustEqual(t, "user", podman.run(t, "login", "--get-login", r.host), "admin")
 	podman.run(t, "push", app+":1")
 	podman.run(t, "logout", r.host)
@@ -63,7 +63,7 @@ func TestOtherLogins(t *testing.T) {
 		skopeo := newClient(t, "skopeo", r)
 		app := "docker://" + r.host + "/team/app:1"
 		skopeo.refused(t, "inspect", app)
-		login(t, skopeo, "login", r.host, "--username", "admin", "--password-stdin")
+		login(t, skopeo, "login", "--username", "admin", "--password-stdin", r.host)
 		skopeo.run(t, "inspect", app)
 		skopeo.run(t, "copy", app, "docker://"+r.host+"/library/by-skopeo:1")
 		skopeo.run(t, "delete", "docker://"+r.host+"/library/by-skopeo:1")
@@ -72,7 +72,7 @@ func TestOtherLogins(t *testing.T) {
 		t.Parallel()
 		buildah := newContainerTool(t, "buildah", r)
 		buildah.refused(t, "pull", r.host+"/team/app:1")
-		login(t, buildah, "login", r.host, "--username", "admin", "--password-stdin")
+		login(t, buildah, "login", "--username", "admin", "--password-stdin", r.host)
 		buildah.run(t, "pull", r.host+"/team/app:1")
 		buildah.run(t, "push", r.host+"/team/app:1", r.host+"/library/by-buildah:1")
 	})
@@ -80,7 +80,7 @@ func TestOtherLogins(t *testing.T) {
 		t.Parallel()
 		crane := newClient(t, "crane", r)
 		crane.refused(t, "manifest", r.host+"/team/app:1")
-		login(t, crane, "auth", "login", r.host, "--username", "admin", "--password-stdin")
+		login(t, crane, "auth", "login", "--username", "admin", "--password-stdin", r.host)
 		crane.run(t, "manifest", r.host+"/team/app:1")
 		crane.run(t, "copy", r.host+"/team/app:1", r.host+"/library/by-crane:1")
 		mustContain(t, crane.run(t, "catalog", r.host), "team/app")
@@ -89,7 +89,7 @@ func TestOtherLogins(t *testing.T) {
 		t.Parallel()
 		regctl := newRegctl(t, r, true)
 		regctl.refused(t, "manifest", "get", r.host+"/team/app:1")
-		login(t, regctl, "registry", "login", r.host, "--user", "admin", "--pass-stdin")
+		login(t, regctl, "registry", "login", "--user", "admin", "--pass-stdin", r.host)
 		regctl.run(t, "manifest", "get", r.host+"/team/app:1")
 		regctl.run(t, "image", "copy", r.host+"/team/app:1", r.host+"/library/by-regctl:1")
 	})
@@ -98,7 +98,7 @@ func TestOtherLogins(t *testing.T) {
 		helm, ca := newHelm(t, r)
 		chart := helmChart(t, helm, "0.1.0")
 		helm.refused(t, "push", chart, "oci://"+r.host+"/library/charts", ca)
-		login(t, helm, "registry", "login", r.host, "--username", "admin", "--password-stdin", ca)
+		login(t, helm, "registry", "login", "--username", "admin", "--password-stdin", ca, r.host)
 		helm.run(t, "push", chart, "oci://"+r.host+"/library/charts", ca)
 		helm.run(t, "registry", "logout", r.host)
 		helm.run(t, "pull", "oci://"+r.host+"/library/charts/hello", "--version", "0.1.0", ca)
@@ -106,7 +106,7 @@ func TestOtherLogins(t *testing.T) {
 	t.Run("cosign", func(t *testing.T) {
 		t.Parallel()
 		cosign := newCosign(t, r)
-		login(t, cosign, "login", r.host, "--username", "admin", "--password-stdin")
+		login(t, cosign, "login", "--username", "admin", "--password-stdin", r.host)
 		cosign.run(t, "sign", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--use-signing-config=false", r.host+"/team/app:1")
 		cosign.run(t, "verify", "--key", "cosign.pub", "--insecure-ignore-tlog=true", r.host+"/team/app:1")
 	})
@@ -138,7 +138,7 @@ func htpasswdEnv(t testing.TB) []string {
 // signIn signs the client in as builder, in its own way.
 func signIn(t testing.TB, c *client, r *registry) {
 	t.Helper()
-	args := []string{"login", r.host, "--username", "builder", "--password-stdin"}
+	args := []string{"login", "--username", "builder", "--password-stdin", r.host}
 	switch c.name {
 	case "crane":
 		args = append([]string{"auth"}, args...)

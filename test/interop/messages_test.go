@@ -254,7 +254,7 @@ func TestMessages(t *testing.T) {
 func messagesRegistry(t *testing.T, env []string) *registry {
 	t.Helper()
 	data := t.TempDir()
-	fill := startRegistry(t, testkit.Options{Data: data, Env: []string{"BERTH_ADMIN_PASSWORD=" + password}})
+	fill := startRegistry(t, testkit.Options{Data: data})
 	for _, tag := range []string{"1", "2", "3"} {
 		fill.push(t, ociImage(t, tag), "library/app:"+tag)
 		fill.push(t, ociImage(t, tag), "team/app:"+tag)

@@ -56,10 +56,10 @@ func TestRegctlTagDelete(t *testing.T) {
 	regctl.run(t, "tag", "delete", app+":1")
 	r.absent(t, "team/app", "1")
 	_, _, digest := r.manifest(t, "team/app", "2")
-	if n := r.requests("DELETE", "/v2/team/app/manifests/1"); n != 1 {
+	if n := r.requests(t, "method=DELETE", "path=/v2/team/app/manifests/1 "); n != 1 {
 		t.Errorf("%d requests DELETE …/manifests/1, want 1", n)
 	}
-	if n := r.requests("PUT", "/v2/team/app/manifests/1"); n != 1 {
+	if n := r.requests(t, "method=PUT", "path=/v2/team/app/manifests/1 "); n != 1 {
 		t.Errorf("the tag was overwritten before it was deleted: regctl does that when a registry cannot delete tags")
 	}
 

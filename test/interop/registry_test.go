@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/internal/testkit"
 )
@@ -18,8 +21,10 @@ const password = "interop-9RtB-Kd2x"
 // registry is a running berthd as its clients know it.
 type registry struct {
 	*testkit.Daemon
-	host string // localhost:port, the host part of every reference
-	ca   []byte // what GET /ca.crt answers
+	host  string // localhost:port, the host part of every reference
+	ca    []byte // what GET /ca.crt answers
+	asked int    // by requests
+	open  bool   // anybody may do everything: what the test itself sends carries no credentials
 }
 
 // openRegistry lets anybody do everything: for tests that are about the protocol and not about who calls.
@@ -31,14 +36,18 @@ func openRegistry(t testing.TB) *registry {
 // guardedRegistry is berthd as it comes: anonymous users may pull what is public, the admin may do everything.
 func guardedRegistry(t testing.TB, env ...string) *registry {
 	t.Helper()
-	return startRegistry(t, testkit.Options{Env: append([]string{"BERTH_ADMIN_PASSWORD=" + password}, env...)})
+	return startRegistry(t, testkit.Options{Env: env})
 }
 
 func startRegistry(t testing.TB, o testkit.Options) *registry {
 	t.Helper()
+	open := slices.Contains(o.Env, "BERTH_ANONYMOUS=delete")
+	if !open {
+		o.Env = append([]string{"BERTH_ADMIN_PASSWORD=" + password}, o.Env...)
+	}
 	d := testkit.Start(t, o)
 	_, port, _ := strings.Cut(d.Addr, ":")
-	r := &registry{Daemon: d, host: "localhost:" + port}
+	r := &registry{Daemon: d, host: "localhost:" + port, open: open}
 	status, _, ca := r.get(t, "/ca.crt")
 	if status != http.StatusOK || !bytes.Contains(ca, []byte("BEGIN CERTIFICATE")) {
 		t.Fatalf("GET /ca.crt: %d\n%s", status, ca)
@@ -47,7 +56,7 @@ func startRegistry(t testing.TB, o testkit.Options) *registry {
 	return r
 }
 
-// get asks as the admin would with curl, over plain HTTP on loopback.
+// get asks as a user with curl would, as the admin where berthd is guarded, over plain HTTP on loopback.
 func (r *registry) get(t testing.TB, path string, accept ...string) (int, http.Header, []byte) {
 	t.Helper()
 	return r.do(t, http.MethodGet, path, nil, http.Header{"Accept": accept})
@@ -62,7 +71,7 @@ func (r *registry) do(t testing.TB, method, path string, body io.Reader, header 
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	if strings.HasPrefix(path, "/v2/") {
+	if strings.HasPrefix(path, "/v2/") && !r.open {
 		req.SetBasicAuth("admin", password)
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -102,7 +111,17 @@ func (r *registry) absent(t testing.TB, repository, reference string) {
 }
 
 // requests counts the access log lines that contain all the words, to prove which way a client took.
-func (r *registry) requests(words ...string) int {
+func (r *registry) requests(t testing.TB, words ...string) int {
+	t.Helper()
+	// The log is written behind the answers: what is asked now is the last line to wait for.
+	r.asked++
+	marker := fmt.Sprintf("/end-of-log-%d", r.asked)
+	r.get(t, marker)
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(r.Log(), "path="+marker); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no line about GET %s after 10 s in the log:\n%s", marker, r.Log())
+		}
+	}
 	n := 0
 lines:
 	for line := range strings.Lines(r.Log()) {

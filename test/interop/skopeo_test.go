@@ -37,10 +37,9 @@ func TestSkopeoCopyInspectList(t *testing.T) {
 	mustContain(t, skopeo.run(t, "inspect", "--config", app+":1"), `"seed": "a"`)
 
 	// Within the registry: the layers are mounted, nothing is uploaded again.
-	uploads := r.requests("PATCH", "/v2/other/copy/blobs/uploads/")
 	skopeo.run(t, "copy", app+":1", "docker://"+r.host+"/other/copy:2")
-	if now := r.requests("PATCH", "/v2/other/copy/blobs/uploads/"); now != uploads {
-		t.Errorf("%d uploads for a copy within the registry, want mounts", now-uploads)
+	if n := r.requests(t, "method=PATCH", "path=/v2/other/copy/blobs/uploads/"); n != 0 {
+		t.Errorf("%d uploads for a copy within the registry, want mounts", n)
 	}
 
 	// Converted to docker's format on the way, and back to a folder.
