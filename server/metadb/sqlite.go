@@ -24,6 +24,7 @@ const pragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=sy
 
 // lite is SQLite: many readers, one writer.
 type lite struct {
+	path    string
 	d       *dialect
 	db      *sql.DB
 	log     *slog.Logger
@@ -48,7 +49,7 @@ func openSQLite(ctx context.Context, path string, o Options) (*lite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metadb: open: %w", err)
 	}
-	l := &lite{d: sqliteDialect(), db: sql.OpenDB(connector), log: o.Log}
+	l := &lite{path: abs, d: sqliteDialect(), db: sql.OpenDB(connector), log: o.Log}
 	if err := l.start(ctx, o); err != nil {
 		_ = l.db.Close()
 		return nil, err
@@ -65,7 +66,8 @@ func (l *lite) start(ctx context.Context, o Options) error {
 		readers = max(4, 2*runtime.GOMAXPROCS(0))
 	}
 	l.readers = newPool(l.db, readers)
-	w, err := openConn(ctx, l.db, "PRAGMA cache_size=-8192")
+	// The writer's commits are synced by the syncer, beside the next batch.
+	w, err := openConn(ctx, l.db, "PRAGMA cache_size=-8192", "PRAGMA synchronous=NORMAL")
 	if err != nil {
 		return l.d.fail(err)
 	}
@@ -73,7 +75,7 @@ func (l *lite) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return l.d.fail(err)
 	}
-	l.writer = newWriter(w, l.d, &l.poison, o)
+	l.writer = newWriter(w, l.d, &l.poison, l.path+"-wal", o)
 	l.copier = newCheckpointer(c, l.writer, &l.poison, o)
 	return nil
 }

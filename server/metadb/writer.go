@@ -16,14 +16,16 @@ import (
 )
 
 // writer is the one goroutine that writes to SQLite. It commits together whatever waits: the sync of the disk, which
-// is the cost of a durable update, is paid once per batch.
+// is the cost of a durable update, is paid once per batch. SQLite itself commits without a sync; the syncer does that
+// beside the next batch, which stays open for more requests until the disk is free again. Nobody is answered before
+// the sync that follows the commit.
 type writer struct {
 	conn    *conn
 	d       *dialect
 	log     *slog.Logger
 	now     func() time.Time
 	poison  *atomic.Pointer[error]
-	soft    bool          // the connection commits without a sync at present
+	syncer  *syncer
 	written chan struct{} // tells the checkpointer that the log has grown by a step
 	pages   int           // written to the log since the last such telling
 
@@ -59,9 +61,9 @@ const (
 	stateLeft
 )
 
-func newWriter(c *conn, d *dialect, poison *atomic.Pointer[error], o Options) *writer {
+func newWriter(c *conn, d *dialect, poison *atomic.Pointer[error], wal string, o Options) *writer {
 	w := &writer{
-		conn: c, d: d, log: o.Log, now: o.Now, poison: poison,
+		conn: c, d: d, log: o.Log, now: o.Now, poison: poison, syncer: newSyncer(wal, poison, o),
 		written: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go w.loop()
@@ -133,11 +135,12 @@ func (w *writer) close() {
 func (w *writer) loop() {
 	defer close(w.done)
 	defer w.conn.close()
+	defer w.syncer.close()
 	for range w.wake {
 		for {
 			// Those who were just answered come back with their next update: let them, so that batches fill.
 			runtime.Gosched()
-			batch, chores, closed := w.take()
+			batch, chores, closed := w.take(maxBatch)
 			for _, f := range chores {
 				f(w.conn)
 			}
@@ -153,112 +156,112 @@ func (w *writer) loop() {
 	}
 }
 
-func (w *writer) take() (batch []*request, chores []func(*conn), closed bool) {
+// take gives up to most of the requests that wait, and whose callers do, and the chores.
+func (w *writer) take(most int) (batch []*request, chores []func(*conn), closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := min(len(w.waiting), maxBatch)
-	batch, w.waiting = w.waiting[:n:n], w.waiting[n:]
-	if len(w.waiting) == 0 {
-		w.waiting = nil
-	}
+	batch = w.takeRequests(most)
 	chores, w.chores = w.chores, nil
 	return batch, chores, w.closed
 }
 
-// serve runs a batch and answers everyone in it.
-func (w *writer) serve(batch []*request) {
-	live := batch[:0]
-	soft := true
-	for _, r := range batch {
+func (w *writer) takeRequests(most int) []*request {
+	n := min(len(w.waiting), most)
+	batch := make([]*request, 0, n)
+	for _, r := range w.waiting[:n] {
 		if r.state.CompareAndSwap(stateWaiting, stateStarted) {
-			live = append(live, r)
-			soft = soft && r.soft
+			batch = append(batch, r)
 		}
 	}
-	if len(live) == 0 {
-		return
+	w.waiting = w.waiting[n:]
+	if len(w.waiting) == 0 {
+		w.waiting = nil
 	}
-	err := w.transact(live, soft)
-	if err != nil && len(live) > 1 && w.poison.Load() == nil {
+	return batch
+}
+
+// more gives requests that came while a transaction is open. It leaves chores for later.
+func (w *writer) more(most int) []*request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.takeRequests(most)
+}
+
+// serve runs a batch, with what joins it, and has everyone in it answered.
+func (w *writer) serve(batch []*request) {
+	batch, err := w.transact(batch, true)
+	switch {
+	case err == nil:
+		w.syncer.hand(batch)
+	case len(batch) > 1 && w.poison.Load() == nil:
+		w.syncer.release()
 		// Whose fault it was cannot be known, so nobody pays for another.
-		for _, r := range live {
-			w.answer(r, w.transact([]*request{r}, r.soft))
+		for _, r := range batch {
+			alone, err := w.transact([]*request{r}, false)
+			if err == nil {
+				w.syncer.hand(alone)
+			} else {
+				w.syncer.release()
+				r.answer(err, w.log)
+			}
 		}
-		return
-	}
-	for _, r := range live {
-		w.answer(r, err)
+	default:
+		w.syncer.release()
+		for _, r := range batch {
+			r.answer(err, w.log)
+		}
 	}
 }
 
-// transact is attempt after choosing how the commit treats the disk.
-func (w *writer) transact(rs []*request, soft bool) error {
+// transact runs the requests, and with open those that join them while the disk is busy, in one transaction. It
+// returns with the syncer held. Its error means that nothing was committed for any of them; otherwise each one's own
+// err says how it went.
+func (w *writer) transact(rs []*request, open bool) ([]*request, error) {
 	if p := w.poison.Load(); p != nil {
-		return *p
+		w.syncer.hold()
+		return rs, *p
 	}
-	if err := w.setSync(soft); err != nil {
-		return err
-	}
-	return w.attempt(rs)
-}
-
-// answer ends a request: lost says that its transaction was, else its own error counts.
-func (w *writer) answer(r *request, lost error) {
-	err := r.err
-	if lost != nil {
-		err = lost
-	}
-	if err == nil {
-		runHooks(r.hooks, w.log)
-	}
-	r.done <- err
-}
-
-// setSync chooses whether commits wait for the disk. The pragma takes effect when it is compiled, so it is never a
-// prepared statement.
-func (w *writer) setSync(soft bool) error {
-	if w.soft == soft {
-		return nil
-	}
-	mode := "PRAGMA synchronous=FULL"
-	if soft {
-		mode = "PRAGMA synchronous=NORMAL"
-	}
-	if _, err := w.conn.c.ExecContext(context.Background(), mode); err != nil {
-		return w.d.fail(err)
-	}
-	w.soft = soft
-	return nil
-}
-
-// attempt runs the requests in one transaction. Its error means that nothing was committed for any of them; otherwise
-// each one's own err says how it went.
-func (w *writer) attempt(rs []*request) error {
 	ctx := context.Background()
 	if _, err := w.conn.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return w.broken(err)
+		w.syncer.hold()
+		return rs, w.broken(err)
 	}
-	now := w.now()
-	kept := 0
-	for _, r := range rs {
-		if err := w.runOne(r, now, len(rs) > 1); err != nil {
-			w.rollback()
-			return w.broken(err)
+	rs, kept, err := w.run(rs, open)
+	if err == nil && kept > 0 {
+		if _, err = w.conn.exec(ctx, "COMMIT"); err == nil {
+			w.grown()
+			return rs, nil
 		}
-		if r.err == nil {
+	}
+	w.rollback()
+	if err != nil {
+		return rs, w.broken(err)
+	}
+	return rs, nil
+}
+
+// run runs the requests of an open transaction, until the syncer is free to take them.
+func (w *writer) run(rs []*request, open bool) (all []*request, kept int, err error) {
+	now := w.now()
+	for i := 0; ; i++ {
+		for i == len(rs) {
+			if !open || len(rs) >= maxBatch {
+				w.syncer.hold()
+				return rs, kept, nil
+			}
+			if w.syncer.holdOr(w.wake) {
+				return rs, kept, nil
+			}
+			rs = append(rs, w.more(maxBatch-len(rs))...)
+		}
+		if err := w.runOne(rs[i], now, open); err != nil {
+			w.syncer.hold()
+			return rs, kept, err
+		}
+		if rs[i].err == nil {
 			kept++
 		}
 	}
-	if kept == 0 {
-		w.rollback()
-		return nil
-	}
-	if _, err := w.conn.exec(ctx, "COMMIT"); err != nil {
-		w.rollback()
-		return w.broken(err)
-	}
-	w.grown()
-	return nil
 }
 
 // runOne runs one request, beside others behind a savepoint of its own. Its error means that the whole transaction is
@@ -309,6 +312,17 @@ func poisonWith(p *atomic.Pointer[error], log *slog.Logger, now time.Time, cause
 		log.Error("metadata can no longer be written: the disk failed to sync; restart berthd", "err", cause)
 	}
 	return *p.Load()
+}
+
+// answer ends a request: lost says that its transaction was, else its own error counts.
+func (r *request) answer(lost error, log *slog.Logger) {
+	err := r.err
+	if lost != nil {
+		err = lost
+	} else if err == nil {
+		runHooks(r.hooks, log)
+	}
+	r.done <- err
 }
 
 // grown counts what went to the log and wakes the checkpointer at each step.
