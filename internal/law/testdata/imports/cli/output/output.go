@@ -1,0 +1,2 @@
+// Package output is a room of a fixture.
+package output

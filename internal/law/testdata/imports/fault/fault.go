@@ -1,0 +1,2 @@
+// Package fault is a room of a fixture.
+package fault

@@ -1,0 +1,2 @@
+// Package law is a room of a fixture.
+package law

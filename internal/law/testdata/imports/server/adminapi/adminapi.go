@@ -1,0 +1,2 @@
+// Package adminapi is a room of a fixture.
+package adminapi

@@ -1,0 +1,2 @@
+// This is about faults.
+package fault // want "does not begin with"

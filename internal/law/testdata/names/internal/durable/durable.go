@@ -1,0 +1,2 @@
+// Package helpers has everything.
+package helpers // want "says nothing"

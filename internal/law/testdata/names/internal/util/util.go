@@ -1,0 +1,2 @@
+// Package util has everything.
+package util // want "says nothing" "says nothing"

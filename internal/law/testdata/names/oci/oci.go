@@ -1,0 +1,1 @@
+package oci // want "has no package comment"

@@ -1,0 +1,2 @@
+// Package types has everything.
+package types // want "says nothing" "says nothing"

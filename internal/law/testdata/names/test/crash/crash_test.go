@@ -1,0 +1,2 @@
+// Package crash_test is black-box tests.
+package crash_test

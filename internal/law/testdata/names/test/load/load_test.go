@@ -1,0 +1,1 @@
+package load_test // want "has no package comment"

@@ -1,0 +1,6 @@
+// Package testkit is for tests.
+package testkit
+
+var seen int
+
+func init() { seen++ }

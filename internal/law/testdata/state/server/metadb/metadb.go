@@ -1,0 +1,4 @@
+// Package metadb is a room of a fixture.
+package metadb
+
+import _ "modernc.org/sqlite"

@@ -1,0 +1,3 @@
+package registry
+
+func g() { list = nil } // want "variable list is written"

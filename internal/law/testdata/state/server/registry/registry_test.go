@@ -1,0 +1,7 @@
+package registry
+
+import _ "image/gif"
+
+var seen int
+
+func init() { seen++ }
