@@ -27,6 +27,8 @@ var volatile = []struct {
 	pattern *regexp.Regexp
 	by      string
 }{
+	// regctl tells of each layer that it pushes at the same time, in any order; its last line says why.
+	{regexp.MustCompile(`(?m)^time=\S+ level=WARN .*\n`), ""},
 	{regexp.MustCompile(`time="?[0-9T:.+Z-]+"?`), "time=TIME"},
 	{regexp.MustCompile(`\d{4}/\d\d/\d\d \d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`"(request|requestId|request_id|req)":"[^"]+"`), `"$1":"REQUEST"`},

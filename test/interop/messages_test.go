@@ -1,6 +1,7 @@
 package interop_test
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -92,8 +93,9 @@ var refusals = []refusal{
 	},
 	{
 		name: "delete-disabled", env: []string{"REGISTRY_STORAGE_DELETE_ENABLED=false", "BERTH_ANONYMOUS=delete"},
-		says: "delete", mute: []string{"skopeo"},
-		commands: deletes("library/app:1"),
+		says: "storage.delete.enabled",
+		// Without regctl: told that tags cannot be deleted, it pushes a manifest of its own over the tag to delete that.
+		commands: deletes("library/app:1")[:2],
 	},
 	{
 		name: "delete-unknown", env: []string{"BERTH_ANONYMOUS=delete"},
@@ -112,8 +114,8 @@ var refusals = []refusal{
 	},
 	{
 		name: "delete-denied-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=push"},
-		says: "you are signed in as builder", mute: []string{"skopeo"},
-		commands: deletes("library/app:1"),
+		says:     "you are signed in as builder",
+		commands: deletes("library/app:1")[:2], // see delete-disabled
 	},
 	{
 		// Who may not even read is not told that a repository is there.
@@ -131,11 +133,10 @@ var refusals = []refusal{
 		},
 	},
 	{
-		name: "pull-wrong-password", mute: []string{"podman", "skopeo", "ctr"},
+		name: "pull-wrong-password", says: "user name or password is wrong",
 		commands: [][]string{
 			{"podman", "pull", "--quiet", "--creds", "admin:wrong", "HOST/library/app:1"},
 			{"skopeo", "inspect", "--creds", "admin:wrong", "docker://HOST/library/app:1"},
-			{"ctr", "images", "pull", "--local", "--plain-http", "--user", "admin:wrong", "HOST/library/app:1"},
 		},
 	},
 	{
@@ -188,7 +189,7 @@ func pushes(reference string) [][]string {
 		{"skopeo", "copy", "--quiet", "LAYOUT", "docker://HOST/" + reference},
 		{"crane", "push", "ARCHIVE", "HOST/" + reference},
 		{"regctl", "image", "copy", "REGCTL-LAYOUT", "HOST/" + reference},
-		{"helm", "push", "CHART", "oci://HOST/library"},
+		{"helm", "push", "CHART", "oci://HOST/" + path.Dir(reference)},
 	}
 }
 

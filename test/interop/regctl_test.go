@@ -13,9 +13,9 @@ func newRegctl(t testing.TB, r *registry, tls bool) *client {
 	t.Helper()
 	c := newClient(t, "regctl")
 	if tls {
-		c.run(t, "registry", "set", "--cacert", string(r.ca), r.host)
+		c.run(t, "registry", "set", "--skip-check", "--cacert", string(r.ca), r.host)
 	} else {
-		c.run(t, "registry", "set", "--tls", "disabled", r.host)
+		c.run(t, "registry", "set", "--skip-check", "--tls", "disabled", r.host)
 	}
 	return c
 }
