@@ -36,6 +36,7 @@ func TestFirstRun(t *testing.T) {
 				loadPodman(t, user, "alpine", "docker.io/library/alpine:latest")
 			}
 			path := shellCommand(t, user)
+			testkit.BuildBerthd(t) // not part of what the user waits for
 
 			start := time.Now()
 			dir := t.TempDir()
