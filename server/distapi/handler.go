@@ -51,7 +51,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt, err := parseRoute(r.URL.Path, r.URL.RawPath)
 	if err != nil {
 		rec.SetHandler("unknown")
-		httpd.WriteError(w, r, err)
+		httpd.WriteError(w, r, refusedName(err, rt, r.Method))
 		return
 	}
 	rec.SetHandler(labels[rt.kind])
@@ -77,6 +77,17 @@ func (h *Handler) authenticate(r *http.Request, rec *httpd.Record) (context.Cont
 	}
 	rec.Principal = who.String()
 	return identity.With(r.Context(), who), nil
+}
+
+// refusedName makes the refusal of a name at the first request of a push one that docker gives up at: 400 it repeats for
+// most of a minute.
+func refusedName(err error, rt route, method string) error {
+	if f := fault.Of(err); f.Reason == fault.NameInvalid && rt.kind == kindUploads && method == http.MethodPost {
+		c := *f
+		c.Kind = fault.Denied
+		return &c
+	}
+	return err
 }
 
 // withScope adds to the refusal of a credential what a new token should reach: docker asks for just that.

@@ -5,18 +5,47 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/registry"
 )
 
+// query reads the parameters of a request. net/http passes over those that it cannot decode, and the request would mean
+// something else than its sender thinks.
+func query(r *http.Request) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, fault.UnsupportedReason, "query %.100q cannot be decoded; write it as name=value&name=value, with percent-encoding", r.URL.RawQuery)
+	}
+	for name, values := range q {
+		for _, v := range values {
+			if !printable(v) {
+				return nil, fault.New(fault.Invalid, fault.UnsupportedReason, "parameter %.40q has the value %.60q; control characters and broken UTF-8 are not accepted", name, v)
+			}
+		}
+	}
+	return q, nil
+}
+
+// printable reports whether a text is UTF-8 without control characters. What is not, no name of anything contains, and
+// not every database can even be asked for it.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
 // pagination reads n and last. n is -1 when the request does not say.
 func pagination(q url.Values) (n int, last string, err error) {
 	n = -1
 	if v := q.Get("n"); v != "" {
-		parsed, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || parsed < 0 {
+		parsed, ok := parseBytes(v)
+		if !ok {
 			return 0, "", fault.New(fault.Invalid, fault.PaginationInvalid, "number of results n=%.40q is not a number from 0 up", v)
 		}
 		n = int(min(parsed, 1<<30))
@@ -30,7 +59,11 @@ func (h *Handler) next(w http.ResponseWriter, path string, q url.Values) {
 }
 
 func (h *Handler) tags(w http.ResponseWriter, r *http.Request, rt route) error {
-	n, last, err := pagination(r.URL.Query())
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
+	n, last, err := pagination(q)
 	if err != nil {
 		return err
 	}
@@ -43,7 +76,11 @@ func (h *Handler) tags(w http.ResponseWriter, r *http.Request, rt route) error {
 }
 
 func (h *Handler) catalog(w http.ResponseWriter, r *http.Request) error {
-	n, last, err := pagination(r.URL.Query())
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
+	n, last, err := pagination(q)
 	if err != nil {
 		return err
 	}
@@ -89,7 +126,10 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route) er
 	if err != nil {
 		return err
 	}
-	params := r.URL.Query()
+	params, err := query(r)
+	if err != nil {
+		return err
+	}
 	n, last, err := pagination(params)
 	if err != nil {
 		return err

@@ -52,7 +52,10 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		return err
 	}
 	p := registry.PutManifest{Reference: reference, MediaType: r.Header.Get("Content-Type")}
-	q := r.URL.Query()
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
 	if a := q.Get("digest-algorithm"); a != "" {
 		if p.Algorithm, err = oci.ParseAlgorithm(a); err != nil {
 			return err

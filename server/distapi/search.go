@@ -41,7 +41,10 @@ type searchResult struct {
 }
 
 func (s Search) search(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
 	n, _, err := pagination(q)
 	if err != nil {
 		return err

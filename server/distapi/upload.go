@@ -1,6 +1,7 @@
 package distapi
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,7 +14,10 @@ import (
 
 // startUpload answers POST …/blobs/uploads/: a mount, a whole blob, or the beginning of an upload.
 func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	q := r.URL.Query()
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
 	if q.Has("mount") {
 		done, err := h.mount(w, r, rt, q)
 		if done || err != nil {
@@ -32,7 +36,6 @@ func (h *Handler) startUpload(w http.ResponseWriter, r *http.Request, rt route) 
 	}
 	var alg oci.Algorithm
 	if q.Has("digest-algorithm") {
-		var err error
 		if alg, err = oci.ParseAlgorithm(q.Get("digest-algorithm")); err != nil {
 			return err
 		}
@@ -124,7 +127,10 @@ func (h *Handler) upload(w http.ResponseWriter, r *http.Request, rt route) error
 }
 
 func (h *Handler) commit(w http.ResponseWriter, r *http.Request, rt route) error {
-	q := r.URL.Query()
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
 	if !q.Has("digest") {
 		return fault.New(fault.Invalid, fault.DigestInvalid, "the request that ends an upload needs ?digest= with the digest of the whole content")
 	}
@@ -142,26 +148,33 @@ func (h *Handler) commit(w http.ResponseWriter, r *http.Request, rt route) error
 	return h.created(w, rt.name, d)
 }
 
-// chunk reads the Content-Range of an upload: "<start>-<end>", both ends included, with or without "bytes " before it
-// and a size behind it, as different clients write it.
+// chunk reads the Content-Range of an upload: "<first byte>-<last byte>" and nothing else, as the specification has it.
+//
+// Spec: OCI distribution v1.1.1, "Pushing a blob in chunks".
 func chunk(r *http.Request) (registry.Chunk, error) {
 	c := body(r)
 	v := r.Header.Get("Content-Range")
 	if v == "" {
 		return c, nil
 	}
-	spec := strings.TrimPrefix(strings.TrimPrefix(v, "bytes "), "bytes=")
-	spec, _, _ = strings.Cut(spec, "/")
-	first, last, ok := strings.Cut(spec, "-")
-	start, ok1 := parseBytes(first)
-	end, ok2 := parseBytes(last)
-	if !ok || !ok1 || !ok2 || end < start-1 || end == 1<<63-1 {
-		return c, fault.New(fault.Range, fault.BlobUploadInvalid, "content range %.60q is malformed; expected <first byte>-<last byte>", v)
+	start, length, ok := contentRange(v)
+	if !ok {
+		return c, fault.New(fault.Invalid, fault.BlobUploadInvalid, "content range %.60q is malformed; write it as <first byte>-<last byte>, like 0-1023", v)
 	}
-	length := end - start + 1
 	if c.Length >= 0 && c.Length != length {
 		return c, fault.New(fault.Invalid, fault.SizeInvalid, "content range %.60q has %d bytes and the body has %d", v, length, c.Length)
 	}
 	c.Start, c.Length = start, length
 	return c, nil
+}
+
+// contentRange takes a Content-Range apart; both ends are included, so that there is none of no bytes.
+func contentRange(v string) (start, length int64, ok bool) {
+	first, last, _ := strings.Cut(v, "-")
+	start, ok1 := parseBytes(first)
+	end, ok2 := parseBytes(last)
+	if !ok1 || !ok2 || end < start || end == math.MaxInt64 {
+		return 0, 0, false
+	}
+	return start, end - start + 1, true
 }
