@@ -163,8 +163,11 @@ func (e *ErrorWriter) log() *slog.Logger {
 func (e *ErrorWriter) render(w http.ResponseWriter, r *http.Request, f *fault.Error, p Problem) {
 	h := w.Header()
 	// What the handler prepared for the good answer does not describe this one.
-	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Content-Range", "Etag", "Cache-Control", "Docker-Content-Digest", "Location"} {
+	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Etag", "Cache-Control", "Docker-Content-Digest", "Location"} {
 		delete(h, name)
+	}
+	if p.Status != http.StatusRequestedRangeNotSatisfiable { // there it says how long the content is: RFC 9110, 15.5.17
+		delete(h, "Content-Range")
 	}
 	h.Set("Content-Type", "application/json")
 	if f.After > 0 || p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
