@@ -35,7 +35,7 @@ func unambiguous(body []byte) error {
 	if !json.Valid(body) {
 		return invalid("manifest is not valid JSON")
 	}
-	return w.value(false)
+	return w.value(false, "")
 }
 
 // depth is the deepest nesting of brackets outside of strings. It needs no valid JSON.
@@ -62,6 +62,8 @@ func depth(b []byte) (deepest int) {
 type walker struct {
 	b []byte
 	i int
+
+	descriptors, urls int // entries of their lists so far
 }
 
 func (w *walker) space() {
@@ -70,24 +72,14 @@ func (w *walker) space() {
 	}
 }
 
-// value skips one value. free is true below annotations, whose keys belong to the user.
-func (w *walker) value(free bool) error {
+// value skips the value of a key. free is true below annotations, whose keys belong to the user.
+func (w *walker) value(free bool, key string) error {
 	w.space()
 	switch w.b[w.i] {
 	case '{':
 		return w.object(free)
 	case '[':
-		w.i++
-		for w.space(); w.b[w.i] != ']'; w.space() {
-			if w.b[w.i] == ',' {
-				w.i++
-				continue
-			}
-			if err := w.value(free); err != nil {
-				return err
-			}
-		}
-		w.i++
+		return w.list(free, key)
 	case '"':
 		w.text()
 	default:
@@ -95,6 +87,35 @@ func (w *walker) value(free bool) error {
 			w.i++
 		}
 	}
+	return nil
+}
+
+// list also counts what will be decoded: a descriptor costs far more memory than the two bytes that it may have here, so
+// there must not be too many of them.
+func (w *walker) list(free bool, key string) error {
+	var n *int
+	switch key {
+	case "layers", "manifests", "blobs":
+		n = &w.descriptors
+	case "urls":
+		n = &w.urls
+	}
+	w.i++
+	for w.space(); w.b[w.i] != ']'; w.space() {
+		if w.b[w.i] == ',' {
+			w.i++
+			continue
+		}
+		if n != nil {
+			if *n++; *n > maxDescriptors {
+				return invalid("manifest has more than %d entries in its lists of %s; at most %d are accepted", maxDescriptors, key, maxDescriptors)
+			}
+		}
+		if err := w.value(free, ""); err != nil {
+			return err
+		}
+	}
+	w.i++
 	return nil
 }
 
@@ -124,17 +145,28 @@ func (w *walker) object(free bool) error {
 			}
 			more[key] = struct{}{}
 		}
-		if want, ok := known[strings.ToLower(key)]; ok && !free && key != want {
+		if want, ok := known[fold(key)]; ok && !free && key != want {
 			return invalid("manifest has the key %.60q, which some readers take for %q; write it exactly", key, want)
 		}
 		w.space()
 		w.i++ // the colon
-		if err := w.value(free || key == "annotations"); err != nil {
+		if err := w.value(free || key == "annotations", key); err != nil {
 			return err
 		}
 	}
 	w.i++
 	return nil
+}
+
+// fold is what a reader that ignores case makes of a key. The one of the standard library goes beyond ASCII: it takes a
+// long s for an s, and the Kelvin sign for a k.
+func fold(key string) string {
+	for i := range len(key) {
+		if key[i] >= utf8.RuneSelf {
+			return strings.ToLower(strings.ToUpper(key))
+		}
+	}
+	return strings.ToLower(key)
 }
 
 // text reads a string and leaves the walker behind it.

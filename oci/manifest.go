@@ -2,6 +2,8 @@ package oci
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"mime"
 	"strings"
 
@@ -82,7 +84,7 @@ func ParseManifest(contentType string, body []byte) (*Manifest, error) {
 	}
 	var doc document
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return nil, invalid("manifest does not have the shape of its type: %s", trimGo(err))
+		return nil, invalid("manifest does not have the shape of its type: %s", shape(err))
 	}
 	switch {
 	case mediaType == "":
@@ -187,12 +189,13 @@ func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, fault.ManifestInvalid, format, args...)
 }
 
-// trimGo takes the Go type names out of a JSON error; people who push manifests do not know our structs.
-func trimGo(err error) string {
-	s := strings.TrimPrefix(err.Error(), "json: ")
-	if i := strings.Index(s, " of type "); i > 0 {
-		s = s[:i]
+// shape says in the sender's words what a JSON error says in those of Go; people who push manifests do not know our structs.
+func shape(err error) string {
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+		return fmt.Sprintf("field %.60q cannot be %.60s", wrong.Field, wrong.Value)
 	}
-	s = strings.TrimPrefix(s, "cannot unmarshal ")
-	return strings.ReplaceAll(s, "into Go struct field document.", "cannot be ")
+	if f := (*fault.Error)(nil); errors.As(err, &f) {
+		return f.Message
+	}
+	return "a field has a value of another kind"
 }
