@@ -5,6 +5,8 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -231,7 +233,11 @@ func autoCreate(rule string) access.AutoCreate {
 }
 
 // engines is the registry itself.
-func (s *Server) engines(context.Context) error {
+func (s *Server) engines(ctx context.Context) error {
+	key, err := s.uploadKey(ctx)
+	if err != nil {
+		return err
+	}
 	m := s.conf.Storage.Maintenance
 	s.registry = registry.New(registry.Options{
 		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),
@@ -239,9 +245,40 @@ func (s *Server) engines(context.Context) error {
 		UploadAge: m.UploadPurging.Age, SweepEvery: m.UploadPurging.Interval,
 		KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
-		Now:         s.o.Now, Log: s.log.Logger,
+		Room:        s.room().Check,
+		UploadKey:   key, Now: s.o.Now, Log: s.log.Logger,
 	})
 	return nil
+}
+
+// room watches the disks of the blobs and of the database.
+func (s *Server) room() *blob.Room {
+	var disks []blob.Spacer
+	if d, ok := s.blobs.(blob.Spacer); ok {
+		disks = append(disks, d)
+		if s.conf.Berth.Database.URL.Reveal() == "" {
+			disks = append(disks, fs.Disk(s.conf.Berth.Data))
+		}
+	}
+	return blob.NewRoom(s.o.Now, disks...)
+}
+
+// uploadKey is the key that signs the ids of uploads, shared by all who share the database.
+func (s *Server) uploadKey(ctx context.Context) (key []byte, err error) {
+	const name = "upload_key"
+	text, err := s.db.Setting(ctx, name)
+	if errors.Is(err, metadb.ErrNotFound) {
+		fresh := make([]byte, 32)
+		_, _ = rand.Read(fresh) // never fails
+		err = s.db.Update(ctx, func(tx *metadb.Tx) error {
+			text, err = tx.EnsureSetting(name, hex.EncodeToString(fresh))
+			return err
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return hex.DecodeString(text)
 }
 
 func (s *Server) limits(c *config.Config) registry.Limits {

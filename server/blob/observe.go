@@ -99,6 +99,11 @@ func (o *observed) OpenUpload(ctx context.Context, id string, state State) (io.R
 	return OpenUpload(ctx, o.store, id, state)
 }
 
+// StaleUploads implements UploadLister where the store does.
+func (o *observed) StaleUploads(ctx context.Context, before time.Time) ([]string, error) {
+	return StaleUploads(ctx, o.store, before)
+}
+
 type observedWriter struct {
 	Writer
 	o *observed

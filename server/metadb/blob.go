@@ -23,7 +23,7 @@ const (
 type Blob struct {
 	Digest     oci.Digest
 	Size       int64 // bytes
-	Inline     bool  // the bytes are in this database, not in the store
+	Inline     bool  // the bytes are in this database; the store may have them too, so who deletes a blob deletes there as well
 	State      BlobState
 	CreatedAt  time.Time
 	LeaseUntil time.Time // until then it is kept although nothing refers to it; of a claim: until then it is another's
@@ -58,8 +58,9 @@ func (r *Reads) Content(ctx context.Context, d oci.Digest) ([]byte, error) {
 }
 
 // PutBlob records a blob and, when content is not nil, keeps its bytes here. The bytes of any other are in the store
-// already. A live blob is kept as it is, wherever its bytes are; only its lease is extended, never shortened. CreatedAt
-// and State of b are not used.
+// already. Of a live blob the lease is extended, never shortened; one whose bytes are in the store becomes inline when it
+// is put with content, because a manifest is read from here, and because content that is sent again repairs what the
+// store may have lost. CreatedAt and State of b are not used.
 //
 // ErrClaimed says that the blob is being deleted.
 func (tx *Tx) PutBlob(b Blob, content []byte) error {
@@ -70,15 +71,15 @@ func (tx *Tx) PutBlob(b Blob, content []byte) error {
 	case err != nil:
 		return err
 	case n == 0:
-		return tx.keepBlob(b)
+		return tx.keepBlob(b, content)
 	case inline:
 		_, err = tx.exec(`INSERT INTO blob_content (digest, bytes) VALUES ($1, $2)`, b.Digest.String(), content)
 	}
 	return err
 }
 
-// keepBlob extends the lease of a blob that is there, and locks it against being claimed.
-func (tx *Tx) keepBlob(b Blob) error {
+// keepBlob extends the lease of a blob that is there, takes its content in, and locks it against being claimed.
+func (tx *Tx) keepBlob(b Blob, content []byte) error {
 	have, err := tx.lockBlob(b.Digest, tx.d.forNoKeyUpdate)
 	if err != nil {
 		return err
@@ -88,6 +89,14 @@ func (tx *Tx) keepBlob(b Blob) error {
 	}
 	if have.Size != b.Size {
 		return fmt.Errorf("metadb: blob %s has %d bytes and is put with %d", b.Digest, have.Size, b.Size)
+	}
+	if content != nil && !have.Inline {
+		if _, err := tx.exec(`INSERT INTO blob_content (digest, bytes) VALUES ($1, $2)`, b.Digest.String(), content); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`UPDATE blob SET inline = TRUE WHERE digest = $1`, b.Digest.String()); err != nil {
+			return err
+		}
 	}
 	if !b.LeaseUntil.After(have.LeaseUntil) {
 		return nil

@@ -44,12 +44,14 @@
 //  3. Update: [Tx.PutBlob], [Tx.LinkBlob], [Tx.DeleteUpload]. When the last says that the upload did not exist any more,
 //     the closure returns an error: a sweep thought it dead, and may have deleted the bytes.
 //
-// A crash after 1 leaves the upload row. When it has expired ([Reads.ExpiredUploads]), the sweep does for its digest:
+// A crash after 1 leaves the upload row. When it has expired ([Reads.ExpiredUploads]), or when it is cancelled or fails,
+// whoever ends it does for its digest:
 //
-//  1. Update: [Tx.ClaimOrphan] (digest, upload, until). When it is not claimed the bytes are in use, or
-//     will be: the same transaction ends with [Tx.DeleteUpload]. On ErrClaimed another process is at it: next time.
+//  1. Update: read the row, as it is now, and [Tx.ClaimOrphan] (digest, upload, until). When it is not claimed the bytes
+//     are in use, or will be: the same transaction ends with [Tx.EndUpload], which fails when another replica has
+//     announced a digest since. On ErrClaimed another process is at it: next time.
 //  2. The store deletes the bytes, with a deadline before until.
-//  3. Update: [Tx.DeleteClaimed] and [Tx.DeleteUpload].
+//  3. Update: [Tx.DeleteClaimed] and [Tx.EndUpload].
 //
 // A claim is a blob row in state Claimed, so a push of the same digest meets it at its own step 1 (or 3) and is refused
 // until the claim is over: bytes can never be deleted under a blob that was promised. A sweep that dies leaves upload

@@ -35,9 +35,11 @@ func (r *Reads) Upload(ctx context.Context, id string) (Upload, error) {
 	return one(ctx, r.s, scanUpload, `SELECT `+uploadColumns+` FROM upload WHERE id = $1`, id)
 }
 
-// ExpiredUploads are up to limit uploads that nobody has touched since before, oldest first.
-func (r *Reads) ExpiredUploads(ctx context.Context, before time.Time, limit int) ([]Upload, error) {
-	return many(ctx, r.s, scanUpload, `SELECT `+uploadColumns+` FROM upload WHERE updated_at < $1 ORDER BY updated_at LIMIT $2`, toMicros(before), limit)
+// ExpiredUploads are up to limit uploads that nobody has touched since before, oldest first, behind the upload after;
+// the zero Upload begins at the oldest.
+func (r *Reads) ExpiredUploads(ctx context.Context, before time.Time, after Upload, limit int) ([]Upload, error) {
+	return many(ctx, r.s, scanUpload, `SELECT `+uploadColumns+` FROM upload WHERE updated_at < $1 AND (updated_at, id) > ($2, $3)
+		ORDER BY updated_at, id LIMIT $4`, toMicros(before), toMicros(after.UpdatedAt), after.ID, limit)
 }
 
 // CreateUpload records a new upload; its times are those of the transaction.
@@ -49,10 +51,11 @@ func (tx *Tx) CreateUpload(u Upload) error {
 	return err
 }
 
-// UpdateUpload records progress; ErrNotFound when the upload has ended.
-func (tx *Tx) UpdateUpload(id string, received int64, hashState, driverState []byte) error {
-	n, err := tx.exec(`UPDATE upload SET received = $2, hash_state = $3, driver_state = $4, updated_at = $5 WHERE id = $1`,
-		id, received, hashState, driverState, toMicros(tx.now))
+// UpdateUpload records that the upload went from one number of received bytes to another; ErrNotFound when it has ended,
+// or when another process has moved it from there already.
+func (tx *Tx) UpdateUpload(id string, from, to int64, hashState, driverState []byte) error {
+	n, err := tx.exec(`UPDATE upload SET received = $3, hash_state = $4, driver_state = $5, updated_at = $6 WHERE id = $1 AND received = $2`,
+		id, from, to, hashState, driverState, toMicros(tx.now))
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}
@@ -80,7 +83,15 @@ func (tx *Tx) SetCommitting(id string, d oci.Digest) error {
 	return err
 }
 
-// DeleteUpload ends an upload; existed says whether there was one.
+// EndUpload removes an upload if it is still as it was read: nobody has received bytes for it or announced a digest
+// since. ended is false when somebody has, or when there is no such upload any more.
+func (tx *Tx) EndUpload(u Upload) (ended bool, err error) {
+	n, err := tx.exec(`DELETE FROM upload WHERE id = $1 AND updated_at = $2 AND received = $3 AND committing = $4`,
+		u.ID, toMicros(u.UpdatedAt), u.Received, u.Committing.String())
+	return n == 1, err
+}
+
+// DeleteUpload ends an upload, whatever it is; existed says whether there was one.
 func (tx *Tx) DeleteUpload(id string) (existed bool, err error) {
 	n, err := tx.exec(`DELETE FROM upload WHERE id = $1`, id)
 	return n == 1, err

@@ -47,21 +47,36 @@ func (s *Service) OpenBlob(ctx context.Context, name ref.Name, d oci.Digest) (bl
 		return nil, 0, err
 	}
 	if b.inline {
-		return memory{bytes.NewReader(b.body)}, b.size, nil
+		return memory{bytes.NewReader(b.body), b.body}, b.size, nil
 	}
 	c, size, err := s.o.Blobs.Open(ctx, d)
-	if fault.Has(err, fault.BlobUnknown) {
-		// The row promised bytes that are not there: not the caller's mistake, and a push of the blob repairs it.
-		return nil, 0, fmt.Errorf("registry: blob %s of %s has a row and no bytes: push it again to repair it: %v", d, name, err)
+	if err == nil && size == b.size {
+		return c, size, nil
 	}
-	if err != nil {
+	if err == nil {
+		_ = c.Close()
+	} else if !fault.Has(err, fault.BlobUnknown) {
 		return nil, 0, fmt.Errorf("registry: open blob %s of %s: %w", d, name, err)
 	}
-	if size != b.size {
-		_ = c.Close()
-		return nil, 0, fmt.Errorf("registry: blob %s of %s has %d bytes in the store and should have %d: push it again to repair it", d, name, size, b.size)
+	// The row promised bytes that are not there: not the caller's mistake. A push of the blob repairs it, perhaps one
+	// since we remembered where it lies.
+	if b, err = s.blobAnew(ctx, name, d); err != nil {
+		return nil, 0, err
 	}
-	return c, size, nil
+	if b.inline {
+		return memory{bytes.NewReader(b.body), b.body}, b.size, nil
+	}
+	return nil, 0, fmt.Errorf("registry: blob %s of %s should have %d bytes and the store does not have them: push it again to repair it", d, name, b.size)
+}
+
+// blobAnew is blob after forgetting what was remembered.
+func (s *Service) blobAnew(ctx context.Context, name ref.Name, d oci.Digest) (*smallBlob, error) {
+	repo, err := s.repository(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s.blobs.drop(contentKey{repo.ID, d})
+	return s.blob(ctx, name, d)
 }
 
 // blob finds a blob in the repository, for a caller who may pull from it.
@@ -199,8 +214,14 @@ func (s *Service) readableHas(ctx context.Context, from ref.Name, d oci.Digest) 
 }
 
 // memory is content that is in memory already.
-type memory struct{ *bytes.Reader }
+type memory struct {
+	*bytes.Reader
+	body []byte
+}
 
 func (memory) Close() error { return nil }
+
+// Part is a part of the content, for a face that can write it without copying it first; it is not to be changed.
+func (m memory) Part(start, length int64) []byte { return m.body[start : start+length] }
 
 var _ io.ReadSeekCloser = memory{}

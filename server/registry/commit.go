@@ -11,7 +11,6 @@ import (
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/blob"
-	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -19,14 +18,10 @@ import (
 //
 // Spec: OCI distribution v1.1.1, "Single POST".
 func (s *Service) PutBlob(ctx context.Context, name ref.Name, d oci.Digest, c Chunk) error {
-	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
+	if err := s.mayPush(ctx, name); err != nil {
 		return err
 	}
-	if err := s.writable(); err != nil {
-		return err
-	}
-	u := s.newUpload(ctx, name, d.Algorithm())
-	return s.finish(ctx, name, &u, false, d, c)
+	return s.finish(ctx, name, newUpload(ctx, name, newCore(), d.Algorithm()), d, c)
 }
 
 // Commit ends an upload with its last bytes, if any, and makes it a blob of the repository. A digest that does not match
@@ -34,40 +29,44 @@ func (s *Service) PutBlob(ctx context.Context, name ref.Name, d oci.Digest, c Ch
 //
 // Spec: OCI distribution v1.1.1, "POST then PUT" and "Pushing a blob in chunks".
 func (s *Service) Commit(ctx context.Context, name ref.Name, id string, d oci.Digest, c Chunk) error {
-	release, err := s.busy.take(id)
+	if err := s.mayPush(ctx, name); err != nil {
+		return err
+	}
+	u, release, err := s.claim(ctx, name, id)
 	if err != nil {
 		return err
 	}
 	defer release()
-	u, err := s.upload(ctx, name, id) // asks for access
-	if err != nil {
-		return err
-	}
 	if err := c.fits(u.Received); err != nil {
 		return err
 	}
-	return s.finish(ctx, name, u, true, d, c)
+	return s.finish(ctx, name, u, d, c)
 }
 
 // finish takes the last bytes of an upload and commits it: into the database when it is small, else into the store.
-// recorded says whether the upload has a row already.
-func (s *Service) finish(ctx context.Context, name ref.Name, u *metadb.Upload, recorded bool, d oci.Digest, c Chunk) error {
+func (s *Service) finish(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, c Chunk) error {
+	if c.Length != 0 || u.Received == 0 { // the last step of what has come goes into what is kept in reserve
+		if err := s.room(ctx); err != nil {
+			s.failed(ctx, u, err)
+			return err
+		}
+	}
 	if u.Received == 0 && c.Length <= s.limits.Load().Inline {
 		head, more, err := s.readSmall(c)
 		if err != nil {
 			return err
 		}
 		if !more {
-			return s.commitInline(ctx, name, u, recorded, d, head)
+			return s.commitInline(ctx, name, u, d, head)
 		}
 		c.Body = io.MultiReader(bytes.NewReader(head), c.Body)
 	}
 	if c.Length == 0 && u.Received > 0 && u.Received <= s.limits.Load().Inline {
-		if done, err := s.commitSmallUpload(ctx, name, u, d); done {
+		if done, err := s.commitSmallUpload(ctx, name, u, u.state(), d); done {
 			return err
 		}
 	}
-	return s.commitLarge(ctx, name, u, recorded, d, c)
+	return s.commitLarge(ctx, name, u, d, c)
 }
 
 // readSmall reads a body up to the limit of what the database keeps. more says that it goes on.
@@ -89,40 +88,47 @@ func (s *Service) readSmall(c Chunk) (head []byte, more bool, err error) {
 }
 
 // commitInline keeps a small blob in the database: one durable write, and no file.
-func (s *Service) commitInline(ctx context.Context, name ref.Name, u *metadb.Upload, recorded bool, d oci.Digest, body []byte) error {
+func (s *Service) commitInline(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, body []byte) error {
 	if got := oci.FromBytes(d.Algorithm(), body); got != d {
-		if recorded {
-			s.discard(ctx, u)
-		}
-		return mismatch(got, d)
+		err := mismatch(got, d)
+		s.failed(ctx, u, err)
+		return err
 	}
-	return s.retryClaimed(ctx, func() error {
+	err := s.retryClaimed(ctx, func() error {
 		return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-			return s.putBlob(ctx, tx, name, u, recorded, metadb.Blob{Digest: d, Size: int64(len(body)), Inline: true}, body)
+			return s.putBlob(ctx, tx, name, u, metadb.Blob{Digest: d, Size: int64(len(body)), Inline: true}, body)
 		})
 	})
+	if err != nil && spoils(err) {
+		s.failed(ctx, u, err)
+	}
+	return s.wrapUpload(u, err)
 }
 
-// commitSmallUpload moves what an earlier chunk brought into the database when it is small. done is false when the store
-// cannot read uploads.
-func (s *Service) commitSmallUpload(ctx context.Context, name ref.Name, u *metadb.Upload, d oci.Digest) (done bool, err error) {
-	r, err := blob.OpenUpload(ctx, s.o.Blobs, u.ID, state(u))
-	if err != nil {
-		return !errors.Is(err, blob.ErrNoUploadReader), err
+// commitSmallUpload moves what earlier chunks brought into the database when it is small, so that where a blob lies is
+// decided by its size and not by how it came. done is false when the store cannot read uploads.
+func (s *Service) commitSmallUpload(ctx context.Context, name ref.Name, u *inProgress, st blob.State, d oci.Digest) (done bool, err error) {
+	r, err := blob.OpenUpload(ctx, s.o.Blobs, u.ID, st)
+	if errors.Is(err, blob.ErrNoUploadReader) {
+		return false, nil
 	}
-	body, err := io.ReadAll(r)
-	_ = r.Close()
-	if err == nil && int64(len(body)) != u.Received {
+	var body []byte
+	if err == nil {
+		body, err = io.ReadAll(r)
+		_ = r.Close()
+	}
+	if err == nil && int64(len(body)) != st.Offset {
 		err = blob.UploadUnknown(u.ID)
 	}
 	if err != nil {
+		s.failed(ctx, u, err)
+		return true, s.wrapUpload(u, err)
+	}
+	if err := s.commitInline(ctx, name, u, d, body); err != nil {
 		return true, err
 	}
-	if err := s.commitInline(ctx, name, u, true, d, body); err != nil {
-		return true, err
-	}
-	if err := s.o.Blobs.Abort(context.WithoutCancel(ctx), u.ID, state(u)); err != nil {
-		s.o.Log.Warn("file of a finished upload not removed", "upload", u.ID, "err", err)
+	if err := s.o.Blobs.Abort(context.WithoutCancel(ctx), u.ID, st); err != nil {
+		s.o.Log.Warn("file of a finished upload not removed; it is swept later", "upload", u.ID, "err", err)
 	}
 	return true, nil
 }
@@ -133,44 +139,59 @@ func mismatch(got, want oci.Digest) error {
 
 // commitLarge commits through the store. Before the digest's bytes can appear there, the upload's row names it, so that
 // a crash leaves nothing that no row knows; that write runs while the last bytes come in.
-func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *metadb.Upload, recorded bool, d oci.Digest, c Chunk) error {
+func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, c Chunk) error {
+	recorded := u.recorded
 	announced := make(chan error, 1)
-	go func() { announced <- s.announce(ctx, u, recorded, d) }()
+	go func() { announced <- s.announce(ctx, u, d) }()
 	st, err := s.takeLast(ctx, u, d, c)
 	if aerr := <-announced; err == nil {
 		err = aerr
 	}
+	u.recorded = true
 	if err != nil {
-		if !fault.Is(err, fault.Invalid) || fault.Has(err, fault.DigestInvalid) || !recorded {
-			s.discard(ctx, u)
+		if recorded {
+			s.failed(ctx, u, err)
+		} else {
+			s.discard(ctx, u, false)
 		}
 		return s.wrapUpload(u, err)
 	}
 	// From here on the client's leaving changes nothing: the bytes are all there.
 	ctx = context.WithoutCancel(ctx)
+	if st.Offset <= s.limits.Load().Inline {
+		if done, err := s.commitSmallUpload(ctx, name, u, st, d); done {
+			return err
+		}
+	}
 	if err := s.o.Blobs.Commit(ctx, u.ID, st, d); err != nil {
-		s.discard(ctx, u)
+		s.discard(ctx, u, true) // the bytes may be there, in spite of the error
 		return s.wrapUpload(u, err)
 	}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		return s.putBlob(ctx, tx, name, u, true, metadb.Blob{Digest: d, Size: st.Offset}, nil)
+		return s.putBlob(ctx, tx, name, u, metadb.Blob{Digest: d, Size: st.Offset}, nil)
 	})
-	return s.wrapUpload(u, err)
+	switch {
+	case errors.Is(err, metadb.ErrClaimed): // another process ends this very upload
+		err = fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", u.ID, name).Because(err)
+	case fault.Is(err, fault.Full):
+		s.discard(ctx, u, true)
+	}
+	return s.wrapUpload(u, err) // of any other failure the row tells the sweep; the client may ask again
 }
 
-func (s *Service) wrapUpload(u *metadb.Upload, err error) error {
+func (s *Service) wrapUpload(u *inProgress, err error) error {
 	if err == nil || fault.Of(err).Kind != fault.Internal {
 		return err
 	}
-	return fmt.Errorf("registry: commit upload %s to %s: %w", u.ID, u.Repository, err)
+	return fmt.Errorf("registry: upload %s to %s: %w", u.ID, u.Repository, err)
 }
 
 // announce records durably which digest the upload is about to become.
-func (s *Service) announce(ctx context.Context, u *metadb.Upload, recorded bool, d oci.Digest) error {
+func (s *Service) announce(ctx context.Context, u *inProgress, d oci.Digest) error {
 	return s.retryClaimed(ctx, func() error {
 		err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-			if !recorded {
-				if err := tx.CreateUpload(*u); err != nil {
+			if !u.recorded {
+				if err := tx.CreateUpload(u.Upload); err != nil {
 					return err
 				}
 			}
@@ -184,12 +205,12 @@ func (s *Service) announce(ctx context.Context, u *metadb.Upload, recorded bool,
 }
 
 // takeLast receives the last bytes and verifies the digest of all.
-func (s *Service) takeLast(ctx context.Context, u *metadb.Upload, d oci.Digest, c Chunk) (blob.State, error) {
+func (s *Service) takeLast(ctx context.Context, u *inProgress, d oci.Digest, c Chunk) (blob.State, error) {
 	h, err := s.finalHasher(ctx, u, d)
 	if err != nil {
 		return blob.State{}, err
 	}
-	st := state(u)
+	st := u.state()
 	if c.Length != 0 || u.Received == 0 {
 		got := s.receive(ctx, u, h, c)
 		if got.err != nil {
@@ -205,7 +226,7 @@ func (s *Service) takeLast(ctx context.Context, u *metadb.Upload, d oci.Digest, 
 
 // finalHasher continues the upload's hash, or, when the client ends with another algorithm than it announced, reads what
 // came so far once more.
-func (s *Service) finalHasher(ctx context.Context, u *metadb.Upload, d oci.Digest) (*oci.Hasher, error) {
+func (s *Service) finalHasher(ctx context.Context, u *inProgress, d oci.Digest) (*oci.Hasher, error) {
 	if u.Algorithm == d.Algorithm() {
 		return oci.ResumeHasher(u.Algorithm, u.HashState)
 	}
@@ -213,7 +234,7 @@ func (s *Service) finalHasher(ctx context.Context, u *metadb.Upload, d oci.Diges
 	if u.Received == 0 {
 		return h, nil
 	}
-	r, err := blob.OpenUpload(ctx, s.o.Blobs, u.ID, state(u))
+	r, err := blob.OpenUpload(ctx, s.o.Blobs, u.ID, u.state())
 	if errors.Is(err, blob.ErrNoUploadReader) {
 		return nil, fault.New(fault.Unsupported, fault.UnsupportedReason, "the upload began with %s and ends with %s; start it with ?digest-algorithm=%s", u.Algorithm, d.Algorithm(), d.Algorithm())
 	}
@@ -226,7 +247,7 @@ func (s *Service) finalHasher(ctx context.Context, u *metadb.Upload, d oci.Diges
 }
 
 // putBlob writes the rows that make a blob visible and end its upload.
-func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *metadb.Upload, recorded bool, b metadb.Blob, content []byte) error {
+func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *inProgress, b metadb.Blob, content []byte) error {
 	repo, err := s.ensureRepository(ctx, tx, name)
 	if err != nil {
 		return err
@@ -238,7 +259,11 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 	if _, err := tx.LinkBlob(repo, b.Digest); err != nil {
 		return err
 	}
-	if !recorded {
+	tx.AfterCommit(func() {
+		s.sessions.end(u.ID)
+		s.blobs.drop(contentKey{repo, b.Digest}) // content that is pushed again repairs what the store has lost
+	})
+	if !u.recorded {
 		return nil
 	}
 	existed, err := tx.DeleteUpload(u.ID)

@@ -61,6 +61,9 @@ func (s *Service) PutManifest(ctx context.Context, name ref.Name, p PutManifest)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.roomFor(ctx, name, d); err != nil {
+		return nil, err
+	}
 	err = s.retryClaimed(ctx, func() error {
 		return s.o.DB.Update(ctx, func(tx *metadb.Tx) error { return s.putManifest(ctx, tx, name, push, tags) })
 	})
@@ -72,6 +75,22 @@ func (s *Service) PutManifest(ctx context.Context, name ref.Name, p PutManifest)
 		out.Subject = m.Subject.Digest
 	}
 	return out, nil
+}
+
+// roomFor is room, except that a tag may be moved to a manifest that is there.
+func (s *Service) roomFor(ctx context.Context, name ref.Name, d oci.Digest) error {
+	full := s.room(ctx)
+	if full == nil {
+		return nil
+	}
+	repo, err := s.repository(ctx, name)
+	if err == nil {
+		_, err = s.manifest(ctx, repo, d)
+	}
+	if err != nil {
+		return full
+	}
+	return nil
 }
 
 func (s *Service) parsePush(p PutManifest) (*oci.Manifest, oci.Digest, error) {

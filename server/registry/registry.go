@@ -64,6 +64,11 @@ type Options struct {
 	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h
 	CountCaches func(name string) Counter // may be nil
 
+	// Room is asked before content is taken, and refuses it with a Full fault; cheap. nil: there is always room.
+	Room func(context.Context) error
+
+	UploadKey []byte // signs the ids of uploads; the same on every replica; empty: one that dies with the process
+
 	Now func() time.Time
 	Log *slog.Logger
 }
@@ -77,6 +82,7 @@ type Service struct {
 	manifests *cache[contentKey, *Manifest]
 	blobs     *cache[contentKey, *smallBlob]
 	busy      busyUploads
+	sessions  *sessions
 }
 
 type tagKey struct {
@@ -121,6 +127,7 @@ func New(o Options) *Service {
 		}, count("blob")),
 	}
 	s.limits.Store(&limits)
+	s.sessions = newSessions(o.UploadKey, o.UploadAge, o.Now)
 	return s
 }
 
@@ -185,6 +192,14 @@ func (s *Service) writable() error {
 		return fault.New(fault.Unsupported, fault.UnsupportedReason, "this registry is read-only for maintenance; pulls work, try the push again later")
 	}
 	return nil
+}
+
+// room refuses new content before the disk is so full that nothing works any more, deletes included.
+func (s *Service) room(ctx context.Context) error {
+	if s.o.Room == nil {
+		return nil
+	}
+	return s.o.Room(ctx)
 }
 
 func (s *Service) deletable() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -14,6 +15,8 @@ const (
 	// claimTime is how long a claim on an orphan holds; the deletion gets half of it, so that it has surely ended when
 	// somebody else may take the claim over.
 	claimTime = 2 * time.Minute
+	// strayAge is after how long without a byte the bytes of an upload without a row are given up.
+	strayAge = 24 * time.Hour
 	// eventAge is how long events wait for readers.
 	eventAge   = 7 * 24 * time.Hour
 	trimEvents = 1000
@@ -36,81 +39,121 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Sweep ends uploads that nobody touched for Options.UploadAge, and removes what they left: the bytes received, and
-// bytes that a crash left under a digest without a row. It also drops events that are older than a week.
-//
-// The order is that of metadb's package comment: claim, delete, end the claim; so it cannot take bytes from a push of
-// the same digest.
+// bytes that a crash left under a digest without a row. It also drops events that are older than a week. What cannot be
+// swept does not keep the rest from it.
 func (s *Service) Sweep(ctx context.Context) error {
 	if s.o.ReadOnly || s.o.KeepUploads {
 		return nil
 	}
-	swept := 0
+	swept, err := s.sweepRows(ctx)
+	strays, err2 := s.sweepStrays(ctx)
+	if swept+strays > 0 {
+		s.o.Log.Info("uploads swept", "uploads", swept, "withoutRow", strays)
+	}
+	return errors.Join(err, err2, s.trimEvents(ctx))
+}
+
+func (s *Service) sweepRows(ctx context.Context) (swept int, err error) {
+	before := s.o.Now().Add(-s.o.UploadAge)
+	var last metadb.Upload
+	var failures failures
 	for {
-		uploads, err := s.o.DB.ExpiredUploads(ctx, s.o.Now().Add(-s.o.UploadAge), sweepBatch)
+		uploads, err := s.o.DB.ExpiredUploads(ctx, before, last, sweepBatch)
 		if err != nil {
-			return fmt.Errorf("registry: sweep: %w", err)
+			return swept, errors.Join(fmt.Errorf("registry: sweep: %w", err), failures.err())
 		}
-		left := len(uploads)
-		for i := range uploads {
-			done, err := s.sweepUpload(ctx, &uploads[i])
+		for _, u := range uploads {
+			done, err := s.sweepUpload(ctx, u)
 			if err != nil {
-				return fmt.Errorf("registry: sweep upload %s: %w", uploads[i].ID, err)
+				failures.add(fmt.Errorf("registry: sweep upload %s: %w", u.ID, err))
 			}
 			if done {
-				left--
 				swept++
 			}
 		}
-		if len(uploads) < sweepBatch || left > 0 {
-			break
+		if len(uploads) < sweepBatch || ctx.Err() != nil {
+			return swept, failures.err()
 		}
+		last = uploads[len(uploads)-1]
 	}
-	if swept > 0 {
-		s.o.Log.Info("uploads swept", "uploads", swept)
-	}
-	return s.trimEvents(ctx)
 }
 
-func (s *Service) sweepUpload(ctx context.Context, u *metadb.Upload) (done bool, err error) {
-	release, err := s.busy.take(u.ID)
-	if err != nil {
-		return false, nil // somebody is writing it after all
-	}
-	defer release()
-	if err := s.o.Blobs.Abort(ctx, u.ID, state(u)); err != nil {
-		return false, err
-	}
-	claimed := false
-	until := s.o.Now().Add(claimTime)
-	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		claimed = false
-		if !u.Committing.IsZero() {
-			var err error
-			if claimed, err = tx.ClaimOrphan(u.Committing, u.ID, until); err != nil || claimed {
-				return err
-			}
-		}
-		_, err := tx.DeleteUpload(u.ID)
-		return err
-	})
-	if errors.Is(err, metadb.ErrClaimed) {
+// sweepUpload ends an upload unless somebody works on it after all: in this process, or, as its row tells, in another.
+func (s *Service) sweepUpload(ctx context.Context, u metadb.Upload) (done bool, err error) {
+	release, _ := s.busy.try(u.ID)
+	if release == nil {
 		return false, nil
 	}
-	if err != nil || !claimed {
-		return err == nil, err
+	defer release()
+	now, err := s.o.DB.Upload(ctx, u.ID)
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !now.UpdatedAt.Equal(u.UpdatedAt):
+		return false, nil
 	}
-	limited, stop := context.WithTimeout(ctx, claimTime/2)
-	defer stop()
-	if err := s.o.Blobs.Delete(limited, u.Committing); err != nil {
+	err = s.end(ctx, &inProgress{Upload: now, recorded: true}, true)
+	if errors.Is(err, metadb.ErrClaimed) || errors.Is(err, errTouched) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// sweepStrays removes bytes of uploads that have no row: a first chunk that a crash interrupted, or a row that was lost
+// with the power. Only the store knows of them.
+func (s *Service) sweepStrays(ctx context.Context) (swept int, err error) {
+	ids, err := blob.StaleUploads(ctx, s.o.Blobs, s.o.Now().Add(-min(s.o.UploadAge, strayAge)))
+	if err != nil {
+		return 0, fmt.Errorf("registry: sweep: %w", err)
+	}
+	var failures failures
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		done, err := s.sweepStray(ctx, id)
+		if err != nil {
+			failures.add(fmt.Errorf("registry: sweep upload %s: %w", id, err))
+		}
+		if done {
+			swept++
+		}
+	}
+	return swept, failures.err()
+}
+
+func (s *Service) sweepStray(ctx context.Context, id string) (done bool, err error) {
+	release, _ := s.busy.try(id)
+	if release == nil {
+		return false, nil
+	}
+	defer release()
+	if _, err := s.o.DB.Upload(ctx, id); !errors.Is(err, metadb.ErrNotFound) {
 		return false, err
 	}
-	return true, s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		if err := tx.DeleteClaimed(u.Committing); err != nil {
-			return err
-		}
-		_, err := tx.DeleteUpload(u.ID)
-		return err
-	})
+	err = s.o.Blobs.Abort(ctx, id, blob.State{})
+	return err == nil, err
+}
+
+// failures keeps the first of many errors, which mostly have one cause.
+type failures struct {
+	first error
+	n     int
+}
+
+func (f *failures) add(err error) {
+	if f.n++; f.first == nil {
+		f.first = err
+	}
+}
+
+func (f *failures) err() error {
+	if f.n < 2 {
+		return f.first
+	}
+	return fmt.Errorf("%w (and %d more)", f.first, f.n-1)
 }
 
 func (s *Service) trimEvents(ctx context.Context) error {

@@ -2,8 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -39,132 +37,167 @@ type Chunk struct {
 // source is the body of a request.
 type source interface{ Read(p []byte) (int, error) }
 
-// StartUpload begins an upload, which belongs to the caller and to the repository.
+// StartUpload begins an upload, which belongs to the caller and to the repository. It writes nothing (see sessions).
 //
 // Spec: OCI distribution v1.1.1, "POST then PUT".
 func (s *Service) StartUpload(ctx context.Context, name ref.Name, a oci.Algorithm) (*Upload, error) {
-	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
+	if err := s.mayPush(ctx, name); err != nil {
 		return nil, err
 	}
-	if err := s.writable(); err != nil {
+	if err := s.room(ctx); err != nil {
 		return nil, err
 	}
-	u := s.newUpload(ctx, name, a)
-	// Soft: it survives the process. After a power loss the client's connection is gone as well, and it begins anew.
-	err := s.o.DB.UpdateSoft(ctx, func(tx *metadb.Tx) error { return tx.CreateUpload(u) })
-	if err != nil {
-		return nil, fmt.Errorf("registry: start upload to %s: %w", name, err)
-	}
-	return &Upload{ID: u.ID}, nil
-}
-
-func (s *Service) newUpload(ctx context.Context, name ref.Name, a oci.Algorithm) metadb.Upload {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
 	if a == "" {
 		a = oci.SHA256
 	}
-	return metadb.Upload{
-		ID: hex.EncodeToString(id[:]), Repository: name.String(), Principal: identity.From(ctx).String(), Algorithm: a,
+	return &Upload{ID: s.sessions.start(name.String(), identity.From(ctx).String(), a)}, nil
+}
+
+// inProgress is an upload and what the service knows of it. An upload without bytes has no row.
+type inProgress struct {
+	metadb.Upload
+	recorded bool
+}
+
+func newUpload(ctx context.Context, name ref.Name, core string, a oci.Algorithm) *inProgress {
+	return &inProgress{Upload: metadb.Upload{
+		ID: core, Repository: name.String(), Principal: identity.From(ctx).String(), Algorithm: a,
 		HashState: []byte{}, DriverState: []byte{},
-	}
+	}}
 }
 
 // UploadStatus tells how far an upload is.
 //
 // Spec: OCI distribution v1.1.1, "Pushing a blob in chunks".
 func (s *Service) UploadStatus(ctx context.Context, name ref.Name, id string) (*Upload, error) {
+	if err := s.mayPush(ctx, name); err != nil {
+		return nil, err
+	}
 	u, err := s.upload(ctx, name, id)
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{ID: u.ID, Received: u.Received}, nil
+	return &Upload{ID: id, Received: u.Received}, nil
 }
 
 // CancelUpload ends an upload and gives back its space.
 //
 // Spec: OCI distribution, main, "Canceling a blob upload".
 func (s *Service) CancelUpload(ctx context.Context, name ref.Name, id string) error {
-	u, err := s.upload(ctx, name, id)
-	if err != nil {
+	if err := s.mayPush(ctx, name); err != nil {
 		return err
 	}
-	release, err := s.busy.take(id)
+	u, release, err := s.claim(ctx, name, id)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := s.o.Blobs.Abort(ctx, id, state(u)); err != nil {
-		return fmt.Errorf("registry: cancel upload %s: %w", id, err)
+	if err := s.end(context.WithoutCancel(ctx), u, true); err != nil && !errors.Is(err, metadb.ErrClaimed) { // then a sweep ends it
+		return fmt.Errorf("registry: cancel upload %s: %w", u.ID, err)
 	}
-	return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		_, err := tx.DeleteUpload(id)
+	return nil
+}
+
+func (s *Service) mayPush(ctx context.Context, name ref.Name) error {
+	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
 		return err
-	})
+	}
+	return s.writable()
 }
 
 // upload finds an upload of this caller to this repository. Another's is not told apart from none.
-func (s *Service) upload(ctx context.Context, name ref.Name, id string) (*metadb.Upload, error) {
-	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
-		return nil, err
+func (s *Service) upload(ctx context.Context, name ref.Name, id string) (*inProgress, error) {
+	said, ok := s.sessions.open(id, name.String(), identity.From(ctx).String())
+	if !ok {
+		return nil, unknownUpload(name, id)
 	}
-	if err := s.writable(); err != nil {
-		return nil, err
+	row, err := s.o.DB.Upload(ctx, said.core)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return newUpload(ctx, name, said.core, said.alg), nil
 	}
-	if blob.CheckID(id) == nil {
-		u, err := s.o.DB.Upload(ctx, id)
-		if err == nil && u.Repository == name.String() && u.Principal == identity.From(ctx).String() {
-			return &u, nil
-		}
-		if err != nil && !errors.Is(err, metadb.ErrNotFound) {
-			return nil, fmt.Errorf("registry: upload %s: %w", id, err)
-		}
+	if err != nil {
+		return nil, fmt.Errorf("registry: upload %s: %w", said.core, err)
 	}
-	return nil, fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %.64q to %s is not known; it was finished or cancelled, or never started: start again", id, name)
+	return &inProgress{Upload: row, recorded: true}, nil
 }
 
-func state(u *metadb.Upload) blob.State { return blob.State{Offset: u.Received, Driver: u.DriverState} }
+// claim is upload for a request that changes it: none of this process works on the same one until release is called.
+func (s *Service) claim(ctx context.Context, name ref.Name, id string) (u *inProgress, release func(), err error) {
+	said, ok := s.sessions.open(id, name.String(), identity.From(ctx).String())
+	if !ok {
+		return nil, nil, unknownUpload(name, id)
+	}
+	if release, err = s.busy.take(ctx, said.core); err != nil {
+		return nil, nil, err
+	}
+	if u, err = s.upload(ctx, name, id); err != nil { // it may have ended while we waited
+		release()
+		return nil, nil, err
+	}
+	return u, release, nil
+}
+
+func unknownUpload(name ref.Name, id string) *fault.Error {
+	return fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %.64q to %s is not known; it was finished or cancelled, or never started: start again", id, name)
+}
+
+func (u *inProgress) state() blob.State { return blob.State{Offset: u.Received, Driver: u.DriverState} }
 
 // Append adds a chunk to an upload and returns how far it is. When the body ends early, what came is kept if the chunk
 // did not say where it ends; a chunk with a stated range is taken whole or not at all.
 //
 // Spec: OCI distribution v1.1.1, "Pushing a blob in chunks".
 func (s *Service) Append(ctx context.Context, name ref.Name, id string, c Chunk) (*Upload, error) {
-	release, err := s.busy.take(id)
+	if err := s.mayPush(ctx, name); err != nil {
+		return nil, err
+	}
+	u, release, err := s.claim(ctx, name, id)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	u, err := s.upload(ctx, name, id) // asks for access, and reads the row after the claim on it
-	if err != nil {
-		return nil, err
-	}
 	if err := c.fits(u.Received); err != nil {
 		return &Upload{ID: id, Received: u.Received}, err
 	}
+	if err := s.room(ctx); err != nil {
+		s.failed(ctx, u, err)
+		return nil, err
+	}
 	h, err := oci.ResumeHasher(u.Algorithm, u.HashState)
 	if err != nil {
-		return nil, fmt.Errorf("registry: upload %s: %w", id, err)
+		return nil, fmt.Errorf("registry: upload %s: %w", u.ID, err)
 	}
-	received := s.receive(ctx, u, h, c)
-	if received.err != nil && !received.keep {
-		return nil, s.failedReceive(ctx, u, received.err)
+	got := s.receive(ctx, u, h, c)
+	if got.err != nil && !got.keep {
+		s.failed(ctx, u, got.err)
+		return nil, s.wrapUpload(u, got.err)
 	}
+	if err := s.remember(ctx, u, got.state, h); err != nil {
+		if errors.Is(err, metadb.ErrNotFound) || fault.Is(err, fault.Conflict) {
+			return nil, fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was ended or continued by another request meanwhile; ask for its status", u.ID, name)
+		}
+		s.failed(ctx, u, err)
+		return nil, s.wrapUpload(u, err)
+	}
+	return &Upload{ID: id, Received: got.state.Offset}, got.err
+}
+
+// remember records how far an upload has come. The client may have gone; what it sent is kept all the same, so that it
+// can go on from there. Soft: it survives the process. After a power loss the client's connection is gone as well, and
+// the status tells it where to go on.
+func (s *Service) remember(ctx context.Context, u *inProgress, st blob.State, h *oci.Hasher) error {
 	hash, err := h.State()
 	if err != nil {
-		return nil, fmt.Errorf("registry: upload %s: %w", id, err)
+		return err
 	}
-	// The client may have gone; what it sent is kept all the same, so that it can go on from there.
-	err = s.o.DB.UpdateSoft(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
-		return tx.UpdateUpload(id, received.state.Offset, hash, received.state.Driver)
+	return s.o.DB.UpdateSoft(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
+		if u.recorded {
+			return tx.UpdateUpload(u.ID, u.Received, st.Offset, hash, st.Driver)
+		}
+		row := u.Upload
+		row.Received, row.HashState, row.DriverState = st.Offset, hash, st.Driver
+		return tx.CreateUpload(row)
 	})
-	if errors.Is(err, metadb.ErrNotFound) {
-		return nil, fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", id, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("registry: upload %s: %w", id, err)
-	}
-	return &Upload{ID: id, Received: received.state.Offset}, received.err
 }
 
 // fits checks a chunk against what was received.
@@ -183,31 +216,39 @@ type received struct {
 }
 
 // receive streams a chunk into the store and the hasher, and suspends the writer.
-func (s *Service) receive(ctx context.Context, u *metadb.Upload, h *oci.Hasher, c Chunk) received {
-	w, err := s.o.Blobs.Upload(ctx, u.ID, state(u))
+func (s *Service) receive(ctx context.Context, u *inProgress, h *oci.Hasher, c Chunk) received {
+	w, err := s.o.Blobs.Upload(ctx, u.ID, u.state())
 	if err != nil {
 		return received{err: err}
 	}
 	defer func() { _ = w.Close() }()
-	n, err := blob.Receive(ctx, w, c.Body, h, blob.ReceiveOptions{})
+	n, err := blob.Receive(ctx, w, c.Body, h, blob.ReceiveOptions{Limit: max(c.Length, 0)})
 	var cut *blob.SourceError
-	if err != nil && !errors.As(err, &cut) {
-		return received{err: err}
-	}
-	if cut != nil {
+	switch {
+	case errors.As(err, &cut):
 		err = bodyEnded(cut)
-	} else if c.Length >= 0 && n != c.Length {
+	case fault.Is(err, fault.TooLarge):
+		err = fault.New(fault.Invalid, fault.SizeInvalid, "body has more than the %d bytes that the request says", c.Length)
+	case err != nil:
+		return received{err: err}
+	case c.Length >= 0 && n != c.Length:
 		err = fault.New(fault.Invalid, fault.SizeInvalid, "body has %d bytes and the request says %d", n, c.Length)
 	}
-	if err != nil && c.Start >= 0 {
+	if err != nil && (c.Start >= 0 || cut == nil) {
 		return received{err: err}
 	}
 	st, serr := w.Suspend(context.WithoutCancel(ctx))
 	if serr != nil {
-		return received{err: serr}
+		return received{err: lost{serr}}
 	}
 	return received{state: st, err: err, keep: err != nil}
 }
+
+// lost marks a failure after which nobody knows what the store has of an upload: it must not be continued.
+type lost struct{ error }
+
+// Unwrap gives the failure itself.
+func (l lost) Unwrap() error { return l.error }
 
 // bodyEnded is what to say of a body that broke off: mostly nobody listens any more.
 func bodyEnded(cut *blob.SourceError) error {
@@ -217,55 +258,52 @@ func bodyEnded(cut *blob.SourceError) error {
 	return fault.New(fault.Invalid, fault.BlobUploadInvalid, "the body ended before it was complete; ask for the upload's status and go on from there").Because(cut.Err)
 }
 
-// failedReceive decides what a failure leaves of an upload: nothing when the store is full, so that the space is given
-// back at once, else what was acknowledged before.
-func (s *Service) failedReceive(ctx context.Context, u *metadb.Upload, err error) error {
-	if fault.Is(err, fault.Full) || fault.Has(err, fault.BlobUploadUnknown) {
-		s.discard(ctx, u)
-	}
-	if f := fault.Of(err); f.Kind != fault.Internal {
-		return err
-	}
-	return fmt.Errorf("registry: upload %s: %w", u.ID, err)
-}
-
-// discard ends an upload that cannot succeed. When that fails, the sweep finds it by its row.
-func (s *Service) discard(ctx context.Context, u *metadb.Upload) {
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-	defer stop()
-	err := s.o.Blobs.Abort(ctx, u.ID, state(u))
-	if err == nil {
-		err = s.o.DB.UpdateSoft(ctx, func(tx *metadb.Tx) error {
-			_, err := tx.DeleteUpload(u.ID)
-			return err
-		})
-	}
-	if err != nil {
-		s.o.Log.Warn("upload not discarded", "upload", u.ID, "err", err)
-	}
-}
-
 // busyUploads lets one request at a time write an upload.
 type busyUploads struct {
 	mu  sync.Mutex
-	ids map[string]struct{}
+	ids map[string]chan struct{} // closed when the request that has the upload ends
 }
 
-// take claims the upload for this request, or says that another one has it.
-func (b *busyUploads) take(id string) (release func(), err error) {
+// busyPatience is how long a request waits for the one before it on the same upload. A client whose connection broke
+// tries again at once, while what it sent before is still being put away.
+const busyPatience = 5 * time.Second
+
+// take claims the upload for this request, waiting for the one that has it, or says that it still has it.
+func (b *busyUploads) take(ctx context.Context, id string) (release func(), err error) {
+	patience := time.NewTimer(busyPatience)
+	defer patience.Stop()
+	for {
+		release, ended := b.try(id)
+		if release != nil {
+			return release, nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-patience.C:
+			return nil, fault.New(fault.Conflict, fault.BlobUploadInvalid, "upload %.64q is being written by another request; wait for its answer", id)
+		}
+	}
+}
+
+// try claims the upload, or returns a nil release and a channel that is closed when it is worth another try.
+func (b *busyUploads) try(id string) (release func(), ended <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, taken := b.ids[id]; taken {
-		return nil, fault.New(fault.Conflict, fault.BlobUploadInvalid, "upload %.64q is being written by another request; wait for its answer", id)
+	if other, taken := b.ids[id]; taken {
+		return nil, other
 	}
 	if b.ids == nil {
-		b.ids = map[string]struct{}{}
+		b.ids = map[string]chan struct{}{}
 	}
-	b.ids[id] = struct{}{}
+	own := make(chan struct{})
+	b.ids[id] = own
 	return func() {
 		b.mu.Lock()
 		delete(b.ids, id)
 		b.mu.Unlock()
+		close(own)
 	}, nil
 }
 

@@ -155,6 +155,11 @@ func (f *Faulty) OpenUpload(ctx context.Context, id string, state blob.State) (i
 	return blob.OpenUpload(ctx, f.store, id, state)
 }
 
+// StaleUploads implements blob.UploadLister where the store does.
+func (f *Faulty) StaleUploads(ctx context.Context, before time.Time) ([]string, error) {
+	return blob.StaleUploads(ctx, f.store, before)
+}
+
 // Open implements blob.Store.
 func (f *Faulty) Open(ctx context.Context, d oci.Digest) (c blob.Content, size int64, err error) {
 	err = f.do(Open, func() error {

@@ -41,6 +41,7 @@ func (s *Store) ask(ctx context.Context) (blob.Space, error) {
 	answers := make(chan answer, 1)
 	go func() {
 		space, err := s.space()
+		space.Reserve = max(s.reserve, 0)
 		err = errors.Join(err, s.writable())
 		s.checking.Store(false)
 		answers <- answer{space, err}

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/berth-registry/berth/server/blob"
@@ -17,10 +18,23 @@ func (s *Store) setReserve(reserve int64) error {
 		if err != nil {
 			return err
 		}
-		reserve = min(maxReserve, space.Total/8)
+		reserve = defaultReserve(space)
 	}
 	s.reserve = reserve
 	return nil
+}
+
+func defaultReserve(space blob.Space) int64 { return min(maxReserve, space.Total/8) }
+
+// Disk is the file system that a directory is on, with the same reserve as a store on it would keep: for a database that
+// lies somewhere else than the store.
+type Disk string
+
+// Space implements blob.Spacer.
+func (d Disk) Space(context.Context) (blob.Space, error) {
+	space, err := statfs(string(d))
+	space.Reserve = defaultReserve(space)
+	return space, err
 }
 
 // allow is nil when n more bytes leave the reserve alone. The file system is asked once for every quarter of what is

@@ -7,6 +7,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"time"
 
 	"github.com/berth-registry/berth/internal/durable"
 	"github.com/berth-registry/berth/server/blob"
@@ -78,6 +79,30 @@ func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io
 		io.Reader
 		io.Closer
 	}{io.NewSectionReader(f, 0, state.Offset), f}, nil
+}
+
+// StaleUploads implements blob.UploadLister. The clock is that of the file system.
+func (s *Store) StaleUploads(ctx context.Context, before time.Time) ([]string, error) {
+	names, err := s.root.Names("uploads")
+	if err != nil {
+		return nil, failed("list uploads", err)
+	}
+	var ids []string
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		info, err := s.root.Stat(s.uploadName(name))
+		if errors.Is(err, iofs.ErrNotExist) {
+			continue // it has ended meanwhile
+		} else if err != nil {
+			return nil, failed("list uploads", err)
+		}
+		if info.Mode().IsRegular() && info.ModTime().Before(before) && blob.CheckID(name) == nil {
+			ids = append(ids, name)
+		}
+	}
+	return ids, nil
 }
 
 // restore brings the file to where state says that it is. A file that ends before, or holds other bytes, lost what it

@@ -23,7 +23,7 @@ func testUploads(t *testing.T, db *metadb.DB) {
 	if got.StartedAt.IsZero() || !got.StartedAt.Equal(got.UpdatedAt) || got.Algorithm != oci.SHA512 || got.Principal != "alice" || !got.Committing.IsZero() {
 		t.Fatalf("upload: %+v", got)
 	}
-	must(t, db.UpdateSoft(ctx, func(tx *metadb.Tx) error { return tx.UpdateUpload("u1", 7, []byte{0, 1, 255}, []byte("parts")) }))
+	must(t, db.UpdateSoft(ctx, func(tx *metadb.Tx) error { return tx.UpdateUpload("u1", 0, 7, []byte{0, 1, 255}, []byte("parts")) }))
 	got = get[metadb.Upload](t)(db.Upload(ctx, "u1"))
 	if got.Received != 7 || string(got.HashState) != "\x00\x01\xff" || string(got.DriverState) != "parts" {
 		t.Fatalf("upload: %+v", got)
@@ -31,13 +31,25 @@ func testUploads(t *testing.T, db *metadb.DB) {
 	update(t, db, func(tx *metadb.Tx) error { return tx.SetCommitting("u1", digestOf("x")) })
 	equal(t, "committing", get[metadb.Upload](t)(db.Upload(ctx, "u1")).Committing, digestOf("x"))
 	for what, f := range map[string]func(tx *metadb.Tx) error{
-		"progress":   func(tx *metadb.Tx) error { return tx.UpdateUpload("u2", 1, nil, nil) },
+		"progress":   func(tx *metadb.Tx) error { return tx.UpdateUpload("u2", 0, 1, nil, nil) },
 		"committing": func(tx *metadb.Tx) error { return tx.SetCommitting("u2", digestOf("x")) },
 	} {
 		wantErr(t, what+" of no upload", db.Update(ctx, f), metadb.ErrNotFound)
 	}
-	equal(t, "not expired", len(get[[]metadb.Upload](t)(db.ExpiredUploads(ctx, got.StartedAt, 10))), 0)
-	equal(t, "expired", len(get[[]metadb.Upload](t)(db.ExpiredUploads(ctx, time.Now().Add(time.Hour), 10))), 1)
+	wantErr(t, "progress from where another process has moved it", db.Update(ctx, func(tx *metadb.Tx) error {
+		return tx.UpdateUpload("u1", 0, 9, nil, nil)
+	}), metadb.ErrNotFound)
+	later := time.Now().Add(time.Hour)
+	equal(t, "not expired", len(get[[]metadb.Upload](t)(db.ExpiredUploads(ctx, got.StartedAt, metadb.Upload{}, 10))), 0)
+	expired := get[[]metadb.Upload](t)(db.ExpiredUploads(ctx, later, metadb.Upload{}, 10))
+	equal(t, "expired", len(expired), 1)
+	equal(t, "behind the last", len(get[[]metadb.Upload](t)(db.ExpiredUploads(ctx, later, expired[0], 10))), 0)
+	update(t, db, func(tx *metadb.Tx) error {
+		if ended, err := tx.EndUpload(got); err != nil || ended { // got is from before the announcement
+			t.Errorf("an upload that went on was ended: %v, %v", ended, err)
+		}
+		return nil
+	})
 	update(t, db, func(tx *metadb.Tx) error {
 		for i, want := range []bool{true, false} {
 			if existed, err := tx.DeleteUpload("u1"); err != nil || existed != want {
@@ -48,6 +60,14 @@ func testUploads(t *testing.T, db *metadb.DB) {
 	})
 	_, err := db.Upload(ctx, "u1")
 	wantErr(t, "deleted upload", err, metadb.ErrNotFound)
+	update(t, db, func(tx *metadb.Tx) error { return tx.CreateUpload(metadb.Upload{ID: "u3", Algorithm: oci.SHA256}) })
+	same := get[metadb.Upload](t)(db.Upload(ctx, "u3"))
+	update(t, db, func(tx *metadb.Tx) error {
+		if ended, err := tx.EndUpload(same); err != nil || !ended {
+			t.Errorf("an upload that nobody touched was not ended: %v, %v", ended, err)
+		}
+		return nil
+	})
 }
 
 // committing makes an upload that has announced the digest.
