@@ -70,8 +70,8 @@ type document struct {
 // none; the document's own mediaType must then say what it is, and must agree where both are given.
 //
 // It refuses with MANIFEST_INVALID what two readers could understand in two ways: duplicate keys, known keys in another
-// case, a document that is a manifest and an index at once, JSON nested deeper than 32 levels, and a list of more than
-// 16,384 descriptors.
+// case, a document that is a manifest and an index at once, JSON nested deeper than 32 levels, a list of more than
+// 16,384 descriptors, and a media type or artifact type of more than 255 characters or of others than printable ASCII.
 //
 // Spec: OCI image v1.1.1 manifest.md and image-index.md; OCI distribution v1.1.1, "Pushing Manifests".
 func ParseManifest(contentType string, body []byte) (*Manifest, error) {
@@ -142,6 +142,11 @@ func (m *Manifest) check(doc *document) error {
 	if m.ArtifactType == "" && m.Config != nil {
 		m.ArtifactType = m.Config.MediaType
 	}
+	for field, value := range map[string]string{"mediaType": m.MediaType, "artifactType": m.ArtifactType} {
+		if !plausibleType(value) {
+			return invalid("manifest has the %s %.60q; a media type has at most %d characters, all printable ASCII", field, value, maxMediaType)
+		}
+	}
 	for _, d := range m.all() {
 		if d.Digest.IsZero() {
 			return invalid("manifest has a descriptor without a digest")
@@ -151,6 +156,20 @@ func (m *Manifest) check(doc *document) error {
 		}
 	}
 	return nil
+}
+
+// maxMediaType is what RFC 6838, section 4.2, leaves: 127 characters for each of the two names.
+const maxMediaType = 255
+
+// plausibleType reports whether a text may be a media type, or "". The grammar is not enforced: artifacts in the wild have
+// types with spaces and without slashes. What lists and databases cannot carry is.
+func plausibleType(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return len(s) <= maxMediaType
 }
 
 func (m *Manifest) all() []Descriptor {
