@@ -23,8 +23,8 @@ type checkpointer struct {
 
 // The lengths of the log, in pages, at which the writer helps: with what readers allow, and by waiting for readers too.
 const (
-	longLog    = 4096  // 16 MiB
-	longestLog = 16384 // 64 MiB
+	longLog    = 8192  // 32 MiB
+	longestLog = 24576 // 96 MiB
 )
 
 func newCheckpointer(c *conn, w *writer, poison *atomic.Pointer[error], o Options) *checkpointer {

@@ -20,7 +20,7 @@ import (
 // checkpointer does it where no caller waits. The cache is small because there is one per connection, and the
 // operating system has the file anyway.
 const pragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
-	"&_pragma=wal_autocheckpoint(0)&_pragma=cache_size(-2048)&_pragma=temp_store(2)&_pragma=journal_size_limit(67108864)"
+	"&_pragma=wal_autocheckpoint(0)&_pragma=cache_size(-2048)&_pragma=temp_store(2)&_pragma=journal_size_limit(100663296)"
 
 // lite is SQLite: many readers, one writer.
 type lite struct {

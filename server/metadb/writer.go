@@ -40,8 +40,9 @@ type writer struct {
 // maxBatch bounds how long the first of a batch waits for the last.
 const maxBatch = 256
 
-// checkpointPages is the step of the log's growth, 4 MiB, after which it is copied into the database.
-const checkpointPages = 1024
+// checkpointPages is the step of the log's growth, 16 MiB, after which it is copied into the database. A page that many
+// commits changed is copied once, and the syncs of a copy disturb those of commits: so not too often.
+const checkpointPages = 4096
 
 // request is a closure on its way.
 type request struct {

@@ -63,6 +63,9 @@ func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context)
 	return v, nil
 }
 
+// put remembers what a transaction has made, after its commit. It is for rows that never change or go away.
+func (c *cache[K, V]) put(key K, v V) { c.kept.Set(key, v) }
+
 // drop forgets the key, also for readers that are on their way to remember it.
 func (c *cache[K, V]) drop(key K) {
 	s := c.stripe(key)

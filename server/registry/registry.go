@@ -183,7 +183,11 @@ func (s *Service) ensureRepository(ctx context.Context, tx *metadb.Tx, name ref.
 		return 0, err
 	}
 	r, err := tx.EnsureRepository(project, name.String())
-	return r.ID, err
+	if err != nil {
+		return 0, err
+	}
+	tx.AfterCommit(func() { s.repos.put(name.String(), &r) })
+	return r.ID, nil
 }
 
 // writable refuses what changes content while the registry is read-only.
