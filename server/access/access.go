@@ -101,7 +101,7 @@ func (p *Point) Check(ctx context.Context, v identity.Verb, name ref.Name) error
 	}
 	scope := "repository:" + name.String() + ":" + scopeVerbs(v)
 	switch {
-	case who.Kind == identity.Nobody:
+	case !known(who):
 		return fault.New(fault.Denied, fault.DeniedReason, "nobody is calling: %s of %s is denied", v, name)
 	case right: // the token is too narrow, the subject is not
 		f := fault.New(fault.Unauthenticated, fault.InsufficientScope, "the token of %s does not allow %s of %s; ask for a new one", who, v, name)
@@ -123,12 +123,27 @@ func (p *Point) right(who identity.Principal, v identity.Verb, exists, public bo
 	case identity.System:
 		return true
 	case identity.User, identity.Robot:
-		return who.Admin || p.o.Users.allows(v)
+		// Nobody loses by signing in what everybody has.
+		return who.Admin || p.o.Users.allows(v) || p.everybody(v, exists, public)
 	case identity.Anonymous:
-		// A project that is not there yet is made public by the anonymous push that makes it.
-		return p.o.Anonymous.allows(v) && (public || !exists)
+		return p.everybody(v, exists, public)
 	}
 	return false
+}
+
+// known reports whether the principal is of a kind that this room has rules for.
+func known(who identity.Principal) bool {
+	switch who.Kind {
+	case identity.Anonymous, identity.User, identity.Robot, identity.System:
+		return true
+	}
+	return false
+}
+
+// everybody is the right of callers without credentials. A project that is not there is like a public one where their
+// push would make it, and is then public; elsewhere it is like a private one, so that nobody can tell the two apart.
+func (p *Point) everybody(v identity.Verb, exists, public bool) bool {
+	return p.o.Anonymous.allows(v) && (public || !exists && p.o.Anonymous >= Push && p.o.AutoCreate == AnyPusher)
 }
 
 func (p *Point) mayCreate(who identity.Principal) bool {
@@ -153,11 +168,11 @@ func scopeVerbs(v identity.Verb) string {
 // projects.
 func (p *Point) CheckCatalog(ctx context.Context) (publicOnly bool, err error) {
 	who := identity.From(ctx)
-	// An anonymous caller may list what it may pull: only public repositories.
+	// A caller may list what it may pull: who has no right in private projects sees only the public ones.
 	if p.right(who, identity.Catalog, true, true) && who.Grants.Allow(identity.Catalog, "") {
-		return who.Kind == identity.Anonymous, nil
+		return !p.right(who, identity.Catalog, true, false), nil
 	}
-	if who.Kind == identity.Nobody {
+	if !known(who) {
 		return false, fault.New(fault.Denied, fault.DeniedReason, "nobody is calling: the catalog is denied")
 	}
 	if who.Kind == identity.Anonymous || who.Grants != nil {
@@ -179,7 +194,7 @@ func (p *Point) CheckBase(ctx context.Context, probe bool) error {
 	if probe && who.Kind == identity.Anonymous && p.o.Anonymous >= Pull {
 		return nil
 	}
-	if who.Kind == identity.Nobody || who.Kind == identity.Anonymous && who.Grants == nil && p.o.Anonymous < Delete {
+	if !known(who) || who.Kind == identity.Anonymous && who.Grants == nil && p.o.Anonymous < Delete {
 		return fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "this registry needs a token; a client without a login gets one for what is public")
 	}
 	return nil

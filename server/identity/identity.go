@@ -73,17 +73,22 @@ func (g *Grants) Allow(v Verb, repository string) bool {
 	return false
 }
 
-// String names the principal for messages and logs.
+// String names the principal for messages, logs and records. Two principals that are not the same have different names:
+// an account may be called anonymous in an htpasswd file, and is then "user:anonymous" here. No account has a colon.
 func (p Principal) String() string {
 	switch p.Kind {
 	case Anonymous:
 		return "anonymous"
 	case System:
 		return "system"
-	case Nobody:
-		return "nobody"
+	case User, Robot:
+		switch p.Name {
+		case "anonymous", "system", "nobody":
+			return "user:" + p.Name
+		}
+		return p.Name
 	}
-	return p.Name
+	return "nobody"
 }
 
 type key struct{}
