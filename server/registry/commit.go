@@ -21,7 +21,9 @@ func (s *Service) PutBlob(ctx context.Context, name ref.Name, d oci.Digest, c Ch
 	if err := s.mayPush(ctx, name); err != nil {
 		return err
 	}
-	return s.finish(ctx, name, newUpload(ctx, name, newCore(), d.Algorithm()), d, c)
+	u := newUpload(ctx, name, newCore(), d.Algorithm())
+	u.once = true
+	return s.finish(ctx, name, u, d, c)
 }
 
 // Commit ends an upload with its last bytes, if any, and makes it a blob of the repository. A digest that does not match
@@ -47,7 +49,9 @@ func (s *Service) Commit(ctx context.Context, name ref.Name, id string, d oci.Di
 func (s *Service) finish(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, c Chunk) error {
 	if c.Length != 0 || u.Received == 0 { // the last step of what has come goes into what is kept in reserve
 		if err := s.room(ctx); err != nil {
-			s.failed(ctx, u, err)
+			if u.recorded {
+				s.failed(ctx, u, err)
+			}
 			return err
 		}
 	}
@@ -91,7 +95,9 @@ func (s *Service) readSmall(c Chunk) (head []byte, more bool, err error) {
 func (s *Service) commitInline(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, body []byte) error {
 	if got := oci.FromBytes(d.Algorithm(), body); got != d {
 		err := mismatch(got, d)
-		s.failed(ctx, u, err)
+		if !u.once {
+			s.failed(ctx, u, err)
+		}
 		return err
 	}
 	err := s.retryClaimed(ctx, func() error {
@@ -99,10 +105,29 @@ func (s *Service) commitInline(ctx context.Context, name ref.Name, u *inProgress
 			return s.putBlob(ctx, tx, name, u, metadb.Blob{Digest: d, Size: int64(len(body)), Inline: true}, body)
 		})
 	})
-	if err != nil && spoils(err) {
+	switch {
+	case err == nil:
+		s.removeEmpty(ctx, u)
+	case u.recorded && spoils(err):
 		s.failed(ctx, u, err)
 	}
 	return s.wrapUpload(u, err)
+}
+
+// removeEmpty removes what the store has of an upload whose chunks were all empty.
+func (s *Service) removeEmpty(ctx context.Context, u *inProgress) {
+	if !u.recorded || u.Received > 0 {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	r, err := blob.OpenUpload(ctx, s.o.Blobs, u.ID, u.state())
+	if err == nil {
+		_ = r.Close()
+		err = s.o.Blobs.Abort(ctx, u.ID, u.state())
+	}
+	if err != nil && !fault.Has(err, fault.BlobUploadUnknown) && !errors.Is(err, blob.ErrNoUploadReader) {
+		s.o.Log.Warn("file of a finished upload not removed; it is swept later", "upload", u.ID, "err", err)
+	}
 }
 
 // commitSmallUpload moves what earlier chunks brought into the database when it is small, so that where a blob lies is
@@ -140,7 +165,6 @@ func mismatch(got, want oci.Digest) error {
 // commitLarge commits through the store. Before the digest's bytes can appear there, the upload's row names it, so that
 // a crash leaves nothing that no row knows; that write runs while the last bytes come in.
 func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, c Chunk) error {
-	recorded := u.recorded
 	announced := make(chan error, 1)
 	go func() { announced <- s.announce(ctx, u, d) }()
 	st, err := s.takeLast(ctx, u, d, c)
@@ -149,11 +173,7 @@ func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *inProgress,
 	}
 	u.recorded = true
 	if err != nil {
-		if recorded {
-			s.failed(ctx, u, err)
-		} else {
-			s.discard(ctx, u, false)
-		}
+		s.failed(ctx, u, err)
 		return s.wrapUpload(u, err)
 	}
 	// From here on the client's leaving changes nothing: the bytes are all there.

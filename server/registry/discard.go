@@ -10,9 +10,9 @@ import (
 )
 
 // failed decides what a failure leaves of an upload: nothing when the store is full, so that the space is given back at
-// once, when it can never succeed, and when nobody could continue it; else what was acknowledged before.
+// once, when it can never succeed, and when nobody can continue it; else what was acknowledged before.
 func (s *Service) failed(ctx context.Context, u *inProgress, err error) {
-	if !u.recorded || spoils(err) {
+	if u.once || spoils(err) {
 		s.discard(ctx, u, !u.Committing.IsZero())
 	} else {
 		s.rewind(ctx, u)

@@ -57,6 +57,7 @@ func (s *Service) StartUpload(ctx context.Context, name ref.Name, a oci.Algorith
 type inProgress struct {
 	metadb.Upload
 	recorded bool
+	once     bool // it is one request, which nobody can continue
 }
 
 func newUpload(ctx context.Context, name ref.Name, core string, a oci.Algorithm) *inProgress {
