@@ -17,16 +17,18 @@
 //
 // A durable update waits for the disk, and on SQLite there is one writer at a time. So one goroutine owns the writing
 // connection. Callers of Update queue their closures; while one batch is being synced the next gathers, and is then run
-// as one SQL transaction with one COMMIT. Each closure of a batch stands behind a savepoint of its own, so its error
-// undoes only what it wrote. A lone caller has a transaction to itself and waits for one sync.
+// as one SQL transaction with one COMMIT. The sync is done by a goroutine of its own (syncer), while the next batch is
+// already at work; everyone is answered after the sync that follows their commit. Others may read what was committed a
+// moment before it is durable.
 //
-// When the shared transaction is lost (disk full, COMMIT failed), every closure of it is run again alone and gets its
-// own answer: hence closures may run more than once. When a sync fails, nothing is written any more until the process
-// restarts, because the kernel may report the next sync as a success without having those pages.
+// When the shared transaction is lost (disk full, COMMIT failed), or when a closure of it fails after it has changed
+// something, every closure of it is run again alone and gets its own answer: hence closures may run more than once.
+// When a sync fails, nothing is written any more until the process restarts, because the kernel may report the next
+// sync as a success without having those pages.
 //
 // [DB.UpdateSoft] is for what may be lost with the power but not with the process, such as the progress of an upload:
-// a batch of soft updates alone is committed without a sync. The log stays one sequence, so a durable update makes
-// every soft one before it durable too.
+// they are answered after the commit. The log stays one sequence, so a durable update makes every soft one before it
+// durable too.
 //
 // The log is copied into the database by a checkpointer on a connection of its own, so that no caller pays for that.
 //

@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/oci"
@@ -50,35 +51,25 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 // transaction is the session of a Tx: it remembers the first failure, because a statement after a failed one could
 // otherwise find itself outside the transaction that SQLite has already rolled back.
 type transaction struct {
-	on        session
-	d         *dialect
-	savepoint bool  // begin with a savepoint, at the first statement
-	used      bool  // a statement was run
-	err       error // of the driver, as it came
-}
-
-// ready says whether the next statement may run.
-func (t *transaction) ready(ctx context.Context) error {
-	if t.err == nil && !t.used {
-		t.used = true
-		if t.savepoint {
-			_, t.err = t.on.exec(ctx, "SAVEPOINT request")
-		}
-	}
-	return t.err
+	on    session
+	d     *dialect
+	wrote bool  // something may have been changed
+	err   error // of the driver, as it came
 }
 
 func (t *transaction) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	if err = t.ready(ctx); err == nil {
+	if err = t.err; err == nil {
 		n, err = t.on.exec(ctx, query, args...)
+		t.wrote = t.wrote || n > 0 || err != nil
 	}
 	t.err = err
 	return n, t.d.fail(err)
 }
 
 func (t *transaction) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
-	err := t.ready(ctx)
+	err := t.err
 	if err == nil {
+		t.wrote = t.wrote || !strings.HasPrefix(query, "SELECT")
 		err = t.on.query(ctx, each, query, args...)
 	}
 	t.err = err

@@ -194,7 +194,7 @@ func (w *writer) serve(batch []*request) {
 	switch {
 	case err == nil:
 		w.syncer.hand(batch)
-	case len(batch) > 1 && w.poison.Load() == nil:
+	case (len(batch) > 1 || errors.Is(err, errUndo)) && w.poison.Load() == nil:
 		w.syncer.release()
 		// Whose fault it was cannot be known, so nobody pays for another.
 		for _, r := range batch {
@@ -265,31 +265,28 @@ func (w *writer) run(rs []*request, open bool) (all []*request, kept int, err er
 	}
 }
 
-// runOne runs one request, beside others behind a savepoint of its own. Its error means that the whole transaction is
-// lost; what the request itself made of it is r.err.
+// runOne runs one request. Its error means that the whole transaction is lost; what the request itself made of it is
+// r.err. A request that fails has mostly only looked; beside others, one that has also written takes the transaction with
+// it, and everyone is run alone. That is rare, and a savepoint for each request would cost all of them.
 func (w *writer) runOne(r *request, now time.Time, beside bool) error {
-	ctx := context.Background()
-	t := &transaction{on: w.conn, d: w.d, savepoint: beside}
-	tx := &Tx{Reads: Reads{t, w.d}, ctx: ctx, now: now}
+	t := &transaction{on: w.conn, d: w.d}
+	tx := &Tx{Reads: Reads{t, w.d}, ctx: context.Background(), now: now}
 	r.err = run(r.fn, tx)
 	r.hooks = tx.hooks
 	if r.err == nil && t.err != nil {
 		r.err = w.d.fail(t.err)
 	}
-	if t.err != nil && w.d.classify(t.err) == classSyncFailed {
+	switch {
+	case t.err != nil && (beside || w.d.classify(t.err) == classSyncFailed):
 		return t.err
+	case r.err != nil && t.wrote && beside:
+		return errUndo
 	}
-	if !t.used || !beside {
-		return nil // nothing to undo, or attempt undoes it: nobody is kept
-	}
-	if r.err != nil {
-		if _, err := w.conn.exec(ctx, "ROLLBACK TO request"); err != nil {
-			return errors.Join(t.err, err)
-		}
-	}
-	_, err := w.conn.exec(ctx, "RELEASE request")
-	return err
+	return nil
 }
+
+// errUndo says that a request failed after it had changed something that others must not commit.
+var errUndo = errors.New("metadb: a request beside others has to be undone")
 
 // rollback ends a transaction that SQLite may have ended already.
 func (w *writer) rollback() {
@@ -298,6 +295,9 @@ func (w *writer) rollback() {
 
 // broken judges why a transaction was lost.
 func (w *writer) broken(err error) error {
+	if errors.Is(err, errUndo) {
+		return err
+	}
 	if w.d.classify(err) == classSyncFailed {
 		return poisonWith(w.poison, w.log, w.now(), err)
 	}
