@@ -242,7 +242,8 @@ func (e *ErrorWriter) challenge(w http.ResponseWriter, r *http.Request, f *fault
 		if f.Reason == InvalidToken {
 			c += `,error="invalid_token"`
 		} else if f.Scope != "" {
-			c += `,error="insufficient_scope"`
+			// docker shows the description, and only that; without it, a text of its own.
+			c += `,error="insufficient_scope",error_description="` + quotable(f.Message) + `"`
 		}
 	}
 	return c

@@ -135,7 +135,7 @@ func TestChallenge(t *testing.T) {
 		"ping":          {fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "m"), "", base},
 		"anonymous":     {scope(fault.UnauthorizedReason), "", base + `,scope="repository:team/app:pull"`},
 		"basic":         {scope(fault.UnauthorizedReason), "Basic YTpi", base + `,scope="repository:team/app:pull"`},
-		"narrow token":  {scope(fault.UnauthorizedReason), "Bearer abc", base + `,scope="repository:team/app:pull",error="insufficient_scope"`},
+		"narrow token":  {scope(fault.UnauthorizedReason), "Bearer abc", base + `,scope="repository:team/app:pull",error="insufficient_scope",error_description="m"`},
 		"expired token": {scope(httpd.InvalidToken), "Bearer abc", base + `,scope="repository:team/app:pull",error="invalid_token"`},
 	} {
 		t.Run(name, func(t *testing.T) {
