@@ -64,7 +64,7 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 			hdr["Content-Range"] = []string{fmt.Sprintf("bytes %d-%d/%d", part.start, part.start+part.length-1, size)}
 		}
 	}
-	if m, ok := content.(interface{ Part(start, length int64) []byte }); ok {
+	if m, ok := content.(parted); ok {
 		hdr["Content-Length"] = []string{itoa(part.length)}
 		w.WriteHeader(status)
 		_, _ = w.Write(m.Part(part.start, part.length)) // a peer that is gone needs no second failure; HEAD has no body
@@ -85,6 +85,11 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 		return fmt.Errorf("distapi: blob %s broke off after %d of %d bytes: %w", d, n, part.length, err)
 	}
 	return nil
+}
+
+// parted is content that is in memory and need not be copied on its way out.
+type parted interface {
+	Part(start, length int64) []byte
 }
 
 func blobHeader(hdr http.Header, digest, etag string) {
