@@ -58,7 +58,7 @@ func (r *Reads) Content(ctx context.Context, d oci.Digest) ([]byte, error) {
 }
 
 // PutBlob records a blob and, when content is not nil, keeps its bytes here. The bytes of any other are in the store
-// already. Of a live blob the lease is extended, never shortened; one whose bytes are in the store becomes inline when it
+// already. Of a live blob the lease is extended as by LeaseBlob, never shortened; one whose bytes are in the store becomes inline when it
 // is put with content, because a manifest is read from here, and because content that is sent again repairs what the
 // store may have lost. CreatedAt and State of b are not used.
 //
@@ -98,7 +98,7 @@ func (tx *Tx) keepBlob(b Blob, content []byte) error {
 			return err
 		}
 	}
-	if !b.LeaseUntil.After(have.LeaseUntil) {
+	if !tx.half(b.LeaseUntil).After(have.LeaseUntil) {
 		return nil
 	}
 	return tx.LeaseBlob(b.Digest, b.LeaseUntil)
@@ -110,12 +110,16 @@ func (tx *Tx) lockBlob(d oci.Digest, lock string) (Blob, error) {
 	return one(tx.ctx, tx.s, scanBlob, `SELECT `+blobColumns+` FROM blob b WHERE b.digest = $1`+lock, d.String())
 }
 
-// LeaseBlob keeps a live blob until then at least. It is harmless, and does nothing, when the blob is not live or is
-// leased for longer.
+// LeaseBlob keeps a live blob until then at least, or nearly: a lease of which more than half of the asked time is left
+// stays as it is, so that a blob that is promised again and again is written once in a while. It is harmless, and does
+// nothing, when the blob is not live or is leased for longer.
 func (tx *Tx) LeaseBlob(d oci.Digest, until time.Time) error {
-	_, err := tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1 AND state = 0 AND lease_until < $2`, d.String(), toMicros(until))
+	_, err := tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1 AND state = 0 AND lease_until < $3`, d.String(), toMicros(until), toMicros(tx.half(until)))
 	return err
 }
+
+// half is the middle between now and then.
+func (tx *Tx) half(until time.Time) time.Time { return tx.now.Add(until.Sub(tx.now) / 2) }
 
 // LinkBlob gives the repository the blob; created says whether it was without. ErrNotFound when there is no such blob,
 // ErrClaimed when it is being deleted. From here on the blob cannot be claimed.

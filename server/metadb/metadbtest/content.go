@@ -76,12 +76,21 @@ func testBlobKept(t *testing.T, db *metadb.DB) {
 	if !got.Inline || !got.LeaseUntil.Equal(lease) {
 		t.Fatalf("a second put moved the bytes or shortened the lease: %+v", got)
 	}
-	must(t, put(metadb.Blob{Digest: d, Size: 5, LeaseUntil: lease.Add(time.Hour)}, nil))
-	equal(t, "lease", get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)).LeaseUntil, lease.Add(time.Hour))
+	must(t, put(metadb.Blob{Digest: d, Size: 5, LeaseUntil: lease.Add(time.Minute)}, nil))
+	equal(t, "lease with more than half left", get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)).LeaseUntil, lease)
+	must(t, put(metadb.Blob{Digest: d, Size: 5, LeaseUntil: lease.Add(2 * time.Hour)}, nil))
+	equal(t, "lease", get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)).LeaseUntil, lease.Add(2*time.Hour))
 	update(t, db, func(tx *metadb.Tx) error { return tx.LeaseBlob(d, lease) })
-	equal(t, "lease not shortened", get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)).LeaseUntil, lease.Add(time.Hour))
+	equal(t, "lease not shortened", get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)).LeaseUntil, lease.Add(2*time.Hour))
 	if err := put(metadb.Blob{Digest: d, Size: 6}, nil); err == nil {
 		t.Fatal("one digest has two sizes")
+	}
+	file := digestOf("in the store")
+	must(t, put(metadb.Blob{Digest: file, Size: 12}, nil))
+	for range 2 { // a manifest that was pushed as a blob before, or content that is sent again to repair it
+		must(t, put(metadb.Blob{Digest: file, Size: 12}, []byte("in the store")))
+		equal(t, "put with content", get[metadb.Blob](t)(db.BlobAnywhere(ctx, file)).Inline, true)
+		equal(t, "content of what was a file", string(get[[]byte](t)(db.Content(ctx, file))), "in the store")
 	}
 	empty := digestOf("")
 	must(t, put(metadb.Blob{Digest: empty}, []byte{}))
