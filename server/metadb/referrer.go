@@ -3,6 +3,8 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"slices"
 
 	"github.com/berth-registry/berth/oci"
 )
@@ -20,26 +22,46 @@ func scanReferrers(rows *sql.Rows, p *ReferrerPage) error {
 	return rows.Scan(&p.Descriptors, &p.Count, digest{&p.Last})
 }
 
+// MaxReferrerBytes bounds the descriptors of a page, in bytes: clients read an index of 4 MiB at most, and annotations can
+// make a descriptor nearly as large. A page has one descriptor at least.
+const MaxReferrerBytes = 4<<20 - 1<<10
+
 // Referrers are the manifests of the repository that have the subject, whether or not that exists, in the order of
-// their digests behind after. artifactType "" is any. The database joins the descriptors: a thousand of them are one row.
+// their digests behind after. artifactType "" is any. A page has at most limit descriptors and MaxReferrerBytes.
+//
+// The database joins the descriptors: a thousand of them are one row. Sizes are looked at before, so that descriptors for
+// which there is no room are not even read.
 func (r *Reads) Referrers(ctx context.Context, repoID int64, subject oci.Digest, artifactType string, after oci.Digest, limit int) (ReferrerPage, error) {
-	const head, tail = `SELECT COALESCE(string_agg(descriptor, ','), ''), COUNT(*), COALESCE(MAX(digest), '')
-		FROM (SELECT descriptor, digest FROM manifest WHERE repo_id = $1 AND subject = $2 AND subject <> '' AND digest > $3`,
-		` ORDER BY digest LIMIT $4) page`
-	query, args := head+tail, []any{repoID, subject.String(), after.String(), limit}
+	where := ` FROM manifest WHERE repo_id = $1 AND subject = $2 AND subject <> '' AND digest > $3`
+	args := []any{repoID, subject.String(), after.String()}
 	if artifactType != "" {
-		query, args = head+` AND artifact_type = $5`+tail, append(args, artifactType)
+		where, args = where+` AND artifact_type = $4`, append(args, artifactType)
 	}
-	p, err := one(ctx, r.s, scanReferrers, query, args...)
+	limit, err := r.roomFor(ctx, where, args, limit)
+	if err != nil {
+		return ReferrerPage{}, err
+	}
+	p, err := one(ctx, r.s, scanReferrers, fmt.Sprintf(`SELECT COALESCE(string_agg(descriptor, ','), ''), COUNT(*), COALESCE(MAX(digest), '')
+		FROM (SELECT descriptor, digest%s ORDER BY digest LIMIT $%d) page`, where, len(args)+1), append(slices.Clone(args), limit)...)
 	if err != nil || p.Count < limit {
 		return p, err
 	}
-	query, args = `SELECT EXISTS (SELECT 1 FROM manifest WHERE repo_id = $1 AND subject = $2 AND subject <> '' AND digest > $3)`,
-		[]any{repoID, subject.String(), p.Last.String()}
-	if artifactType != "" {
-		query, args = `SELECT EXISTS (SELECT 1 FROM manifest WHERE repo_id = $1 AND subject = $2 AND subject <> '' AND digest > $3
-			AND artifact_type = $4)`, append(args, artifactType)
-	}
-	p.More, err = one(ctx, r.s, column[bool], query, args...)
+	args[2] = p.Last.String()
+	p.More, err = one(ctx, r.s, column[bool], `SELECT EXISTS (SELECT 1`+where+`)`, args...)
 	return p, err
+}
+
+// roomFor is how many of the first limit descriptors fit into a page, one at least.
+func (r *Reads) roomFor(ctx context.Context, where string, args []any, limit int) (int, error) {
+	n := len(args)
+	total, err := one(ctx, r.s, column[int64], fmt.Sprintf(`SELECT COALESCE(SUM(octet_length(descriptor) + 1), 0)
+		FROM (SELECT descriptor%s ORDER BY digest LIMIT $%d) page`, where, n+1), append(slices.Clone(args), limit)...)
+	if err != nil || total <= MaxReferrerBytes {
+		return limit, err
+	}
+	fit, err := one(ctx, r.s, column[int], fmt.Sprintf(`SELECT COUNT(*) FROM (
+		SELECT SUM(bytes) OVER (ORDER BY digest) AS total
+		FROM (SELECT digest, octet_length(descriptor) + 1 AS bytes%s ORDER BY digest LIMIT $%d) page) summed
+		WHERE total <= $%d`, where, n+1, n+2), append(slices.Clone(args), limit, MaxReferrerBytes)...)
+	return max(fit, 1), err
 }

@@ -12,12 +12,8 @@ import (
 	"github.com/berth-registry/berth/server/metadb"
 )
 
-const (
-	// referrersPage is the most descriptors of one page; most clients do not ask for a second one.
-	referrersPage = 1000
-	// referrersBytes is how large a page may grow: clients read an index of at most 4 MiB.
-	referrersBytes = 4<<20 - 1<<10
-)
+// referrersPage is the most descriptors of one page; most clients do not ask for a second one.
+const referrersPage = 1000
 
 // ReferrersQuery asks for a page of referrers.
 type ReferrersQuery struct {
@@ -54,9 +50,6 @@ func (s *Service) Referrers(ctx context.Context, name ref.Name, q ReferrersQuery
 		limit = referrersPage
 	}
 	page, err := s.o.DB.Referrers(ctx, repo.ID, q.Subject, q.ArtifactType, q.After, limit)
-	for err == nil && len(page.Descriptors) > referrersBytes && page.Count > 1 {
-		page, err = s.o.DB.Referrers(ctx, repo.ID, q.Subject, q.ArtifactType, q.After, (page.Count+1)/2)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("registry: referrers of %s@%s: %w", name, q.Subject, err)
 	}
@@ -106,7 +99,7 @@ func (s *Service) mergeFallback(ctx context.Context, repo *metadb.Repository, q 
 		if err != nil {
 			return fmt.Errorf("registry: fallback referrers in %s: %w", repo.Name, err)
 		}
-		if len(out.Descriptors)+len(raw)+1 > referrersBytes {
+		if len(out.Descriptors)+len(raw)+1 > metadb.MaxReferrerBytes {
 			return nil
 		}
 		if len(out.Descriptors) > 0 {
