@@ -123,18 +123,18 @@ func (s *Server) block(host, port string) []byte {
 	t := greetings(s.conf.Berth.Language)
 	at := net.JoinHostPort(host, port)
 	fmt.Fprintf(&b, t.fresh, s.o.Build.Version, s.conf.Berth.Data, s.configNote())
-	fmt.Fprintf(&b, "  %-10s http://%s          https://%s\n", t.web, at, at)
-	fmt.Fprintf(&b, "  %-10s %s\n", t.registry, at)
+	fmt.Fprintf(&b, "  %s http://%s          https://%s\n", column(t.web), at, at)
+	fmt.Fprintf(&b, "  %s %s\n", column(t.registry), at)
 	switch {
 	case s.first.Password != "":
-		fmt.Fprintf(&b, "  %-10s admin / %s         %s\n", t.login, s.first.Password, fmt.Sprintf(t.once, s.firstRunFile()))
+		fmt.Fprintf(&b, "  %s admin / %s         %s\n", column(t.login), s.first.Password, fmt.Sprintf(t.once, s.firstRunFile()))
 	default:
-		fmt.Fprintf(&b, "  %-10s admin              %s\n", t.login, t.configured)
+		fmt.Fprintf(&b, "  %s admin              %s\n", column(t.login), t.configured)
 	}
 	if fp := s.certs.Fingerprint(); fp != "" {
-		fmt.Fprintf(&b, "  %-10s SHA256 %s\n", t.ca, fp)
+		fmt.Fprintf(&b, "  %s SHA256 %s\n", column(t.ca), fp)
 		if s.certs.CA() != nil {
-			fmt.Fprintf(&b, "  %-10s https://%s/ca.crt\n", "", at)
+			fmt.Fprintf(&b, "  %s https://%s/ca.crt\n", column(""), at)
 		}
 	}
 	b.WriteString("\n")
@@ -145,12 +145,24 @@ func (s *Server) block(host, port string) []byte {
 		if i > 0 {
 			label = ""
 		}
-		fmt.Fprintf(&b, "  %-10s %s\n", label, line)
+		fmt.Fprintf(&b, "  %s %s\n", column(label), line)
 	}
 	b.WriteString("\n")
 	s.listening(&b, t)
 	b.WriteString(t.stop)
 	return b.Bytes()
+}
+
+// column pads a label to its place; a Chinese character is as wide as two letters.
+func column(label string) string {
+	width := 0
+	for _, r := range label {
+		width++
+		if r > 0x2e80 {
+			width++
+		}
+	}
+	return label + strings.Repeat(" ", max(10-width, 0))
 }
 
 // podmanLines begin with the trust in the self-made CA, which podman wants on localhost as well; a certificate that

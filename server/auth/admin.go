@@ -64,7 +64,7 @@ func (s *Service) EnsureAdmin(ctx context.Context, password string) (generated s
 		return "", nil
 	}
 	s.local.forget(FirstAdmin)
-	s.o.Log.InfoContext(ctx, "first administrator made", "principal", FirstAdmin, "generated", generated != "")
+	s.o.Log.DebugContext(ctx, "first administrator made", "principal", FirstAdmin, "generated", generated != "")
 	return generated, nil
 }
 

@@ -47,7 +47,7 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, log *slog.Logger) erro
 		return fmt.Errorf("metadb: migrate: %w", err)
 	}
 	for _, m := range applied {
-		log.InfoContext(ctx, "metadata schema migrated", "migration", path.Base(m.Source.Path), "took", m.Duration.Round(time.Millisecond))
+		log.DebugContext(ctx, "metadata schema migrated", "migration", path.Base(m.Source.Path), "took", m.Duration.Round(time.Millisecond))
 	}
 	return nil
 }
