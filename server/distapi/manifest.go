@@ -86,6 +86,10 @@ func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	return nil
 }
 
+// prepared is how much memory a manifest gets before it came, in bytes. Nearly all need less; a caller who announces more
+// has to send it first.
+const prepared = 64 << 10
+
 // readBody reads a body that fits into memory, or refuses it.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	tooLarge := func() error {
@@ -94,7 +98,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.ContentLength > limit {
 		return nil, tooLarge()
 	}
-	size := max(r.ContentLength, 512)
+	size := min(max(r.ContentLength, 512), prepared)
 	buf := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
 	n, err := buf.ReadFrom(io.LimitReader(r.Body, limit+1))
 	if err != nil {
