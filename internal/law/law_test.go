@@ -33,7 +33,7 @@ func TestHouse(t *testing.T) {
 // the commit why the server needs it. A line that is not linked any more goes away.
 func TestLinkedModules(t *testing.T) {
 	tree := load(t, "../..") // also tells go test which files the result depends on
-	got, err := law.Linked(tree, "cmd/berthd")
+	got, err := law.Linked(t.Context(), tree, "cmd/berthd")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package law
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,8 +11,8 @@ import (
 
 // Linked lists the modules, besides the standard library and the tree's own, whose packages a program of the tree links
 // without cgo, sorted. It runs go list.
-func Linked(t *Tree, program string) ([]string, error) {
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./"+program)
+func Linked(ctx context.Context, t *Tree, program string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./"+program)
 	cmd.Dir = t.root
 	cmd.Stderr = os.Stderr
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOWORK=off")
