@@ -163,8 +163,8 @@ func TestMountIsNoOracle(t *testing.T) {
 		{"admin, from the wrong repository", admin(), d, "library/other", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			from := repo("library/none")
-			if from = (repo0()); test.from != "" {
+			from := repo0()
+			if test.from != "" {
 				from = repo(test.from)
 			}
 			target := "library/x"
