@@ -245,22 +245,10 @@ func (s *Server) engines(ctx context.Context) error {
 		UploadAge: m.UploadPurging.Age, SweepEvery: m.UploadPurging.Interval,
 		KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
-		Room:        s.room().Check,
+		Room:        s.room().Take,
 		UploadKey:   key, Now: s.o.Now, Log: s.log.Logger,
 	})
 	return nil
-}
-
-// room watches the disks of the blobs and of the database.
-func (s *Server) room() *blob.Room {
-	var disks []blob.Spacer
-	if d, ok := s.blobs.(blob.Spacer); ok {
-		disks = append(disks, d)
-		if s.conf.Berth.Database.URL.Reveal() == "" {
-			disks = append(disks, fs.Disk(s.conf.Berth.Data))
-		}
-	}
-	return blob.NewRoom(s.o.Now, disks...)
 }
 
 // uploadKey is the key that signs the ids of uploads, shared by all who share the database.

@@ -48,7 +48,11 @@ func (s *Service) Commit(ctx context.Context, name ref.Name, id string, d oci.Di
 // finish takes the last bytes of an upload and commits it: into the database when it is small, else into the store.
 func (s *Service) finish(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, c Chunk) error {
 	if c.Length != 0 || u.Received == 0 { // the last step of what has come goes into what is kept in reserve
-		if err := s.room(ctx); err != nil {
+		n := max(c.Length, 0)
+		if n <= s.limits.Load().Inline {
+			n *= 2 // into the database's log, and then into its place
+		}
+		if err := s.room(ctx, n); err != nil {
 			if u.recorded {
 				s.failed(ctx, u, err)
 			}

@@ -92,7 +92,7 @@ func (p *plant) replica() *registry.Service {
 	return registry.New(registry.Options{
 		DB: p.db, Blobs: p.steps, Projects: projects, Access: access.New(access.Options{Projects: projects, Users: access.Delete}),
 		Limits: registry.Limits{Inline: inlineLimit}, UploadKey: p.key, Now: p.now, Log: slog.New(slog.DiscardHandler),
-		Room: func(context.Context) error {
+		Room: func(context.Context, int64) error {
 			if p.full.Load() {
 				return blob.Full(errors.New("as the test wants it"))
 			}

@@ -61,7 +61,7 @@ func (s *Service) PutManifest(ctx context.Context, name ref.Name, p PutManifest)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.roomFor(ctx, name, d); err != nil {
+	if err := s.roomFor(ctx, name, d, 2*int64(len(p.Body))); err != nil {
 		return nil, err
 	}
 	err = s.retryClaimed(ctx, func() error {
@@ -78,8 +78,8 @@ func (s *Service) PutManifest(ctx context.Context, name ref.Name, p PutManifest)
 }
 
 // roomFor is room, except that a tag may be moved to a manifest that is there.
-func (s *Service) roomFor(ctx context.Context, name ref.Name, d oci.Digest) error {
-	full := s.room(ctx)
+func (s *Service) roomFor(ctx context.Context, name ref.Name, d oci.Digest, n int64) error {
+	full := s.room(ctx, n)
 	if full == nil {
 		return nil
 	}

@@ -64,8 +64,9 @@ type Options struct {
 	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h
 	CountCaches func(name string) Counter // may be nil
 
-	// Room is asked before content is taken, and refuses it with a Full fault; cheap. nil: there is always room.
-	Room func(context.Context) error
+	// Room is asked before content is taken, with how many bytes will be written as far as that is known, and refuses it
+	// with a Full fault; cheap. nil: there is always room.
+	Room func(ctx context.Context, n int64) error
 
 	UploadKey []byte // signs the ids of uploads; the same on every replica; empty: one that dies with the process
 
@@ -199,11 +200,11 @@ func (s *Service) writable() error {
 }
 
 // room refuses new content before the disk is so full that nothing works any more, deletes included.
-func (s *Service) room(ctx context.Context) error {
+func (s *Service) room(ctx context.Context, n int64) error {
 	if s.o.Room == nil {
 		return nil
 	}
-	return s.o.Room(ctx)
+	return s.o.Room(ctx, n)
 }
 
 func (s *Service) deletable() error {

@@ -44,7 +44,7 @@ func (s *Service) StartUpload(ctx context.Context, name ref.Name, a oci.Algorith
 	if err := s.mayPush(ctx, name); err != nil {
 		return nil, err
 	}
-	if err := s.room(ctx); err != nil {
+	if err := s.room(ctx, 0); err != nil {
 		return nil, err
 	}
 	if a == "" {
@@ -160,7 +160,7 @@ func (s *Service) Append(ctx context.Context, name ref.Name, id string, c Chunk)
 	if err := c.fits(u.Received); err != nil {
 		return &Upload{ID: id, Received: u.Received}, err
 	}
-	if err := s.room(ctx); err != nil {
+	if err := s.room(ctx, max(c.Length, 0)); err != nil {
 		s.failed(ctx, u, err)
 		return nil, err
 	}

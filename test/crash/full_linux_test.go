@@ -21,7 +21,15 @@ import (
 // A full disk is a clear answer to who pushes, and nothing else: pulls, deletes and restarts go on, failed uploads give
 // their space back, and when there is room again pushes work without anybody's help.
 func TestDiskFull(t *testing.T) {
-	for name, mount := range map[string]func(t *testing.T, dir string){"tmpfs": mountTmpfs, "ext4": mountExt4} {
+	for name, c := range map[string]struct {
+		mount func(t *testing.T, dir string)
+		fill  func(f *full)
+	}{
+		"tmpfs":      {mountTmpfs, (*full).fill},
+		"tmpfsSmall": {mountTmpfs, (*full).fillSmall},
+		"ext4":       {mountExt4, (*full).fill},
+		"ext4Small":  {mountExt4, (*full).fillSmall},
+	} {
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv(inNamespace) == "" {
 				againInNamespace(t)
@@ -31,8 +39,8 @@ func TestDiskFull(t *testing.T) {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			mount(t, dir)
-			fillAndFree(t, dir)
+			c.mount(t, dir)
+			fillAndFree(t, dir, c.fill)
 		})
 	}
 }
@@ -56,7 +64,7 @@ type full struct {
 
 const fullRepo = "full/app"
 
-func fillAndFree(t *testing.T, dir string) {
+func fillAndFree(t *testing.T, dir string, fill func(f *full)) {
 	ballast := filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, ballastSize), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,13 +76,14 @@ func fillAndFree(t *testing.T, dir string) {
 		f.pushImage()
 	}
 
-	f.fill()
+	fill(f)
 	f.refuses()
 	f.smallWrites()
 	f.reads()
 	f.givesSpaceBack()
 	f.deletes()
 	f.restarts()
+	f.fill() // a start empties the database's log
 	f.refuses()
 
 	if err := os.Remove(ballast); err != nil {
@@ -130,6 +139,35 @@ func (f *full) fill() {
 			f.wantFull(a, err, "push that does not fit")
 			break
 		}
+	}
+}
+
+// fillSmall pushes what is kept in the database, manifests too, until it is refused: what keeps deletes and starts going
+// must not be filled with it.
+func (f *full) fillSmall() {
+	const size = 25_000
+	for pushed := 0; ; pushed += 2 * size {
+		if pushed > diskSize {
+			f.Fatalf("%d bytes of small content were acknowledged on a disk of %d", pushed, diskSize)
+		}
+		digest, data := f.piece(size)
+		a, err := f.c.pushAtOnce(fullRepo, digest, data)
+		if err != nil || a.status != http.StatusCreated {
+			f.wantFull(a, err, "push of a small blob that does not fit")
+			break
+		}
+		f.blobs = append(f.blobs, digest)
+		m := imageOf(strings.Repeat(fmt.Sprint(pushed, " "), size/10), descriptor{"application/octet-stream", digest, size}, []descriptor{})
+		a, err = f.c.putManifest(fullRepo, "small", m)
+		if err != nil || a.status != http.StatusCreated {
+			f.wantFull(a, err, "push of a manifest that does not fit")
+			break
+		}
+	}
+	a, err := f.c.delete(fullRepo, "manifests", "small")
+	f.want(a, err, http.StatusAccepted, "delete of a tag that filled the disk")
+	if free := f.free(); free < diskSize/20 {
+		f.Errorf("small content has left %d bytes of %d free", free, diskSize)
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/internal/durable"
@@ -183,4 +185,50 @@ func BenchmarkSmallPush(b *testing.B) {
 func smallPush(b *testing.B, s blob.Store, n int64) {
 	data := append(binary.BigEndian.AppendUint64(nil, uint64(n)), make([]byte, 4096)...)
 	blobtest.Put(b, s, fmt.Sprint("small-", n), data)
+}
+
+// Uploads to which nothing was added for a while are told, and nothing else that lies among them.
+func TestStaleUploads(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	for _, id := range []string{"old", "young"} {
+		w, err := s.Upload(t.Context(), id, blob.State{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Suspend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "uploads", "directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "uploads", "No upload"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := time.Now().Add(-time.Hour)
+	for _, name := range []string{"old", "directory", "No upload"} {
+		if err := os.Chtimes(filepath.Join(dir, "uploads", name), hourAgo, hourAgo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, store := range map[string]blob.Store{
+		"store": s, "observed": blob.Observe(s, func(string, float64, error) {}), "faulty": blobtest.NewFaulty(s),
+	} {
+		ids, err := blob.StaleUploads(t.Context(), store, time.Now().Add(-time.Minute))
+		if err != nil || !slices.Equal(ids, []string{"old"}) {
+			t.Errorf("%s: %q, %v", what, ids, err)
+		}
+	}
+}
+
+func TestDisk(t *testing.T) {
+	space, err := fs.Disk(t.TempDir()).Space(t.Context())
+	if err != nil || space.Total <= 0 || space.Free <= 0 || space.Free > space.Total || space.Reserve <= 0 || space.Reserve > space.Total/8 {
+		t.Errorf("%+v, %v", space, err)
+	}
+	s := open(t, t.TempDir(), nil)
+	if kept, err := s.Space(t.Context()); err != nil || kept.Reserve != space.Reserve {
+		t.Errorf("a store on it reserves %d, %v; want %d", kept.Reserve, err, space.Reserve)
+	}
 }
