@@ -2,9 +2,7 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/berth-registry/berth/fault"
@@ -57,7 +55,7 @@ func (s *Service) PutManifest(ctx context.Context, name ref.Name, p PutManifest)
 	if err != nil {
 		return nil, err
 	}
-	push, err := newPush(ctx, name, m, d, p.Body)
+	push, err := newPush(ctx, m, d, p.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +132,7 @@ type push struct {
 	required []oci.Digest // blobs that must be in the repository
 }
 
-func newPush(ctx context.Context, name ref.Name, m *oci.Manifest, d oci.Digest, body []byte) (*push, error) {
+func newPush(ctx context.Context, m *oci.Manifest, d oci.Digest, body []byte) (*push, error) {
 	p := &push{body: body, row: metadb.Manifest{
 		Digest: d, MediaType: m.MediaType, ArtifactType: m.ArtifactType, Size: int64(len(body)),
 		PushedBy: identity.From(ctx).String(),
@@ -170,13 +168,10 @@ func newPush(ctx context.Context, name ref.Name, m *oci.Manifest, d oci.Digest, 
 		}
 		edge(m.Subject.Digest, metadb.SubjectEdge)
 		p.row.Subject = m.Subject.Digest
-		desc, err := json.Marshal(oci.Descriptor{
-			MediaType: m.MediaType, Digest: d, Size: int64(len(body)), ArtifactType: m.ArtifactType, Annotations: m.Annotations,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("registry: descriptor of %s@%s: %w", name, d, err)
+		var err error
+		if p.row.Descriptor, err = describe(m, d, len(body)); err != nil {
+			return nil, err
 		}
-		p.row.Descriptor = string(desc)
 	}
 	return p, nil
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
@@ -59,6 +61,24 @@ func (s *Service) Referrers(ctx context.Context, name ref.Name, q ReferrersQuery
 		return out, nil
 	}
 	return out, s.mergeFallback(ctx, &repo, q, out)
+}
+
+// describe is the descriptor of a manifest as the list of referrers has it, annotations included. One that fits into no
+// page of the list is refused: the list would be more than any client reads.
+func describe(m *oci.Manifest, d oci.Digest, size int) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // it makes six bytes of one
+	err := enc.Encode(oci.Descriptor{
+		MediaType: m.MediaType, Digest: d, Size: int64(size), ArtifactType: m.ArtifactType, Annotations: m.Annotations,
+	})
+	if err != nil {
+		return "", fmt.Errorf("registry: descriptor of %s: %w", d, err)
+	}
+	if b.Len() > metadb.MaxReferrerBytes {
+		return "", fault.New(fault.TooLarge, fault.ManifestInvalid, "manifest %s has a subject and annotations of %d bytes, which the list of referrers would have to repeat; at most %d fit in there", d.Short(), b.Len(), metadb.MaxReferrerBytes)
+	}
+	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
 // FallbackTag is the tag under which clients without the referrers API keep an index of a subject's referrers: at most

@@ -104,7 +104,8 @@ var (
 		"BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN",
 		"NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED", "DENIED", "UNSUPPORTED", "TOOMANYREQUESTS",
 	}
-	inside = regexp.MustCompile(`goroutine |\.go:\d|(?i:sqlstate|sqlite|pgx|constraint|syntax error)|runtime error|panic|/blobs/sha256/|root:x:|PRIVATE KEY`)
+	inside = regexp.MustCompile(`goroutine |\.go:\d|(?i:sqlstate|sqlite|\bpgx\b|constraint|syntax error)|runtime error|panic|/blobs/sha256/`)
+	secret = regexp.MustCompile(`root:x:|PRIVATE KEY`)
 )
 
 // judge says what is wrong with an answer.
@@ -121,8 +122,11 @@ func judge(q request, a answer, data string) (broken []string) {
 	case a.status < 400 && q.allow == refused:
 		return []string{"want a refusal"}
 	}
-	if found := inside.Find(a.body); found != nil || strings.Contains(string(a.body), data) {
+	if found := inside.Find(a.body); a.status >= 400 && (found != nil || strings.Contains(string(a.body), data)) {
 		broken = append(broken, fmt.Sprintf("the answer shows the inside: %s", found))
+	}
+	if secret.Match(a.body) {
+		broken = append(broken, "the answer shows a secret")
 	}
 	if a.status < 400 || q.method == "HEAD" || !strings.HasPrefix(q.target, "/v2/") && !strings.HasPrefix(q.target, "/token") && !strings.HasPrefix(q.target, "/v1/search") {
 		return broken
@@ -161,6 +165,7 @@ func TestJudge(t *testing.T) {
 		"code":         {answer{status: 404, header: jsonType, body: []byte(strings.Replace(good, "NAME", "NOM", 1))}, "code"},
 		"no message":   {answer{status: 404, header: jsonType, body: []byte(strings.Replace(good, "a name is wrong", "", 1))}, "message"},
 		"a path":       {answer{status: 404, header: jsonType, body: []byte(strings.Replace(good, "a name", "/data/x", 1))}, "inside"},
+		"a file":       {answer{status: 404, header: jsonType, body: []byte(strings.Replace(good, "a name", "root:x:0:0:", 1))}, "secret"},
 		"a driver":     {answer{status: 404, header: jsonType, body: []byte(strings.Replace(good, "a name", "SQLSTATE 22021", 1))}, "inside"},
 	} {
 		got := strings.Join(judge(request{method: "GET", target: "/v2/x"}, c.a, "/data"), "; ")
