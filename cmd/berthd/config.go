@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,8 +32,8 @@ func configCheckCommand() *cobra.Command {
 				return fmt.Errorf("format %q is not one of text, json", format)
 			}
 			loaded, err := config.Load(loadOptions(cmd.Flags(), args))
-			problems, ok := err.(config.Problems)
-			if err != nil && !ok {
+			var problems config.Problems
+			if err != nil && !errors.As(err, &problems) {
 				return err
 			}
 			if err == nil {

@@ -2,7 +2,6 @@ package interop_test
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -233,7 +232,7 @@ func typeLine(t *testing.T, c *client, path, line, secret string) {
 	if code := term.wait(t, time.Minute); code != 0 {
 		t.Fatalf("exit code %d of the printed line\n$ %s\n%s", code, line, term.text())
 	}
-	t.Log(fmt.Sprintf("$ %s\n%s", line, strings.ReplaceAll(term.text(), secret, "***")))
+	t.Logf("$ %s\n%s", line, strings.ReplaceAll(term.text(), secret, "***"))
 }
 
 func submatch(t testing.TB, text, pattern string) string {

@@ -6,7 +6,6 @@ package metadbtest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"reflect"
@@ -126,8 +125,6 @@ func repositoryIn(t testing.TB, db *metadb.DB, project string, public bool, name
 func digestOf(format string, args ...any) oci.Digest {
 	return oci.FromBytes(oci.SHA256, fmt.Appendf(nil, format, args...))
 }
-
-func randomDigest() oci.Digest { return digestOf("%s", rand.Text()) }
 
 // putManifest puts an inline manifest with its blob.
 func putManifest(tx *metadb.Tx, m metadb.Manifest, content string, edges ...metadb.Edge) (bool, error) {
