@@ -104,7 +104,14 @@ func (p *plant) replica() *registry.Service {
 // steps calls a function before a step of the store, where other things may happen.
 type steps struct {
 	blob.Store
-	beforeCommit, afterCommit atomic.Pointer[func()]
+	beforeCommit, afterCommit, beforeAbort atomic.Pointer[func()]
+}
+
+func (s *steps) Abort(ctx context.Context, id string, st blob.State) error {
+	if f := s.beforeAbort.Swap(nil); f != nil {
+		(*f)()
+	}
+	return s.Store.Abort(ctx, id, st)
 }
 
 func (s *steps) Commit(ctx context.Context, id string, st blob.State, d oci.Digest) error {
@@ -299,35 +306,42 @@ func TestFailuresLeaveNothing(t *testing.T) {
 	}
 	for what, plan := range faults {
 		for how, push := range ways {
-			t.Run(what+"/"+how, func(t *testing.T) {
-				p := newPlant(t, "")
-				name, data := named(t, "library/app"), blobtest.Random(1, 100_000)
-				d := oci.FromBytes(oci.SHA256, data)
-				plan(p.disk)
-				err := push(p.ctx, p.Service, name, d, data)
-				p.disk.Fill(-1)
-				if err == nil { // this way does not come by that step
+			for _, sweepFirst := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/%t", what, how, sweepFirst), func(t *testing.T) {
+					p := newPlant(t, "")
+					name, data := named(t, "library/app"), blobtest.Random(1, 100_000)
+					d := oci.FromBytes(oci.SHA256, data)
+					plan(p.disk)
+					err := push(p.ctx, p.Service, name, d, data)
+					p.disk.Fill(-1)
+					if err == nil { // this way does not come by that step
+						p.wantBlob(name, d, data)
+						p.wantClean()
+						return
+					}
+					if what == "full" && !fault.Is(err, fault.Full) {
+						t.Errorf("on a full disk: %v", err)
+					}
+					p.wantNoBlob(name, d)
+					if n := p.uploadBytes(); n > 60_000 && what != "twice" {
+						t.Errorf("%d bytes are left of a push that failed", n)
+					}
+					p.restart()
+					if sweepFirst {
+						p.sweepAll()
+						p.wantClean()
+						if files := p.files("blobs"); len(files) > 0 {
+							t.Errorf("files %q in the store", files)
+						}
+					}
+					if err := push(p.ctx, p.Service, name, d, data); err != nil {
+						t.Errorf("again: %v", err)
+					}
+					p.sweepAll()
 					p.wantBlob(name, d, data)
 					p.wantClean()
-					return
-				}
-				if what == "full" && !fault.Is(err, fault.Full) {
-					t.Errorf("on a full disk: %v", err)
-				}
-				p.wantNoBlob(name, d)
-				if what != "twice" {
-					if info := p.uploadBytes(); info > 60_000 {
-						t.Errorf("%d bytes are left of a push that failed", info)
-					}
-				}
-				p.restart()
-				if err := push(p.ctx, p.Service, name, d, data); err != nil {
-					t.Errorf("again: %v", err)
-				}
-				p.sweepAll()
-				p.wantBlob(name, d, data)
-				p.wantClean()
-			})
+				})
+			}
 		}
 	}
 }

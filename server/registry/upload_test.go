@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"syscall"
 	"testing"
 
 	"github.com/berth-registry/berth/fault"
@@ -272,4 +273,68 @@ func TestCancelElsewhere(t *testing.T) {
 		}
 		p.wantClean()
 	})
+}
+
+// A cancel that looked at the upload before the other replica announced what it is to become finds what came since: a
+// blob that was acknowledged stays, bytes that were not are removed.
+func TestCancelOvertaken(t *testing.T) {
+	onBoth(t, func(p *plant) {
+		name, other := named(p, "library/app"), p.replica()
+		for i, wholly := range []bool{true, false} {
+			data := blobtest.Random(byte(20+i), 100_000)
+			d := oci.FromBytes(oci.SHA256, data)
+			id := p.start(name, oci.SHA256)
+			p.append(name, id, part(data[:50_000], 0), 50_000)
+			stored, cancelled, committed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			afterCommit := func() {
+				close(stored)
+				if !wholly {
+					<-cancelled
+				}
+			}
+			p.steps.afterCommit.Store(&afterCommit)
+			overtake := func() {
+				go func() { committed <- p.Commit(p.ctx, name, id, d, part(data[50_000:], 50_000)) }()
+				<-stored
+				if wholly {
+					committed <- <-committed
+				}
+			}
+			p.steps.beforeAbort.Store(&overtake)
+			if err := other.CancelUpload(p.ctx, name, id); err != nil {
+				p.Errorf("cancel: %v", err)
+			}
+			close(cancelled)
+			err := <-committed
+			if wholly {
+				if err != nil {
+					p.Errorf("commit that came first: %v", err)
+				}
+				p.wantBlob(name, d, data)
+			} else {
+				wantFault(p, "commit of an upload that was cancelled", err, fault.NotFound, fault.BlobUploadUnknown)
+				p.wantNoBlob(name, d)
+			}
+			p.wantClean()
+		}
+	})
+}
+
+// When the store cannot say what it has of an upload, nobody goes on with it.
+func TestLostUpload(t *testing.T) {
+	p := newPlant(t, "")
+	name, data := named(t, "library/app"), blobtest.Random(9, 200_000)
+	for _, start := range []int{0, 100_000} {
+		id := p.start(name, oci.SHA256)
+		if start > 0 {
+			p.append(name, id, part(data[:start], 0), start)
+		}
+		p.disk.Fail(blobtest.Suspend, 1, syscall.EIO)
+		if _, err := p.Append(p.ctx, name, id, part(data[start:], start)); err == nil {
+			t.Error("a chunk that the disk did not take was accepted")
+		}
+		_, err := p.Append(p.ctx, name, id, part(data[start:], start))
+		wantFault(t, "going on", err, fault.NotFound, fault.BlobUploadUnknown)
+	}
+	p.wantClean()
 }
