@@ -308,6 +308,7 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		for how, push := range ways {
 			for _, sweepFirst := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/%t", what, how, sweepFirst), func(t *testing.T) {
+					t.Parallel()
 					p := newPlant(t, "")
 					name, data := named(t, "library/app"), blobtest.Random(1, 100_000)
 					d := oci.FromBytes(oci.SHA256, data)
