@@ -102,7 +102,11 @@ func (s *Server) short(address string) []byte {
 	var b bytes.Buffer
 	t := greetings(s.conf.Berth.Language)
 	fmt.Fprintf(&b, t.known, s.o.Build.Version, s.conf.Berth.Data, s.configNote())
-	fmt.Fprintf(&b, "  https://%s   http://%s\n", address, address)
+	fmt.Fprintf(&b, "  https://%s   http://%s", address, address)
+	if exists(s.firstRunFile()) {
+		fmt.Fprintf(&b, "   %s: %s", t.login, s.firstRunFile())
+	}
+	b.WriteString("\n")
 	s.listening(&b, t)
 	return b.Bytes()
 }
@@ -177,7 +181,11 @@ func (s *Server) podmanLines(at string) (lines []string) {
 		if strings.ContainsAny(ca, " '\"$`\\") {
 			ca = "'" + strings.ReplaceAll(ca, "'", `'\''`) + "'"
 		}
-		lines = append(lines, "mkdir -p "+dir+" && cp "+ca+" "+dir+"/")
+		fetch := "cp " + ca + " " + dir + "/"
+		if os.Getpid() == 1 { // in a container, whose files the reader does not have
+			fetch = "curl -fsS http://" + at + "/ca.crt -o " + dir + "/ca.crt"
+		}
+		lines = append(lines, "mkdir -p "+dir+" && "+fetch)
 	}
 	return append(lines, "podman login "+at+" -u admin && podman push alpine "+at+"/library/alpine")
 }

@@ -118,6 +118,9 @@ func (s *Server) storage(ctx context.Context) error {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return fmt.Errorf("data directory %s cannot be made: %w", data, err)
 	}
+	if err := s.lockData(); err != nil {
+		return err
+	}
 	s.first.New = !exists(filepath.Join(data, "berth.db")) && !exists(filepath.Join(data, "first-run.txt"))
 	driver, store, err := s.openStore()
 	if err != nil {
@@ -143,6 +146,25 @@ func (s *Server) storage(ctx context.Context) error {
 	s.onClose(s.db.Close)
 	s.health.Register("database", 2*time.Second, s.db.Check)
 	s.health.Register("storage", 2*time.Second, s.blobs.Check)
+	return nil
+}
+
+// lockData keeps a second berthd away from a data directory with a SQLite database: each remembers what it has read and
+// does not see what another changes. With PostgreSQL several may share the directory.
+func (s *Server) lockData() error {
+	if strings.HasPrefix(s.conf.Berth.Database.URL.Reveal(), "postgres") {
+		return nil
+	}
+	path := filepath.Join(s.conf.Berth.Data, "berth.lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("data directory %s cannot be used: %w", s.conf.Berth.Data, err)
+	}
+	if err := lockFile(f); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("data directory %s is in use by another berthd; stop it first, or give this one a directory of its own with --data", s.conf.Berth.Data)
+	}
+	s.onClose(f.Close)
 	return nil
 }
 
@@ -219,7 +241,11 @@ func (s *Server) identities(ctx context.Context) (err error) {
 		return err
 	}
 	s.first.Password, err = s.auth.EnsureAdmin(ctx, c.Berth.Admin.Password.Reveal())
-	return err
+	if err != nil || s.first.Password == "" {
+		return err
+	}
+	// At once: when the rest of this start fails, the next one cannot know the password any more.
+	return durable.WriteFile(s.firstRunFile(), []byte("admin / "+s.first.Password+"\n"), 0o600)
 }
 
 func autoCreate(rule string) access.AutoCreate {
@@ -433,11 +459,20 @@ func (s *Server) Reload(next *config.Loaded) error {
 	if err := s.http.Reload(); err != nil {
 		return fmt.Errorf("reload refused, the old certificate stays in use: %w", err)
 	}
+	s.registry.SetLimits(s.limits(next.Config))
+	report := func() {
+		s.log.Info("reloaded", "changed", strings.Join(changed, " "), "needRestart", strings.Join(restart, " "))
+	}
+	quiet := !s.log.Enabled(context.Background(), slog.LevelInfo)
+	if !quiet { // it may be after the new level
+		report()
+	}
 	if err := s.log.SetLevel(next.Config.Log.Level); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
-	s.registry.SetLimits(s.limits(next.Config))
-	s.log.Info("reloaded", "changed", strings.Join(changed, " "), "needRestart", strings.Join(restart, " "))
+	if quiet {
+		report()
+	}
 	return nil
 }
 

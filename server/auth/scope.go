@@ -52,7 +52,8 @@ func parseScope(scope string) (identity.Grant, bool) {
 	}
 	name, actions := rest[:i], strings.Split(rest[i+1:], ",")
 	if kind == "registry" {
-		if name != "catalog" || !slices.Contains(actions, "*") {
+		// docker search asks for "search", which is the catalog in other words.
+		if name != "catalog" || !slices.Contains(actions, "*") && !slices.Contains(actions, "search") {
 			return identity.Grant{}, false
 		}
 		return identity.Grant{Catalog: true, Verbs: []identity.Verb{identity.Catalog}}, true

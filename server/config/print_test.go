@@ -226,7 +226,7 @@ func TestDiff(t *testing.T) {
 	tests := []struct{ name, file, changed, restart string }{
 		{"nothing", base, "", ""},
 		{"level", base + "log: {level: debug}\n", "log.level", ""},
-		{"limits", base + "berth: {limits: {login_failures: 3, cache_bytes: 1MiB}}\n", "berth.limits.cache_bytes berth.limits.login_failures", ""},
+		{"limits", base + "berth: {limits: {manifest_bytes: 1MiB, cache_bytes: 1MiB}}\n", "berth.limits.manifest_bytes berth.limits.cache_bytes", "berth.limits.cache_bytes"},
 		{"certificate", "http: {tls: {certificate: /c, key: /d}}\n", "http.tls.certificate http.tls.key", ""},
 		{"address", base + "log: {level: debug}\nberth: {admin: {password: x}}\n", "log.level berth.admin.password", "berth.admin.password"},
 		{"driver", base + "storage: inmemory\n", "storage.filesystem.rootdirectory storage.filesystem.maxthreads storage.inmemory", "storage.filesystem.rootdirectory storage.filesystem.maxthreads storage.inmemory"},

@@ -94,9 +94,12 @@ func (e *TokenEndpoint) get(w http.ResponseWriter, r *http.Request) (tokenAnswer
 	if err != nil {
 		return tokenAnswer{}, err
 	}
+	// docker login would keep the refresh token in the place of the password, in a file that podman, skopeo and buildah
+	// read too, and they cannot use it. So docker keeps what it gets from other registries, the password.
+	offline := q.Get("offline_token") == "true" || q.Get("offline_token") == "1"
 	return e.issue(w, r, auth.Request{
 		Principal: p, Scopes: q["scope"], Service: q.Get("service"), Account: q.Get("account"), ClientID: q.Get("client_id"),
-		Offline: q.Get("offline_token") == "true" || q.Get("offline_token") == "1",
+		Offline: offline && q.Get("client_id") != "docker",
 	})
 }
 

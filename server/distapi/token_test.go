@@ -155,6 +155,10 @@ func TestTokenGet(t *testing.T) {
 	if a.text("refresh_token") != "" {
 		t.Error("a refresh token was sent unasked")
 	}
+	if a = get(t, u+"&offline_token=true", "admin", adminPassword); a.text("refresh_token") != "" {
+		t.Error("docker would keep the refresh token where podman looks for a password")
+	}
+	u = strings.Replace(u, "client_id=docker", "client_id=other", 1)
 	a = get(t, u+"&offline_token=true", "admin", adminPassword)
 	if refresh := a.text("refresh_token"); refresh == "" {
 		t.Error("no refresh token")

@@ -23,9 +23,10 @@ func listen(ctx context.Context, addr, flag string) (net.Listener, error) {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		_, port, _ := net.SplitHostPort(addr)
+		host, port, _ := net.SplitHostPort(addr)
 		number, _ := strconv.Atoi(port)
-		return nil, fmt.Errorf("address %s is in use%s; use another one: %s :%d", addr, heldBy(number), flag, number+1)
+		other := net.JoinHostPort(host, strconv.Itoa(number+1)) // on the same host: advice must not open a registry to others
+		return nil, fmt.Errorf("address %s is in use%s; use another one: %s %s", addr, heldBy(number), flag, other)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("address %s may not be opened by this user (ports below 1024 need CAP_NET_BIND_SERVICE); use another one: %s :5000", addr, flag)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

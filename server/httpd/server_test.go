@@ -328,7 +328,7 @@ func TestPortInUseNamesTheHolder(t *testing.T) {
 		t.Fatal("two servers listen on one port")
 	}
 	text := err.Error()
-	if !strings.Contains(text, "is in use") || !strings.Contains(text, "--addr :") {
+	if !strings.Contains(text, "is in use") || !strings.Contains(text, "--addr 127.0.0.1:") {
 		t.Errorf("message %q does not say what to do", text)
 	}
 	if _, statErr := os.Stat("/proc/net/tcp"); statErr == nil && !strings.Contains(text, fmt.Sprintf("pid %d", os.Getpid())) {
