@@ -114,6 +114,10 @@ func (s *Service) upload(ctx context.Context, name ref.Name, id string) (*inProg
 	}
 	row, err := s.o.DB.Upload(ctx, said.core)
 	if errors.Is(err, metadb.ErrNotFound) {
+		// Asked once more: the sweep of another replica may have removed it since, and it removes only what is too old.
+		if _, ok := s.sessions.open(id, name.String(), identity.From(ctx).String()); !ok {
+			return nil, unknownUpload(name, id)
+		}
 		return newUpload(ctx, name, said.core, said.alg), nil
 	}
 	if err != nil {
