@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -31,7 +34,14 @@ func ResetPassword(ctx context.Context, c *config.Config, name, password string)
 	if err != nil {
 		return "", err
 	}
-	return accounts.SetPassword(ctx, name, password)
+	if generated, err = accounts.SetPassword(ctx, name, password); err != nil || name != auth.FirstAdmin {
+		return generated, err
+	}
+	// What the first run noted is wrong from now on.
+	if err := os.Remove(filepath.Join(c.Berth.Data, "first-run.txt")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return generated, fmt.Errorf("the password is changed, but the note of the first one is still there: %w", err)
+	}
+	return generated, nil
 }
 
 // nothing is how far a token may reach that is never issued.

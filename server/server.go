@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -244,6 +245,7 @@ func (s *Server) identities(ctx context.Context) (err error) {
 	if err != nil || s.first.Password == "" {
 		return err
 	}
+	debug.FreeOSMemory() // a password hash takes 19 MiB, which an idle registry should not keep
 	// At once: when the rest of this start fails, the next one cannot know the password any more.
 	return durable.WriteFile(s.firstRunFile(), []byte("admin / "+s.first.Password+"\n"), 0o600)
 }
@@ -371,9 +373,21 @@ func certHosts(c *config.Config) (hosts []string) {
 	if h := c.HTTP.Hostname(); h != "" {
 		hosts = append(hosts, h)
 	}
-	if h, _, err := net.SplitHostPort(c.HTTP.Addr); err == nil && h != "" {
-		if ip, err := netip.ParseAddr(h); err != nil || !ip.IsUnspecified() {
-			hosts = append(hosts, h)
+	h, _, err := net.SplitHostPort(c.HTTP.Addr)
+	if err != nil {
+		return hosts
+	}
+	if ip, err := netip.ParseAddr(h); h != "" && (err != nil || !ip.IsUnspecified()) {
+		return append(hosts, h)
+	}
+	// All addresses: clients that were told no name use one of them.
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return hosts
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			hosts = append(hosts, n.IP.String())
 		}
 	}
 	return hosts

@@ -14,15 +14,15 @@ func userCommand() *cobra.Command {
 	c := &cobra.Command{Use: "user", Short: "recover local accounts", Args: cobra.NoArgs}
 	var generate bool
 	reset := &cobra.Command{
-		Use:   "reset-password NAME",
+		Use:   "reset-password NAME [CONFIG]",
 		Short: "give a local account a new password; a running berthd takes it within a minute",
 		Long: `Give a local account, such as admin, a new password. The password is asked for, or is the first line of standard
 input when that is not a terminal; with --generate one is made up and printed.
 It works beside a running berthd, which takes the new password within a minute.`,
 		Example: "  berthd user reset-password admin --generate --data ./berth-data",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			loaded, err := config.Load(loadOptions(cmd.Flags(), nil))
+			loaded, err := config.Load(loadOptions(cmd.Flags(), args[1:]))
 			if err != nil {
 				return err
 			}
