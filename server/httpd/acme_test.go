@@ -36,6 +36,9 @@ func pebble(t *testing.T) string {
 			return path
 		}
 	}
+	if os.Getenv("BERTH_TEST_REQUIRE") == "1" {
+		t.Fatal("pebble is not installed: test/setup/setup.sh")
+	}
 	t.Skip("pebble is not installed: go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1")
 	return ""
 }
