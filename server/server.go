@@ -465,6 +465,12 @@ func named(loop string, err error) error {
 // waits for a restart. When anything is refused, nothing changes.
 func (s *Server) Reload(next *config.Loaded) error {
 	changed, restart := config.Diff(s.conf, next.Config)
+	// Looked at before anything is taken up, so that a bad certificate leaves the old htpasswd file in force, too.
+	if t := s.conf.HTTP.TLS; t.Certificate != "" {
+		if _, _, err := httpd.ShowFiles(t.Certificate, t.Key, s.o.Now()); err != nil {
+			return fmt.Errorf("reload refused, nothing changed: %w", err)
+		}
+	}
 	if s.users != nil {
 		if err := s.users.Reload(); err != nil {
 			return fmt.Errorf("reload refused, nothing changed: %w", err)
