@@ -22,10 +22,34 @@ type Options struct {
 	// MaxOpen bounds the connections: PostgreSQL's whole pool (default 16, at least 2), SQLite's readers (default
 	// twice the processors, at least 4).
 	MaxOpen int
+	// Manual refuses to open a database whose schema is behind, instead of migrating it.
+	Manual bool
 	// Log may be nil.
 	Log *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+func (o Options) onPostgres() bool {
+	return strings.HasPrefix(o.URL, "postgres://") || strings.HasPrefix(o.URL, "postgresql://")
+}
+
+// file is the SQLite file.
+func (o Options) file() string {
+	if o.URL == "" {
+		return o.Path
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(o.URL, "sqlite:"), "//")
 }
 
 // DB is the metadata database. Safe for concurrent use.
@@ -44,6 +68,8 @@ func newDB(b backend, d *dialect) *DB {
 type backend interface {
 	session
 	update(ctx context.Context, soft bool, fn func(*Tx) error) error
+	// keep is DB.KeepBlob.
+	keep(ctx context.Context, repoID int64, b Blob, content []byte) error
 	check(ctx context.Context) error
 	close() error
 }
@@ -51,24 +77,15 @@ type backend interface {
 // Open connects, brings the schema up to date and returns. It does no work that grows with what is stored. A database
 // that a newer berthd has already extended is opened as it is.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if strings.HasPrefix(o.URL, "postgres://") || strings.HasPrefix(o.URL, "postgresql://") {
+	o = o.withDefaults()
+	if o.onPostgres() {
 		p, err := openPostgres(ctx, o)
 		if err != nil {
 			return nil, err
 		}
 		return newDB(p, p.d), nil
 	}
-	path := o.Path
-	if o.URL != "" {
-		path = strings.TrimPrefix(strings.TrimPrefix(o.URL, "sqlite:"), "//")
-	}
-	l, err := openSQLite(ctx, path, o)
+	l, err := openSQLite(ctx, o.file(), o)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +110,30 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 // UpdateSoft before it.
 func (db *DB) UpdateSoft(ctx context.Context, fn func(tx *Tx) error) error {
 	return db.open.pass(func() error { return db.backend.update(ctx, true, fn) })
+}
+
+// KeepBlob records a small blob with its content and gives it to the repository, durably: PutBlob and LinkBlob in an
+// Update of their own, for which SQLite needs no transaction (see intake). Whatever runs after it sees the blob.
+// ErrClaimed is as of those.
+func (db *DB) KeepBlob(ctx context.Context, repoID int64, b Blob, content []byte) error {
+	return db.open.pass(func() error { return db.backend.keep(ctx, repoID, b, content) })
+}
+
+// keepByUpdate is KeepBlob as a transaction.
+func keepByUpdate(ctx context.Context, on backend, repoID int64, b Blob, content []byte) error {
+	return on.update(ctx, false, func(tx *Tx) error {
+		if err := tx.PutBlob(b, content); err != nil {
+			return err
+		}
+		_, err := tx.LinkBlob(repoID, b.Digest)
+		return err
+	})
+}
+
+// Alone reports whether only this process writes to the database: a SQLite file is one berthd's.
+func (db *DB) Alone() bool {
+	_, ok := db.backend.(*lite)
+	return ok
 }
 
 // Check reports whether the database can be read and written, as far as that is known without writing.

@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/server/event"
@@ -22,15 +23,30 @@ func (r *Reads) Events(ctx context.Context, after event.Cursor, limit int) ([]ev
 	return many(ctx, r.s, scanEvent, columns+`WHERE (epoch, id) > ($1, $2)`+r.d.settled+` ORDER BY epoch, id LIMIT $3`, after.Epoch, after.ID, limit)
 }
 
-// Emit writes an event. Without a time it happened now.
-func (tx *Tx) Emit(e event.Event) error {
-	if e.At.IsZero() {
-		e.At = tx.now
+// Emit writes events, in their order. One without a time happened now.
+func (tx *Tx) Emit(es ...event.Event) error {
+	for rest := es; len(rest) > 0; {
+		part := rest[:min(len(rest), maxEvents)]
+		rest = rest[len(part):]
+		var b strings.Builder
+		b.WriteString(`INSERT INTO event (at, kind, repository, digest, tag, principal, payload) VALUES `)
+		placeholders(&b, 0, len(part), 7, "")
+		args := make([]any, 0, 7*len(part))
+		for _, e := range part {
+			if e.At.IsZero() {
+				e.At = tx.now
+			}
+			args = append(args, toMicros(e.At), e.Kind, e.Repository, e.Digest.String(), e.Tag, e.Principal, e.Payload)
+		}
+		if _, err := tx.exec(b.String(), args...); err != nil {
+			return err
+		}
 	}
-	_, err := tx.exec(`INSERT INTO event (at, kind, repository, digest, tag, principal, payload) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		toMicros(e.At), e.Kind, e.Repository, e.Digest.String(), e.Tag, e.Principal, e.Payload)
-	return err
+	return nil
 }
+
+// maxEvents bounds the rows, and with them the number of texts, of a statement of Emit.
+const maxEvents = 8
 
 // TrimEvents removes events from before the time among the limit oldest, and returns how many: call it again while
 // that is limit.

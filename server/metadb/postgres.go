@@ -35,15 +35,15 @@ func openPostgres(ctx context.Context, o Options) (*cluster, error) {
 	p.db.SetMaxOpenConns(open)
 	p.db.SetMaxIdleConns(open)
 	p.db.SetConnMaxIdleTime(5 * time.Minute)
-	if err := p.start(ctx); err != nil {
+	if err := p.start(ctx, o); err != nil {
 		_ = p.db.Close()
 		return nil, p.d.fail(err)
 	}
 	return p, nil
 }
 
-func (p *cluster) start(ctx context.Context) error {
-	if err := migrate(ctx, p.db, p.d, p.log); err != nil {
+func (p *cluster) start(ctx context.Context, o Options) error {
+	if err := migrate(ctx, p.db, p.d, o); err != nil {
 		return err
 	}
 	var mode string
@@ -120,6 +120,10 @@ func (p *cluster) attempt(ctx context.Context, soft bool, fn func(*Tx) error) (a
 	}
 	runHooks(tx.hooks, p.log)
 	return false, nil
+}
+
+func (p *cluster) keep(ctx context.Context, repoID int64, b Blob, content []byte) error {
+	return keepByUpdate(ctx, p, repoID, b, content)
 }
 
 func (p *cluster) check(ctx context.Context) error {

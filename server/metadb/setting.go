@@ -7,9 +7,11 @@ func (r *Reads) Setting(ctx context.Context, name string) (string, error) {
 	return one(ctx, r.s, column[string], `SELECT value FROM setting WHERE name = $1`, name)
 }
 
+const putSetting = `INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
+
 // PutSetting sets the value under a name.
 func (tx *Tx) PutSetting(name, value string) error {
-	_, err := tx.exec(`INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+	_, err := tx.exec(putSetting, name, value)
 	return err
 }
 

@@ -31,6 +31,9 @@ type lite struct {
 	readers *pool
 	writer  *writer
 	copier  *checkpointer
+	intake  *intake
+	quit    chan struct{} // ends settleLoop
+	ended   chan struct{}
 	poison  atomic.Pointer[error]
 }
 
@@ -58,7 +61,7 @@ func openSQLite(ctx context.Context, path string, o Options) (*lite, error) {
 }
 
 func (l *lite) start(ctx context.Context, o Options) error {
-	if err := migrate(ctx, l.db, l.d, o.Log); err != nil {
+	if err := migrate(ctx, l.db, l.d, o); err != nil {
 		return l.d.fail(err)
 	}
 	readers := o.MaxOpen
@@ -75,8 +78,15 @@ func (l *lite) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return l.d.fail(err)
 	}
-	l.writer = newWriter(w, l.d, &l.poison, l.path+"-wal", o)
+	log := &intakeLog{path: l.path + "-intake"}
+	l.intake = newIntake(log, &l.poison, o)
+	l.writer = newWriter(w, l.d, &l.poison, l.path+"-wal", l.intake, o)
 	l.copier = newCheckpointer(c, l.writer, &l.poison, o)
+	l.quit, l.ended = make(chan struct{}), make(chan struct{})
+	go l.settleLoop()
+	if err := l.recoverIntake(ctx); err != nil {
+		return errors.Join(err, l.stop())
+	}
 	return nil
 }
 
@@ -110,6 +120,9 @@ func (l *lite) exec(ctx context.Context, query string, args ...any) (int64, erro
 }
 
 func (l *lite) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
+	if err := l.settle(ctx, query, args); err != nil {
+		return err
+	}
 	c, err := l.readers.get(ctx)
 	if err != nil {
 		return err
@@ -129,11 +142,17 @@ func (l *lite) check(ctx context.Context) error {
 	return l.d.fail(l.query(ctx, func(*sql.Rows) error { return nil }, `SELECT 1`))
 }
 
-func (l *lite) close() error {
+func (l *lite) close() error { return errors.Join(l.stop(), l.db.Close()) } // the last connection checkpoints and removes the log
+
+func (l *lite) stop() error {
+	close(l.quit)
+	<-l.ended
+	err := l.settleAll()
 	l.writer.close()
+	l.intake.log.close(err == nil)
 	l.copier.close()
 	l.readers.close()
-	return l.db.Close() // the last connection checkpoints and removes the log
+	return nil // what has no rows yet is in the log of the intake
 }
 
 // conn is a connection with its prepared statements. One goroutine uses it at a time.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/berth-registry/berth/internal/durable"
 )
 
 // syncer makes what was committed durable, and answers those who wait for it. It syncs SQLite's log by a descriptor of
@@ -15,24 +17,20 @@ type syncer struct {
 	path   string
 	file   *os.File // opened by the first sync: SQLite makes the log with its first commit
 	free   chan struct{}
-	work   chan []*request
-	done   chan struct{}
 	poison *atomic.Pointer[error]
 	log    *slog.Logger
 	now    func() time.Time
+	intake *intake
+	upto   uint64 // of the intake, in what is committed; whoever holds the syncer has it
 }
 
-func newSyncer(wal string, poison *atomic.Pointer[error], o Options) *syncer {
-	s := &syncer{
-		path: wal, free: make(chan struct{}, 1), work: make(chan []*request, 1), done: make(chan struct{}),
-		poison: poison, log: o.Log, now: o.Now,
-	}
+func newSyncer(wal string, poison *atomic.Pointer[error], in *intake, o Options) *syncer {
+	s := &syncer{path: wal, free: make(chan struct{}, 1), poison: poison, log: o.Log, now: o.Now, intake: in}
 	s.free <- struct{}{}
-	go s.loop()
 	return s
 }
 
-// hold waits until no sync is in progress and claims the syncer; hand or release gives it back.
+// hold waits until no sync is in progress and claims the syncer; finish or release gives it back.
 func (s *syncer) hold() { <-s.free }
 
 // holdOr is hold, unless other is ready first; it says whether it holds.
@@ -50,11 +48,14 @@ func (s *syncer) holdOr(other <-chan struct{}) bool {
 	}
 }
 
+// covers says up to which entry of the intake the commits before the next sync have rows.
+func (s *syncer) covers(upto uint64) { s.upto = max(s.upto, upto) }
+
 func (s *syncer) release() { s.free <- struct{}{} }
 
-// hand gives a committed batch to the syncer, which is held. Requests that do not wait for the disk are answered at
-// once.
-func (s *syncer) hand(batch []*request) {
+// finish makes a committed batch durable and answers it; the syncer is held, and free when the answers are given.
+// Requests that do not wait for the disk are answered before.
+func (s *syncer) finish(batch []*request) {
 	durable := batch[:0]
 	for _, r := range batch {
 		if r.soft || r.err != nil {
@@ -67,23 +68,18 @@ func (s *syncer) hand(batch []*request) {
 		s.release()
 		return
 	}
-	s.work <- durable
-}
-
-func (s *syncer) loop() {
-	defer close(s.done)
-	for batch := range s.work {
-		err := s.sync()
+	err := s.sync()
+	if err == nil {
+		s.intake.synced(s.upto)
+	} else {
+		err = poisonWith(s.poison, s.log, s.now(), err)
+	}
+	s.release()
+	for _, r := range durable {
 		if err != nil {
-			err = poisonWith(s.poison, s.log, s.now(), err)
+			runHooks(r.hooks, s.log) // it is committed, if not durable: nothing remembered may say otherwise
 		}
-		s.release()
-		for _, r := range batch {
-			if err != nil {
-				runHooks(r.hooks, s.log) // it is committed, if not durable: nothing remembered may say otherwise
-			}
-			r.answer(err, s.log)
-		}
+		r.answer(err, s.log)
 	}
 }
 
@@ -104,14 +100,12 @@ func (s *syncer) sync() error {
 			return err
 		}
 	}
-	return s.file.Sync()
+	return durable.SyncData(s.file)
 }
 
 // close waits for the last sync.
 func (s *syncer) close() {
 	s.hold()
-	close(s.work)
-	<-s.done
 	if s.file != nil {
 		_ = s.file.Close()
 	}

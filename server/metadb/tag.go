@@ -45,6 +45,11 @@ func (r *Reads) TagsOf(ctx context.Context, repoID int64, d oci.Digest) ([]strin
 // where tags move. A manifest that is not there is a Conflict: another request deleted it.
 func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest) (before oci.Digest, err error) {
 	for range 3 {
+		n, err := tx.exec(`INSERT INTO tag (repo_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (repo_id, name) DO NOTHING`, repoID, name, d.String(), toMicros(tx.now))
+		if err != nil || n == 1 {
+			return oci.Digest{}, err
+		}
 		before, err = tx.lockTag(repoID, name)
 		if err == nil {
 			_, err = tx.exec(`UPDATE tag SET digest = $3, updated_at = $4 WHERE repo_id = $1 AND name = $2`,
@@ -54,12 +59,7 @@ func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest) (before oci.Digest
 		if !errors.Is(err, ErrNotFound) {
 			return before, err
 		}
-		n, err := tx.exec(`INSERT INTO tag (repo_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (repo_id, name) DO NOTHING`, repoID, name, d.String(), toMicros(tx.now))
-		if err != nil || n == 1 {
-			return oci.Digest{}, err
-		}
-		// Another transaction made it between the two statements: look again.
+		// Another transaction deleted it between the two statements: look again.
 	}
 	return oci.Digest{}, errors.New("metadb: tag appears and disappears while it is put")
 }

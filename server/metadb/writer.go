@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,10 +14,11 @@ import (
 	"github.com/berth-registry/berth/fault"
 )
 
-// writer is the one goroutine that writes to SQLite. It commits together whatever waits: the sync of the disk, which
-// is the cost of a durable update, is paid once per batch. SQLite itself commits without a sync; the syncer does that
-// beside the next batch, which stays open for more requests until the disk is free again. Nobody is answered before
-// the sync that follows the commit.
+// writer has the one connection that writes to SQLite. It commits together whatever waits: the sync of the disk, which
+// is the cost of a durable update, is paid once per batch. There is no goroutine: whoever comes first leads, runs the
+// closures of those who came meanwhile with its own, commits, hands the connection to the next in line and syncs, while
+// that one is already at work; its transaction stays open for more requests until the disk is free. So an update that
+// is alone costs no switch between goroutines. Nobody is answered before the sync that follows the commit.
 type writer struct {
 	conn    *conn
 	d       *dialect
@@ -26,15 +26,16 @@ type writer struct {
 	now     func() time.Time
 	poison  *atomic.Pointer[error]
 	syncer  *syncer
+	intake  *intake
 	written chan struct{} // tells the checkpointer that the log has grown by a step
 	pages   int           // written to the log since the last such telling
 
 	mu      sync.Mutex
 	waiting []*request
-	chores  []func(*conn)
+	led     bool // somebody has the connection
 	closed  bool
-	wake    chan struct{}
-	done    chan struct{}
+	came    chan struct{} // tells the leader of an open transaction that more wait
+	ended   chan struct{} // closed when nobody will have the connection any more
 }
 
 // maxBatch bounds how long the first of a batch waits for the last.
@@ -44,13 +45,12 @@ const maxBatch = 256
 // commits changed is copied once, and the syncs of a copy disturb those of commits: so not too often.
 const checkpointPages = 4096
 
-// request is a closure on its way.
+// request is a closure on its way, or, without one, somebody who wants the connection alone.
 type request struct {
-	ctx   context.Context
 	fn    func(*Tx) error
 	soft  bool
 	state atomic.Int32 // waiting, then started or left, decided by one compare-and-swap
-	done  chan error
+	done  chan error   // the answer, or errLead
 
 	hooks []func()
 	err   error
@@ -62,152 +62,148 @@ const (
 	stateLeft
 )
 
-func newWriter(c *conn, d *dialect, poison *atomic.Pointer[error], wal string, o Options) *writer {
-	w := &writer{
-		conn: c, d: d, log: o.Log, now: o.Now, poison: poison, syncer: newSyncer(wal, poison, o),
-		written: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
+// errLead tells a request that it is its turn to have the connection.
+var errLead = errors.New("metadb: lead")
+
+func newWriter(c *conn, d *dialect, poison *atomic.Pointer[error], wal string, in *intake, o Options) *writer {
+	return &writer{
+		conn: c, d: d, log: o.Log, now: o.Now, poison: poison, syncer: newSyncer(wal, poison, in, o), intake: in,
+		written: make(chan struct{}, 1), came: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
-	go w.loop()
-	return w
 }
 
 func (w *writer) update(ctx context.Context, soft bool, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &request{ctx: ctx, fn: fn, soft: soft, done: make(chan error, 1)}
-	if err := w.enqueue(r); err != nil {
+	r := &request{fn: fn, soft: soft, done: make(chan error, 1)}
+	leads, err := w.enter(r)
+	if err != nil {
 		return err
 	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		if r.state.CompareAndSwap(stateWaiting, stateLeft) {
-			return ctx.Err()
+	if !leads {
+		select {
+		case err = <-r.done:
+		case <-ctx.Done():
+			if r.state.CompareAndSwap(stateWaiting, stateLeft) {
+				return ctx.Err()
+			}
+			err = <-r.done // it is running: fn may still use what the caller's function holds
 		}
-		return <-r.done // it is running: fn may still use what the caller's function holds
-	}
-}
-
-func (w *writer) enqueue(r *request) error {
-	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
-		return closedFault()
-	}
-	w.waiting = append(w.waiting, r)
-	w.mu.Unlock()
-	w.nudge()
-	return nil
-}
-
-// chore runs f on the writer's connection between two batches, and returns when it has run; false when it never will.
-func (w *writer) chore(f func(*conn)) bool {
-	ran := make(chan struct{})
-	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
-		return false
-	}
-	w.chores = append(w.chores, func(c *conn) { f(c); close(ran) })
-	w.mu.Unlock()
-	w.nudge()
-	<-ran
-	return true
-}
-
-func (w *writer) nudge() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-// close lets what waits be done and ends the goroutine.
-func (w *writer) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
-	w.nudge()
-	<-w.done
-}
-
-func (w *writer) loop() {
-	defer close(w.done)
-	defer w.conn.close()
-	defer w.syncer.close()
-	for range w.wake {
-		for {
-			// Those who were just answered come back with their next update: let them, so that batches fill.
-			runtime.Gosched()
-			batch, chores, closed := w.take(maxBatch)
-			for _, f := range chores {
-				f(w.conn)
-			}
-			if len(batch) > 0 {
-				w.serve(batch)
-				continue
-			}
-			if closed {
-				return
-			}
-			break
+		if err != errLead { //nolint:errorlint // a signal, never wrapped
+			return err
 		}
 	}
+	w.serve(append([]*request{r}, w.more(maxBatch-1)...))
+	return <-r.done
 }
 
-// take gives up to most of the requests that wait, and whose callers do, and the chores.
-func (w *writer) take(most int) (batch []*request, chores []func(*conn), closed bool) {
+// enter puts a request in line, or says that it leads because nobody else does.
+func (w *writer) enter(r *request) (leads bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	batch = w.takeRequests(most)
-	chores, w.chores = w.chores, nil
-	return batch, chores, w.closed
+	if w.closed {
+		return false, closedFault()
+	}
+	if !w.led {
+		w.led = true
+		r.state.Store(stateStarted)
+		return true, nil
+	}
+	w.waiting = append(w.waiting, r)
+	select {
+	case w.came <- struct{}{}:
+	default:
+	}
+	return false, nil
 }
 
-func (w *writer) takeRequests(most int) []*request {
-	n := min(len(w.waiting), most)
-	batch := make([]*request, 0, n)
-	for _, r := range w.waiting[:n] {
+// pass gives the connection to the first in line.
+func (w *writer) pass() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, r := range w.waiting {
 		if r.state.CompareAndSwap(stateWaiting, stateStarted) {
-			batch = append(batch, r)
+			w.waiting = w.waiting[i+1:]
+			r.done <- errLead
+			return
 		}
 	}
-	w.waiting = w.waiting[n:]
+	w.waiting = nil
+	w.led = false
+	if w.closed {
+		close(w.ended)
+	}
+}
+
+// more takes up to most requests that wait to run in the transaction of another, and whose callers still do.
+func (w *writer) more(most int) []*request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var batch []*request
+	for len(w.waiting) > 0 && len(batch) < most && w.waiting[0].fn != nil {
+		if r := w.waiting[0]; r.state.CompareAndSwap(stateWaiting, stateStarted) {
+			batch = append(batch, r)
+		}
+		w.waiting = w.waiting[1:]
+	}
 	if len(w.waiting) == 0 {
 		w.waiting = nil
 	}
 	return batch
 }
 
-// more gives requests that came while a transaction is open. It leaves chores for later.
-func (w *writer) more(most int) []*request {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.takeRequests(most)
+// chore runs f on the writer's connection between two batches, and returns when it has run; false when it never will.
+func (w *writer) chore(f func(*conn)) bool {
+	r := &request{done: make(chan error, 1)}
+	leads, err := w.enter(r)
+	if err != nil {
+		return false
+	}
+	if !leads {
+		<-r.done
+	}
+	defer w.pass()
+	f(w.conn)
+	return true
 }
 
-// serve runs a batch, with what joins it, and has everyone in it answered.
+// close lets what waits be done, and refuses what comes.
+func (w *writer) close() {
+	w.mu.Lock()
+	w.closed = true
+	if !w.led {
+		close(w.ended)
+	}
+	w.mu.Unlock()
+	<-w.ended
+	w.syncer.close()
+	w.conn.close()
+}
+
+// serve runs a batch, with what joins it, passes the connection on and has everyone in the batch answered.
 func (w *writer) serve(batch []*request) {
 	batch, err := w.transact(batch, true)
 	switch {
 	case err == nil:
-		w.syncer.hand(batch)
+		w.pass()
+		w.syncer.finish(batch)
 	case (len(batch) > 1 || errors.Is(err, errUndo)) && w.poison.Load() == nil:
 		w.syncer.release()
 		// Whose fault it was cannot be known, so nobody pays for another.
 		for _, r := range batch {
 			alone, err := w.transact([]*request{r}, false)
 			if err == nil {
-				w.syncer.hand(alone)
+				w.syncer.finish(alone)
 			} else {
 				w.syncer.release()
 				r.answer(err, w.log)
 			}
 		}
+		w.pass()
 	default:
 		w.syncer.release()
+		w.pass()
 		for _, r := range batch {
 			r.answer(err, w.log)
 		}
@@ -227,9 +223,12 @@ func (w *writer) transact(rs []*request, open bool) ([]*request, error) {
 		w.syncer.hold()
 		return rs, w.broken(err)
 	}
-	rs, kept, err := w.run(rs, open)
-	if err == nil && kept > 0 {
+	t := &batchTx{w: w, now: w.now()}
+	rs, err := t.run(rs, open)
+	if err == nil && t.kept > 0 {
 		if _, err = w.conn.exec(ctx, "COMMIT"); err == nil {
+			w.intake.committed(t.upto)
+			w.syncer.covers(t.upto)
 			w.grown()
 			return rs, nil
 		}
@@ -241,45 +240,75 @@ func (w *writer) transact(rs []*request, open bool) ([]*request, error) {
 	return rs, nil
 }
 
-// run runs the requests of an open transaction, until the syncer is free to take them.
-func (w *writer) run(rs []*request, open bool) (all []*request, kept int, err error) {
-	now := w.now()
+// batchTx is the open transaction of a batch.
+type batchTx struct {
+	w    *writer
+	now  time.Time
+	kept int    // requests that have not failed
+	upto uint64 // the entries of the intake up to this number have their rows in it
+}
+
+// run runs the requests, until the syncer is free to take them. It returns with the syncer held.
+func (t *batchTx) run(rs []*request, open bool) (all []*request, err error) {
 	for i := 0; ; i++ {
 		for i == len(rs) {
 			if !open || len(rs) >= maxBatch {
-				w.syncer.hold()
-				return rs, kept, nil
+				t.w.syncer.hold()
+				return rs, t.mark()
 			}
-			if w.syncer.holdOr(w.wake) {
-				return rs, kept, nil
+			if t.w.syncer.holdOr(t.w.came) {
+				return rs, t.mark()
 			}
-			rs = append(rs, w.more(maxBatch-len(rs))...)
+			rs = append(rs, t.w.more(maxBatch-len(rs))...)
 		}
-		if err := w.runOne(rs[i], now, open); err != nil {
-			w.syncer.hold()
-			return rs, kept, err
+		err := t.rows()
+		if err == nil {
+			err = t.runOne(rs[i], open)
+		}
+		if err != nil {
+			t.w.syncer.hold()
+			return rs, err
 		}
 		if rs[i].err == nil {
-			kept++
+			t.kept++
 		}
 	}
+}
+
+// rows makes the rows of what the intake has: whatever was acknowledged before a request ran, it sees.
+func (t *batchTx) rows() error {
+	es := t.w.intake.behind(t.upto)
+	if len(es) == 0 {
+		return nil
+	}
+	t.upto = es[len(es)-1].number
+	return makeRows(context.Background(), t.w.conn, es)
+}
+
+// mark writes how far in the intake the transaction came.
+func (t *batchTx) mark() error {
+	if t.upto == 0 {
+		return nil
+	}
+	_, err := t.w.conn.exec(context.Background(), putSetting, intakeSetting, intakeMark(t.w.intake.log.salt, t.upto))
+	return err
 }
 
 // runOne runs one request. Its error means that the whole transaction is lost; what the request itself made of it is
 // r.err. A request that fails has mostly only looked; beside others, one that has also written takes the transaction with
 // it, and everyone is run alone. That is rare, and a savepoint for each request would cost all of them.
-func (w *writer) runOne(r *request, now time.Time, beside bool) error {
-	t := &transaction{on: w.conn, d: w.d}
-	tx := &Tx{Reads: Reads{t, w.d}, ctx: context.Background(), now: now}
+func (t *batchTx) runOne(r *request, beside bool) error {
+	s := &transaction{on: t.w.conn, d: t.w.d}
+	tx := &Tx{Reads: Reads{s, t.w.d}, ctx: context.Background(), now: t.now}
 	r.err = run(r.fn, tx)
 	r.hooks = tx.hooks
-	if r.err == nil && t.err != nil {
-		r.err = w.d.fail(t.err)
+	if r.err == nil && s.err != nil {
+		r.err = t.w.d.fail(s.err)
 	}
 	switch {
-	case t.err != nil && (beside || w.d.classify(t.err) == classSyncFailed):
-		return t.err
-	case r.err != nil && t.wrote && beside:
+	case s.err != nil && (beside || t.w.d.classify(s.err) == classSyncFailed):
+		return s.err
+	case r.err != nil && s.wrote && beside:
 		return errUndo
 	}
 	return nil

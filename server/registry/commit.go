@@ -104,10 +104,17 @@ func (s *Service) commitInline(ctx context.Context, name ref.Name, u *inProgress
 		}
 		return err
 	}
+	b := metadb.Blob{Digest: d, Size: int64(len(body)), Inline: true}
 	err := s.retryClaimed(ctx, func() error {
-		return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-			return s.putBlob(ctx, tx, name, u, metadb.Blob{Digest: d, Size: int64(len(body)), Inline: true}, body)
-		})
+		if repo, ok := s.repos.kept.GetIfPresent(name.String()); ok && !u.recorded { // only rows to add: cheaper
+			b.LeaseUntil = s.lease()
+			err := s.o.DB.KeepBlob(ctx, repo.ID, b, body)
+			if err == nil {
+				s.committed(u, repo.ID, d)
+			}
+			return err
+		}
+		return s.o.DB.Update(ctx, func(tx *metadb.Tx) error { return s.putBlob(ctx, tx, name, u, b, body) })
 	})
 	switch {
 	case err == nil:
@@ -212,6 +219,7 @@ func (s *Service) wrapUpload(u *inProgress, err error) error {
 
 // announce records durably which digest the upload is about to become.
 func (s *Service) announce(ctx context.Context, u *inProgress, d oci.Digest) error {
+	s.sessions.record(u.ID)
 	return s.retryClaimed(ctx, func() error {
 		err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 			if !u.recorded {
@@ -283,10 +291,7 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 	if _, err := tx.LinkBlob(repo, b.Digest); err != nil {
 		return err
 	}
-	tx.AfterCommit(func() {
-		s.sessions.end(u.ID)
-		s.blobs.drop(contentKey{repo, b.Digest}) // content that is pushed again repairs what the store has lost
-	})
+	tx.AfterCommit(func() { s.committed(u, repo, b.Digest) })
 	if !u.recorded {
 		return nil
 	}
@@ -296,4 +301,11 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 		err = fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", u.ID, name)
 	}
 	return err
+}
+
+// committed forgets what is no longer so when an upload has become a blob. Content that is pushed again repairs what the
+// store has lost.
+func (s *Service) committed(u *inProgress, repo int64, d oci.Digest) {
+	s.sessions.end(u.ID)
+	s.blobs.drop(contentKey{repo, d})
 }

@@ -197,13 +197,12 @@ func (s *Service) putManifest(ctx context.Context, tx *metadb.Tx, name ref.Name,
 	if err != nil {
 		return err
 	}
+	var facts []event.Event
 	if created {
 		if err := tx.SetListed(repo, true); err != nil {
 			return err
 		}
-		if err := tx.Emit(event.ManifestPushed(ctx, name.String(), d)); err != nil {
-			return err
-		}
+		facts = append(facts, event.ManifestPushed(ctx, name.String(), d))
 	}
 	for _, t := range tags {
 		before, err := tx.PutTag(repo, t, d)
@@ -211,10 +210,11 @@ func (s *Service) putManifest(ctx context.Context, tx *metadb.Tx, name ref.Name,
 			return err
 		}
 		if before != d {
-			if err := tx.Emit(event.TagMoved(ctx, name.String(), t, d)); err != nil {
-				return err
-			}
+			facts = append(facts, event.TagMoved(ctx, name.String(), t, d))
 		}
+	}
+	if err := tx.Emit(facts...); err != nil {
+		return err
 	}
 	tx.AfterCommit(func() {
 		for _, t := range tags {

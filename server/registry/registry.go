@@ -128,7 +128,7 @@ func New(o Options) *Service {
 		}, count("blob")),
 	}
 	s.limits.Store(&limits)
-	s.sessions = newSessions(o.UploadKey, o.UploadAge, o.Now)
+	s.sessions = newSessions(o.UploadKey, o.UploadAge, o.DB.Alone(), o.Now)
 	return s
 }
 

@@ -16,7 +16,8 @@ import (
 // sessions gives uploads their ids. An id proves by a signature when, by whom and for which repository the upload was
 // started, so that starting one writes nothing, on any replica; its row is made when there are bytes to remember. An
 // upload that ends is remembered as ended in bounded memory. Where that is forgotten, or on another replica, its id
-// begins an empty upload again, for the same caller and repository, until the id expires.
+// begins an empty upload again, for the same caller and repository, until the id expires. Where no other process makes
+// rows, one that has only been started is remembered, too, and not looked up.
 //
 // An id is a random UUID, as the specification wants it, which names the row and the bytes, "-", eight digits of the start
 // in seconds, "a" for sha256 or "b" for sha512, and twenty digits of signature.
@@ -24,28 +25,38 @@ type sessions struct {
 	key   []byte
 	age   time.Duration
 	now   func() time.Time
-	ended *otter.Cache[string, struct{}]
+	alone bool // only this process makes rows
+	known *otter.Cache[string, phase]
 }
+
+// phase is what is remembered of an upload without a row.
+type phase uint8
+
+const (
+	started phase = iota + 1 // it has no row yet
+	ended                    // it has none any more
+)
 
 const (
 	coreDigits = 36
 	macDigits  = 20
 	idLength   = coreDigits + 1 + 8 + 1 + macDigits
-	endedIDs   = 50_000
+	knownIDs   = 50_000
 )
 
 // session is what an id says.
 type session struct {
-	core string // names the row and the bytes
-	alg  oci.Algorithm
+	core  string // names the row and the bytes
+	alg   oci.Algorithm
+	fresh bool // it has no row
 }
 
-func newSessions(key []byte, age time.Duration, now func() time.Time) *sessions {
+func newSessions(key []byte, age time.Duration, alone bool, now func() time.Time) *sessions {
 	if len(key) == 0 {
 		key = make([]byte, sha256.Size)
 		_, _ = rand.Read(key) // never fails
 	}
-	return &sessions{key: key, age: age, now: now, ended: otter.Must(&otter.Options[string, struct{}]{MaximumSize: endedIDs})}
+	return &sessions{key: key, age: age, now: now, alone: alone, known: otter.Must(&otter.Options[string, phase]{MaximumSize: knownIDs})}
 }
 
 // start makes an id for a new upload.
@@ -54,7 +65,11 @@ func (s *sessions) start(repository, principal string, a oci.Algorithm) string {
 	if a == oci.SHA512 {
 		letter = "b"
 	}
-	head := newCore() + "-" + seconds(s.now()) + letter
+	core := newCore()
+	if s.alone {
+		s.known.Set(core, started)
+	}
+	head := core + "-" + seconds(s.now()) + letter
 	return head + s.sign(head, repository, principal)
 }
 
@@ -74,21 +89,29 @@ func (s *sessions) open(id, repository, principal string) (session, bool) {
 	if !hmac.Equal([]byte(mac), []byte(s.sign(head, repository, principal))) {
 		return session{}, false
 	}
-	started, err := strconv.ParseInt(head[coreDigits+1:coreDigits+9], 16, 64)
-	if err != nil || s.now().Sub(time.Unix(started, 0)) > s.age {
+	began, err := strconv.ParseInt(head[coreDigits+1:coreDigits+9], 16, 64)
+	if err != nil || s.now().Sub(time.Unix(began, 0)) > s.age {
 		return session{}, false
 	}
-	if _, over := s.ended.GetIfPresent(head[:coreDigits]); over {
+	known, _ := s.known.GetIfPresent(head[:coreDigits])
+	if known == ended {
 		return session{}, false
 	}
 	alg := oci.SHA256
 	if head[coreDigits+9] == 'b' {
 		alg = oci.SHA512
 	}
-	return session{core: head[:coreDigits], alg: alg}, true
+	return session{core: head[:coreDigits], alg: alg, fresh: known == started}, true
 }
 
-func (s *sessions) end(core string) { s.ended.Set(core, struct{}{}) }
+func (s *sessions) end(core string) { s.known.Set(core, ended) }
+
+// record is called before an upload gets a row.
+func (s *sessions) record(core string) {
+	if s.alone {
+		s.known.Invalidate(core)
+	}
+}
 
 // sign covers the id, the repository and the caller; none of them contains a zero byte.
 func (s *sessions) sign(head, repository, principal string) string {

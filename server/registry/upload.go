@@ -112,6 +112,9 @@ func (s *Service) upload(ctx context.Context, name ref.Name, id string) (*inProg
 	if !ok {
 		return nil, unknownUpload(name, id)
 	}
+	if said.fresh {
+		return newUpload(ctx, name, said.core, said.alg), nil
+	}
 	row, err := s.o.DB.Upload(ctx, said.core)
 	if errors.Is(err, metadb.ErrNotFound) {
 		// Asked once more: the sweep of another replica may have removed it since, and it removes only what is too old.
@@ -195,6 +198,7 @@ func (s *Service) remember(ctx context.Context, u *inProgress, st blob.State, h 
 	if err != nil {
 		return err
 	}
+	s.sessions.record(u.ID)
 	return s.o.DB.UpdateSoft(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
 		if u.recorded {
 			return tx.UpdateUpload(u.ID, u.Received, st.Offset, hash, st.Driver)
