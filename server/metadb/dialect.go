@@ -10,6 +10,8 @@ import (
 // transactions and connections differ too; they are sqlite.go with writer.go, and postgres.go.
 type dialect struct {
 	goose goose.Dialect
+	// hasTable asks whether there is a table $1; migratedAt is the time of a row of goose's table in seconds.
+	hasTable, migratedAt string
 	// Words of the migrations.
 	tokens *strings.Replacer
 	// Row locks at the end of a SELECT. SQLite has one writer and needs none.
@@ -18,6 +20,8 @@ type dialect struct {
 	lockText string
 	// settled limits a reading of events to those before which no other can still appear; see event.go.
 	settled string
+	// signals says that other processes have caches of what transactions change; see signal.go.
+	signals bool
 	// classify says what a driver's error means.
 	classify func(error) class
 }
@@ -46,8 +50,15 @@ func sqliteDialect() *dialect {
 			"{{epoch}}", "0",
 			"{{event_index}}", "",
 			"{{shapes}}", sqliteShapes,
+			"{{cache_change}}", "SELECT 1;",
+			"{{name_tag_index}}", "",
+			"{{without_transaction}}", "",
+			"{{create_index}}", "CREATE INDEX",
+			"{{drop_index}}", "DROP INDEX IF EXISTS",
 		),
-		classify: classifySQLite,
+		hasTable:   "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)",
+		migratedAt: "CAST(strftime('%s', tstamp) AS INTEGER)",
+		classify:   classifySQLite,
 	}
 }
 
@@ -62,15 +73,33 @@ func postgresDialect() *dialect {
 			"{{epoch}}", "(pg_current_xact_id()::text::bigint)",
 			"{{event_index}}", "CREATE INDEX event_epoch ON event (epoch, id);",
 			"{{shapes}}", "",
+			"{{cache_change}}", postgresChanges,
+			"{{name_tag_index}}", "ALTER INDEX tag_pkey RENAME TO idx_repo_tag;",
+			"{{without_transaction}}", "-- +goose NO TRANSACTION",
+			"{{create_index}}", "CREATE INDEX CONCURRENTLY",
+			"{{drop_index}}", "DROP INDEX CONCURRENTLY IF EXISTS",
 		),
+		hasTable:       "SELECT to_regclass($1) IS NOT NULL",
+		migratedAt:     "EXTRACT(EPOCH FROM tstamp::timestamptz)::bigint",
 		forUpdate:      " FOR UPDATE",
 		forNoKeyUpdate: " FOR NO KEY UPDATE",
 		forKeyShare:    " FOR KEY SHARE",
 		lockText:       "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
 		settled:        " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+		signals:        true,
 		classify:       classifyPostgres,
 	}
 }
+
+// postgresChanges is the table of signal.go. epoch is the transaction that made the change.
+const postgresChanges = `CREATE UNLOGGED TABLE cache_change (
+    epoch  BIGINT NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
+    origin BIGINT NOT NULL,
+    kind   SMALLINT NOT NULL,
+    ref    BIGINT NOT NULL,
+    key    TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX cache_change_epoch ON cache_change (epoch);`
 
 // sqliteShapes says of each index: rows, then rows per value of its first column, of its first two, and so on.
 const sqliteShapes = `ANALYZE;

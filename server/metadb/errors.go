@@ -29,7 +29,7 @@ var (
 
 // fail turns a driver's error into what a caller can act upon.
 func (d *dialect) fail(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if named := (*fault.Error)(nil); err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &named) {
 		return err
 	}
 	switch d.classify(err) {
@@ -94,6 +94,12 @@ func classifyPostgres(err error) class {
 		return classUnavailable
 	}
 	return classOther
+}
+
+// isLockTimeout says that a statement did not get its lock in lock_timeout; only migrations have one.
+func isLockTimeout(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "55P03"
 }
 
 // classifyConnection judges errors that no server sent.

@@ -22,9 +22,9 @@ type cluster struct {
 }
 
 func openPostgres(ctx context.Context, o Options) (*cluster, error) {
-	cfg, err := pgx.ParseConfig(o.URL)
+	cfg, err := parsePostgres(o.URL)
 	if err != nil {
-		return nil, errors.New("metadb: the database URL cannot be parsed; expected postgres://user:password@host:5432/database") // err has the password
+		return nil, err
 	}
 	p := &cluster{d: postgresDialect(), db: stdlib.OpenDB(*cfg), log: o.Log, now: o.Now}
 	open := o.MaxOpen
@@ -40,6 +40,14 @@ func openPostgres(ctx context.Context, o Options) (*cluster, error) {
 		return nil, p.d.fail(err)
 	}
 	return p, nil
+}
+
+func parsePostgres(url string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("metadb: the database URL cannot be parsed; expected postgres://user:password@host:5432/database") // err has the password
+	}
+	return cfg, nil
 }
 
 func (p *cluster) start(ctx context.Context, o Options) error {

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Referrers", testReferrers},
 		{"Tags", testTags},
 		{"TagsProtectManifests", testTagsProtect},
+		{"SecurityScans", testSecurityScans},
 		{"Uploads", testUploads},
 		{"Sweep", testSweep},
 		{"SweepTakeover", testSweepTakeover},
