@@ -42,6 +42,7 @@ func (r *Reads) CountAccounts(ctx context.Context) (int64, error) {
 // PutAccount makes the account or changes the one of that name, and returns it. ID, times and Generation of a are not
 // used.
 func (tx *Tx) PutAccount(a Account) (Account, error) {
+	tx.changed(AccountChanged, 0, a.Name)
 	return one(tx.ctx, tx.s, scanAccount, `INSERT INTO account (name, password_hash, admin, disabled, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, admin = excluded.admin,
 		disabled = excluded.disabled, updated_at = excluded.updated_at, generation = account.generation + 1 RETURNING `+accountColumns,
@@ -50,6 +51,7 @@ func (tx *Tx) PutAccount(a Account) (Account, error) {
 
 // DeleteAccount removes an account; existed says whether there was one.
 func (tx *Tx) DeleteAccount(name string) (existed bool, err error) {
+	tx.changed(AccountChanged, 0, name)
 	n, err := tx.exec(`DELETE FROM account WHERE name = $1`, name)
 	return n == 1, err
 }

@@ -143,6 +143,9 @@ func (tx *Tx) LinkBlob(repoID int64, d oci.Digest) (created bool, err error) {
 // it: the other order lets a push slip in between on PostgreSQL.
 func (tx *Tx) UnlinkBlob(repoID int64, d oci.Digest) (existed bool, err error) {
 	n, err := tx.exec(`DELETE FROM repo_blob WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
+	if n > 0 {
+		tx.changed(BlobGone, repoID, d.String())
+	}
 	return n == 1, err
 }
 

@@ -22,6 +22,9 @@ type Options struct {
 	// MaxOpen bounds the connections: PostgreSQL's whole pool (default 16, at least 2), SQLite's readers (default
 	// twice the processors, at least 4).
 	MaxOpen int
+	// Outage is how long caches go on with what they remember while PostgreSQL cannot be reached; default 5 min. See
+	// Watch.
+	Outage time.Duration
 	// Manual refuses to open a database whose schema is behind, instead of migrating it.
 	Manual bool
 	// Log may be nil.

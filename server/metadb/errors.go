@@ -40,11 +40,15 @@ func (d *dialect) fail(err error) error {
 	case classFull:
 		return fault.New(fault.Full, fault.StorageFull, "storage is full; delete images or add space").Because(err)
 	case classUnavailable, classRetry:
-		f := fault.New(fault.Unavailable, fault.UnavailableReason, "metadata database is unreachable; try again").Because(err)
-		f.After = 2
-		return f
+		return unreachableFault(err)
 	}
 	return fmt.Errorf("metadb: %w", err)
+}
+
+func unreachableFault(cause error) *fault.Error {
+	f := fault.New(fault.Unavailable, fault.UnavailableReason, "metadata database is unreachable; try again").Because(cause)
+	f.After = 2
+	return f
 }
 
 func closedFault() error {
@@ -87,7 +91,7 @@ func classifyPostgres(err error) class {
 		return classFull
 	case "40001", "40P01": // serialization_failure, deadlock_detected
 		return classRetry
-	case "25006", "53300": // read_only_sql_transaction (a standby answered), too_many_connections
+	case "25006", "53300", "55P03", "57014": // read_only_sql_transaction (a standby answered), too_many_connections, lock_timeout, statement_timeout
 		return classUnavailable
 	}
 	if strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P") {
@@ -100,6 +104,16 @@ func classifyPostgres(err error) class {
 func isLockTimeout(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "55P03"
+}
+
+// lostConnection says that the connection is gone or of no use any more, and that a transaction which had not come to its
+// commit is undone.
+func lostConnection(err error) bool {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code == "25006" || strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P")
+	}
+	return !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) && classifyConnection(err) == classUnavailable
 }
 
 // classifyConnection judges errors that no server sent.

@@ -24,18 +24,21 @@ func (r *Reads) SigningKeys(ctx context.Context) ([]SigningKey, error) {
 
 // AddSigningKey adds a key, created now. An id that is in use is a Conflict.
 func (tx *Tx) AddSigningKey(k SigningKey) error {
+	tx.changed(KeysChanged, 0, "")
 	_, err := tx.exec(`INSERT INTO signing_key (id, algorithm, private, created_at) VALUES ($1, $2, $3, $4)`, k.ID, k.Algorithm, k.Private, toMicros(tx.now))
 	return err
 }
 
 // RetireSigningKey ends a key's use for signing.
 func (tx *Tx) RetireSigningKey(id string) error {
+	tx.changed(KeysChanged, 0, "")
 	_, err := tx.exec(`UPDATE signing_key SET retired_at = $2 WHERE id = $1 AND retired_at = 0`, id, toMicros(tx.now))
 	return err
 }
 
 // DeleteSigningKey removes a key.
 func (tx *Tx) DeleteSigningKey(id string) error {
+	tx.changed(KeysChanged, 0, "")
 	_, err := tx.exec(`DELETE FROM signing_key WHERE id = $1`, id)
 	return err
 }

@@ -140,6 +140,7 @@ func (tx *Tx) DeleteManifest(repoID int64, d oci.Digest) (existed bool, err erro
 	if err != nil {
 		return false, err
 	}
+	tx.changed(ManifestGone, repoID, d.String())
 	_, err = tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id)
 	return err == nil, err
 }

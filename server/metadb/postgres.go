@@ -6,19 +6,51 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/berth-registry/berth/fault"
 )
+
+// How long anything may wait for PostgreSQL, so that a request is answered in bounded time whatever has happened to the
+// server or to the network between. What the client's side gives up, the server's side gives up a moment later: a
+// replica that has vanished keeps no locks.
+const (
+	connectWithin  = 3 * time.Second
+	queryWithin    = 10 * time.Second
+	updateWithin   = 10 * time.Second // with its wait for a connection and for locks, but without the commit
+	commitWithin   = 10 * time.Second
+	rollbackWithin = time.Second
+
+	// startWithin is how long a start waits for a server that is not there yet.
+	startWithin = 20 * time.Second
+	// connLifetime has connections made anew now and then: behind a name, the server may have moved.
+	connLifetime = 30 * time.Minute
+
+	defaultOutage = 5 * time.Minute
+)
+
+// serverSettings are what a session asks of the server.
+func serverSettings() map[string]string {
+	return map[string]string{
+		"statement_timeout": "15s", "lock_timeout": "9s", "idle_in_transaction_session_timeout": "15s",
+		"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "20s",
+	}
+}
 
 // cluster is PostgreSQL: many processes share it, and each update is a transaction of its own.
 type cluster struct {
-	d   *dialect
-	db  *sql.DB
-	log *slog.Logger
-	now func() time.Time
+	d       *dialect
+	db      *sql.DB
+	open    int
+	signals *signals
+	log     *slog.Logger
+	now     func() time.Time
 }
 
 func openPostgres(ctx context.Context, o Options) (*cluster, error) {
@@ -26,19 +58,29 @@ func openPostgres(ctx context.Context, o Options) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &cluster{d: postgresDialect(), db: stdlib.OpenDB(*cfg), log: o.Log, now: o.Now}
-	open := o.MaxOpen
-	if open <= 0 {
-		open = 16
+	d := postgresDialect()
+	plain := cfg.Copy() // migrations take as long as they need
+	if err := await(ctx, cfg, d, o); err != nil {
+		return nil, d.fail(err)
 	}
-	open = max(open, 2)
-	p.db.SetMaxOpenConns(open)
-	p.db.SetMaxIdleConns(open)
+	if err := migrateOn(ctx, plain, d, o); err != nil {
+		return nil, d.fail(err)
+	}
+	if o.Outage == 0 {
+		o.Outage = defaultOutage
+	}
+	p := &cluster{d: d, db: stdlib.OpenDB(*cfg), open: max(o.MaxOpen, 2), signals: newSignals(cfg, d, o), log: o.Log, now: o.Now}
+	if o.MaxOpen <= 0 {
+		p.open = 16
+	}
+	p.db.SetMaxOpenConns(p.open)
+	p.db.SetMaxIdleConns(p.open)
 	p.db.SetConnMaxIdleTime(5 * time.Minute)
-	if err := p.start(ctx, o); err != nil {
-		_ = p.db.Close()
-		return nil, p.d.fail(err)
+	p.db.SetConnMaxLifetime(connLifetime)
+	if err := p.start(ctx); err != nil {
+		return nil, d.fail(errors.Join(err, p.db.Close()))
 	}
+	p.signals.start()
 	return p, nil
 }
 
@@ -47,17 +89,65 @@ func parsePostgres(url string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, errors.New("metadb: the database URL cannot be parsed; expected postgres://user:password@host:5432/database") // err has the password
 	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectWithin
+	}
+	dialer := &net.Dialer{Timeout: cfg.ConnectTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	cfg.DialFunc = dialer.DialContext
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "berthd"
+	}
 	return cfg, nil
 }
 
-func (p *cluster) start(ctx context.Context, o Options) error {
-	if err := migrate(ctx, p.db, p.d, o); err != nil {
-		return err
+// await connects once, waiting for a server that starts beside us, and settles how to talk to it: what the URL does not
+// say is asked of the server, and a pooler that refuses to pass it on is talked to as poolers need it.
+func await(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) error {
+	bare := cfg.Copy()
+	for name, value := range serverSettings() {
+		if _, said := cfg.RuntimeParams[name]; !said {
+			cfg.RuntimeParams[name] = value
+		}
 	}
+	deadline := o.Now().Add(startWithin)
+	for pause := 200 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && strings.Contains(refused.Message, "unsupported startup parameter") {
+			o.Log.InfoContext(ctx, "PostgreSQL is behind a pooler: statements are not prepared, and changes by other replicas are seen by looking twice a second unless it passes on notifications")
+			bare.DefaultQueryExecMode = pgx.QueryExecModeExec
+			*cfg = *bare
+			continue
+		}
+		if d.classify(err) != classUnavailable || !o.Now().Add(pause).Before(deadline) || ctx.Err() != nil {
+			return err
+		}
+		o.Log.WarnContext(ctx, "metadata database is unreachable; berthd waits for it", "atMost", startWithin, "err", err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+func migrateOn(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) error {
+	db := stdlib.OpenDB(*cfg)
+	db.SetMaxOpenConns(2)
+	return errors.Join(migrate(ctx, db, d, o), db.Close())
+}
+
+func (p *cluster) start(ctx context.Context) error {
 	var mode string
-	if err := p.db.QueryRowContext(ctx, "SHOW synchronous_commit").Scan(&mode); err != nil {
+	var micros int64
+	sent := p.now()
+	err := p.db.QueryRowContext(ctx, "SELECT current_setting('synchronous_commit'), "+clockMicros).Scan(&mode, &micros)
+	if err != nil {
 		return err
 	}
+	p.signals.compare(ctx, sent, time.UnixMicro(micros))
 	if mode == "off" {
 		p.log.WarnContext(ctx, "PostgreSQL is set to synchronous_commit=off: pushes that were answered can be lost at a power failure")
 	}
@@ -69,96 +159,54 @@ func (p *cluster) exec(ctx context.Context, query string, args ...any) (int64, e
 }
 
 func (p *cluster) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := p.db.QueryContext(ctx, query, args...)
-	if err != nil {
+	if err := p.signals.unreachable(); err != nil {
 		return err
 	}
-	return collect(rows, each)
-}
-
-// maxRetries bounds how often a transaction is run again after a deadlock or serialization failure.
-const maxRetries = 5
-
-func (p *cluster) update(ctx context.Context, soft bool, fn func(*Tx) error) error {
-	for try := 0; ; try++ {
-		again, err := p.attempt(ctx, soft, fn)
-		if !again || try == maxRetries {
-			return err
-		}
-		pause := time.Duration(1+rand.IntN(10<<try)) * time.Millisecond
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-func (p *cluster) attempt(ctx context.Context, soft bool, fn func(*Tx) error) (again bool, err error) {
-	conn, err := p.db.Conn(ctx)
-	if err != nil {
-		return false, p.d.fail(err)
-	}
-	defer conn.Close()
-	// The end of ctx ends fn's statements. It does not cut the commit, whose outcome would then be unknown.
-	ptx, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
-	if err != nil {
-		return false, p.d.fail(err)
-	}
-	t := &transaction{on: pgTx{ptx}, d: p.d}
-	tx := &Tx{Reads: Reads{t, p.d}, ctx: ctx, now: p.now()}
-	if soft {
-		_, err = t.exec(ctx, "SET LOCAL synchronous_commit TO off")
+	limited, stop := context.WithTimeout(ctx, queryWithin)
+	defer stop()
+	rows, err := p.db.QueryContext(limited, query, args...)
+	if err != nil && lostConnection(err) && limited.Err() == nil {
+		p.dropIdle() // of a server that has restarted, all are as dead as this one
+		rows, err = p.db.QueryContext(limited, query, args...)
 	}
 	if err == nil {
-		err = run(fn, tx)
+		err = collect(rows, each)
 	}
-	if err == nil && t.err != nil {
-		err = p.d.fail(t.err)
-	}
-	if err != nil {
-		_ = ptx.Rollback()
-		return t.err != nil && p.d.classify(t.err) == classRetry, err
-	}
-	if err := ptx.Commit(); err != nil {
-		if p.d.classify(err) != classRetry {
-			runHooks(tx.hooks, p.log) // the server may have committed before the answer was lost
-		}
-		return p.d.classify(err) == classRetry, p.d.fail(err)
-	}
-	runHooks(tx.hooks, p.log)
-	return false, nil
+	return p.timely(ctx, err)
 }
 
-func (p *cluster) keep(ctx context.Context, repoID int64, b Blob, content []byte) error {
-	return keepByUpdate(ctx, p, repoID, b, content)
+// dropIdle closes the connections that nobody uses, and has the signals see what is the matter.
+func (p *cluster) dropIdle() {
+	p.signals.kick()
+	p.db.SetMaxIdleConns(-1)
+	p.db.SetMaxIdleConns(p.open)
 }
 
+// timely names a time-out of ours, which is the server's fault and not the caller's.
+func (p *cluster) timely(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	f := fault.New(fault.Unavailable, fault.UnavailableReason, "metadata database does not answer in time; try again").Because(err)
+	f.After = 2
+	return f
+}
+
+// check asks nothing while the signals have looked a moment ago, so that a busy pool is not taken for a dead server.
 func (p *cluster) check(ctx context.Context) error {
+	if err := p.signals.unreachable(); err != nil {
+		return err
+	}
+	if p.signals.trust() == Current {
+		return nil
+	}
 	if err := p.db.PingContext(ctx); err != nil {
 		return p.d.fail(fmt.Errorf("ping: %w", err))
 	}
 	return nil
 }
 
-func (p *cluster) close() error { return p.db.Close() }
-
-// pgTx is a transaction of PostgreSQL as a session. The driver prepares and caches statements per connection; behind
-// a pooler that gives every transaction another one, the URL says default_query_exec_mode=exec.
-type pgTx struct{ tx *sql.Tx }
-
-func (s pgTx) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	r, err := s.tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return 0, err
-	}
-	return r.RowsAffected()
-}
-
-func (s pgTx) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := s.tx.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	return collect(rows, each)
+func (p *cluster) close() error {
+	p.signals.close()
+	return p.db.Close()
 }

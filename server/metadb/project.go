@@ -41,9 +41,9 @@ func (tx *Tx) EnsureProject(name string, public bool) (p Project, created bool, 
 
 // SetPublic changes a project's visibility; ErrNotFound when there is no such project.
 func (tx *Tx) SetPublic(projectID int64, public bool) error {
-	n, err := tx.exec(`UPDATE project SET public = $2 WHERE id = $1`, projectID, public)
-	if err == nil && n == 0 {
-		err = ErrNotFound
+	name, err := one(tx.ctx, tx.s, column[string], `UPDATE project SET public = $2 WHERE id = $1 RETURNING name`, projectID, public)
+	if err == nil {
+		tx.changed(ProjectChanged, projectID, name)
 	}
 	return err
 }

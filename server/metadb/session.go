@@ -34,10 +34,16 @@ type Tx struct {
 	ctx   context.Context
 	now   time.Time
 	hooks []func()
+
+	changes []Change      // what caches have to forget; see signal.go
+	skew    time.Duration // of the database's clock from now
 }
 
 // Now is the time of the transaction: what its rows say was their creation or update.
 func (tx *Tx) Now() time.Time { return tx.now }
+
+// clock is the time by the database's clock, by which replicas whose clocks differ agree on how long a claim holds.
+func (tx *Tx) clock() time.Time { return tx.now.Add(tx.skew) }
 
 // AfterCommit registers f to be run when the transaction is durable, before the caller of Update is answered, also when
 // that caller has gone away. A transaction that is not committed runs none. f must be quick: on SQLite all writers wait

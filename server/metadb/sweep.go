@@ -11,9 +11,11 @@ import (
 
 // ClaimOrphan claims d for deletion on behalf of the expired upload that named it in SetCommitting. It is not claimed,
 // and there is nothing to delete, when a live blob has the digest or another upload is committing it. ErrClaimed says
-// that somebody else holds the claim: leave the upload to the next sweep. A claim is held until the given time: bytes
-// may be deleted only until then, so give the deletion a deadline before it. After that, another may take it over.
-func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, until time.Time) (claimed bool, err error) {
+// that somebody else holds the claim: leave the upload to the next sweep. A claim is held for so long from now: bytes may
+// be deleted only until then, so give the deletion a deadline before it. After that, another may take it over. The time is
+// the database's, so that the clocks of replicas may differ.
+func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, hold time.Duration) (claimed bool, err error) {
+	until := tx.clock().Add(hold)
 	if err := tx.lockDigest(d); err != nil {
 		return false, err
 	}
@@ -33,7 +35,7 @@ func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, until time.Time) (claimed
 		return err == nil, err
 	case err != nil || b.State != Claimed:
 		return false, err
-	case b.LeaseUntil.After(tx.now):
+	case b.LeaseUntil.After(tx.clock()):
 		return false, ErrClaimed
 	}
 	_, err = tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1`, d.String(), toMicros(until))

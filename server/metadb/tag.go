@@ -52,6 +52,9 @@ func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest) (before oci.Digest
 		}
 		before, err = tx.lockTag(repoID, name)
 		if err == nil {
+			if before != d {
+				tx.changed(TagChanged, repoID, name)
+			}
 			_, err = tx.exec(`UPDATE tag SET digest = $3, updated_at = $4 WHERE repo_id = $1 AND name = $2`,
 				repoID, name, d.String(), toMicros(tx.now))
 			return before, err
@@ -73,6 +76,7 @@ func (tx *Tx) DeleteTag(repoID int64, name string) (before oci.Digest, existed b
 	if err != nil {
 		return oci.Digest{}, false, err
 	}
+	tx.changed(TagChanged, repoID, name)
 	_, err = tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND name = $2`, repoID, name)
 	return before, err == nil, err
 }
@@ -82,6 +86,9 @@ func (tx *Tx) DeleteTagsOf(repoID int64, d oci.Digest) ([]string, error) {
 	names, err := many(tx.ctx, tx.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND digest = $2 ORDER BY name`+tx.d.forUpdate, repoID, d.String())
 	if err != nil || len(names) == 0 {
 		return nil, err
+	}
+	for _, name := range names {
+		tx.changed(TagChanged, repoID, name)
 	}
 	_, err = tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
 	return names, err

@@ -73,7 +73,7 @@ func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 		return nil
 	}
 	var row metadb.Upload
-	claimed, until := false, s.o.Now().Add(claimTime)
+	claimed := false
 	remove := func(tx *metadb.Tx) (err error) {
 		claimed = false
 		row, err = tx.Upload(ctx, u.ID)
@@ -81,7 +81,7 @@ func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 			return nil
 		}
 		if err == nil && named && !row.Committing.IsZero() {
-			claimed, err = tx.ClaimOrphan(row.Committing, row.ID, until)
+			claimed, err = tx.ClaimOrphan(row.Committing, row.ID, claimTime)
 		}
 		if err != nil || claimed {
 			return err

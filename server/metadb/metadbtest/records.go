@@ -81,16 +81,16 @@ func committing(t testing.TB, db *metadb.DB, id string, d oci.Digest) {
 	})
 }
 
-func claim(t testing.TB, db *metadb.DB, d oci.Digest, id string, until time.Time) (claimed bool, err error) {
+func claim(t testing.TB, db *metadb.DB, d oci.Digest, id string, hold time.Duration) (claimed bool, err error) {
 	t.Helper()
-	err = db.Update(t.Context(), func(tx *metadb.Tx) error { claimed, err = tx.ClaimOrphan(d, id, until); return err })
+	err = db.Update(t.Context(), func(tx *metadb.Tx) error { claimed, err = tx.ClaimOrphan(d, id, hold); return err })
 	return claimed, err
 }
 
 func testSweep(t *testing.T, db *metadb.DB) {
 	ctx := t.Context()
 	r := repository(t, db, "x/a")
-	soon := time.Now().Add(time.Minute)
+	const soon = time.Minute
 	d := digestOf("orphan")
 	committing(t, db, "u1", d)
 	committing(t, db, "u2", d)
@@ -129,13 +129,13 @@ func testSweep(t *testing.T, db *metadb.DB) {
 func testSweepTakeover(t *testing.T, db *metadb.DB) {
 	d := digestOf("orphan")
 	committing(t, db, "u1", d)
-	if claimed, err := claim(t, db, d, "u1", time.Now().Add(-time.Second)); !claimed || err != nil {
+	if claimed, err := claim(t, db, d, "u1", -time.Second); !claimed || err != nil {
 		t.Fatalf("not claimed: %v, %v", claimed, err)
 	}
-	if claimed, err := claim(t, db, d, "u1", time.Now().Add(time.Hour)); !claimed || err != nil {
+	if claimed, err := claim(t, db, d, "u1", time.Hour); !claimed || err != nil {
 		t.Fatalf("the claim of a dead sweep was not taken over: %v, %v", claimed, err)
 	}
-	_, err := claim(t, db, d, "u1", time.Now().Add(time.Hour))
+	_, err := claim(t, db, d, "u1", time.Hour)
 	wantErr(t, "claim of a living sweep", err, metadb.ErrClaimed)
 }
 
@@ -192,7 +192,7 @@ func sweepOrPush(t testing.TB, db *metadb.DB, store *sync.Map, d oci.Digest, id 
 	}
 	var claimed bool
 	err = db.Update(ctx, func(tx *metadb.Tx) (err error) {
-		if claimed, err = tx.ClaimOrphan(d, id, time.Now().Add(time.Minute)); err == nil && !claimed {
+		if claimed, err = tx.ClaimOrphan(d, id, time.Minute); err == nil && !claimed {
 			_, err = tx.DeleteUpload(id)
 		}
 		return err
