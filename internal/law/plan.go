@@ -39,7 +39,7 @@ type place struct {
 // serverRooms are the rooms of the daemon. A new room gets its line here first.
 func serverRooms() map[string]int {
 	return map[string]int{
-		"config": ground, "identity": ground, "telemetry": ground,
+		"config": ground, "identity": ground, "telemetry": ground, "recall": ground,
 		"event": machinery, "blob": machinery, "metadb": machinery, "job": machinery, "httpd": machinery,
 		"registry": engines, "project": engines, "auth": engines, "access": engines, "audit": engines, "quota": engines,
 		"retention": engines, "gc": engines, "tier": engines, "proxy": engines, "replication": engines, "scan": engines,

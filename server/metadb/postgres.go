@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/recall"
 )
 
 // How long anything may wait for PostgreSQL, so that a request is answered in bounded time whatever has happened to the
@@ -197,7 +198,7 @@ func (p *cluster) check(ctx context.Context) error {
 	if err := p.signals.unreachable(); err != nil {
 		return err
 	}
-	if p.signals.trust() == Current {
+	if p.signals.trust() == recall.Current {
 		return nil
 	}
 	if err := p.db.PingContext(ctx); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/recall"
 )
 
 // What caches remember of a PostgreSQL that other replicas change too.
@@ -69,30 +70,21 @@ type Change struct {
 	Key  string
 }
 
-// Trust is how far what was remembered may be believed.
-type Trust uint8
-
-// The degrees of trust.
-const (
-	// Current is at most TrustFor behind.
-	Current Trust = iota
-	// Doubtful means that the database has not been heard of for TrustFor: ask it, and use what is remembered only
-	// when it does not answer.
-	Doubtful
-	// Expired is Doubtful for longer than Options.Outage: do not use it.
-	Expired
-)
-
 // Watch calls forget with every change of rows by other processes, from one goroutine, before the change may be
-// overlooked; forget must be quick. It also comes for changes of this process. The function that it returns says how far
-// what is remembered may be believed; it is nil on SQLite, whose one process knows of every change: always Current.
-func (db *DB) Watch(forget func(Change)) func() Trust {
-	p, ok := db.backend.(*cluster)
-	if !ok {
-		return nil
+// overlooked; forget must be quick. On SQLite it never does: there is no other process.
+func (db *DB) Watch(forget func(Change)) {
+	if p, ok := db.backend.(*cluster); ok {
+		p.signals.watch(forget)
 	}
-	p.signals.watch(forget)
-	return p.signals.trust
+}
+
+// Trust says how far what was remembered of this database may be believed: Current is at most TrustFor behind, Doubtful
+// is not heard of for longer, Expired for longer than Options.Outage. It is nil on SQLite: always Current.
+func (db *DB) Trust() func() recall.Trust {
+	if p, ok := db.backend.(*cluster); ok {
+		return p.signals.trust
+	}
+	return nil
 }
 
 // changed writes down what caches have to forget when the transaction commits.
@@ -193,18 +185,18 @@ func (s *signals) tell(changes ...Change) {
 }
 
 // trust is asked for every use of a cache.
-func (s *signals) trust() Trust {
+func (s *signals) trust() recall.Trust {
 	seen := s.seen.Load()
 	if seen == 0 {
-		return Expired
+		return recall.Expired
 	}
 	switch age := s.now().Sub(s.base) - time.Duration(seen); {
 	case age < TrustFor:
-		return Current
+		return recall.Current
 	case age < s.outage:
-		return Doubtful
+		return recall.Doubtful
 	}
-	return Expired
+	return recall.Expired
 }
 
 // unreachable is why nobody should try to reach the database at this moment, or nil.

@@ -18,13 +18,14 @@ import (
 	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/recall"
 )
 
 // ear collects what a replica was told to forget.
 type ear struct {
 	mu    sync.Mutex
 	heard []metadb.Change
-	trust func() metadb.Trust
+	trust func() recall.Trust
 }
 
 func (e *ear) hear(c metadb.Change) {
@@ -68,8 +69,9 @@ func replica(t testing.TB, url string, o metadb.Options) (*metadb.DB, *ear) {
 	db := open(t, o)
 	t.Cleanup(func() { _ = db.Close() })
 	e := &ear{}
-	e.trust = db.Watch(e.hear)
-	eventually(t, "the replica listens", 5*time.Second, func() bool { return e.trust() == metadb.Current })
+	db.Watch(e.hear)
+	e.trust = db.Trust()
+	eventually(t, "the replica listens", 5*time.Second, func() bool { return e.trust() == recall.Current })
 	return db, e
 }
 
@@ -255,7 +257,7 @@ func TestSignalAfterAGap(t *testing.T) {
 		if took := b.await(t, metadb.Change{Kind: metadb.Everything}, before); took > metadb.TrustFor {
 			t.Errorf("listening again took %s", took)
 		}
-		eventually(t, "trust comes back", metadb.TrustFor, func() bool { return b.trust() == metadb.Current })
+		eventually(t, "trust comes back", metadb.TrustFor, func() bool { return b.trust() == recall.Current })
 	}
 }
 
@@ -269,7 +271,7 @@ func TestSilentServer(t *testing.T) {
 
 	wire.silent.Store(true)
 	began := time.Now()
-	eventually(t, "doubt", metadb.TrustFor+100*time.Millisecond, func() bool { return e.trust() == metadb.Doubtful })
+	eventually(t, "doubt", metadb.TrustFor+100*time.Millisecond, func() bool { return e.trust() == recall.Doubtful })
 	for _, ask := range []func() error{
 		func() error { _, err := db.Account(t.Context(), "alice"); return err },
 		func() error {
@@ -295,10 +297,10 @@ func TestSilentServer(t *testing.T) {
 	if err := db.Check(t.Context()); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("check: %v", err)
 	}
-	eventually(t, "what is remembered expires", 15*time.Second, func() bool { return e.trust() == metadb.Expired })
+	eventually(t, "what is remembered expires", 15*time.Second, func() bool { return e.trust() == recall.Expired })
 
 	wire.silent.Store(false)
-	eventually(t, "it is well again", 10*time.Second, func() bool { return e.trust() == metadb.Current })
+	eventually(t, "it is well again", 10*time.Second, func() bool { return e.trust() == recall.Current })
 	if a, err := db.Account(t.Context(), "alice"); err != nil || a.Name != "alice" {
 		t.Errorf("%v, %v", a, err)
 	}

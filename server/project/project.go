@@ -9,11 +9,10 @@ import (
 	"errors"
 	"path"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/recall"
 )
 
 // Options configure a Service.
@@ -26,10 +25,11 @@ type Options struct {
 // Service answers for projects. Safe for concurrent use.
 type Service struct {
 	o     Options
-	cache *otter.Cache[string, visibility]
+	cache *recall.Cache[string, visibility]
 }
 
-type visibility struct{ exists, public bool }
+// visibility is of a project that exists.
+type visibility struct{ public bool }
 
 // cacheSize bounds the remembered projects; an entry is some hundred bytes.
 const cacheSize = 10_000
@@ -42,11 +42,10 @@ func New(ctx context.Context, o Options) (*Service, error) {
 			return nil, err
 		}
 	}
-	c, err := otter.New(&otter.Options[string, visibility]{MaximumSize: cacheSize})
-	if err != nil {
-		return nil, err
-	}
-	s := &Service{o: o, cache: c}
+	s := &Service{o: o, cache: recall.New(recall.Options[string, visibility]{
+		Max: cacheSize, Weigh: func(string, visibility) uint32 { return 1 }, Trust: o.DB.Trust(),
+	})}
+	o.DB.Watch(s.forget)
 	if _, err := o.DB.Project(ctx, ref.DefaultProject); errors.Is(err, metadb.ErrNotFound) {
 		return s, o.DB.Update(ctx, func(tx *metadb.Tx) error {
 			_, _, err := tx.EnsureProject(ref.DefaultProject, true)
@@ -59,20 +58,27 @@ func New(ctx context.Context, o Options) (*Service, error) {
 }
 
 // Visibility says whether the project exists and whether it is public. A project that is not there is never
-// remembered as absent, so one that another request makes is seen at once.
+// remembered as absent, so one that another request makes is seen at once. A change by another replica is seen within
+// metadb.TrustFor; one that cannot reach the database goes on with what it knew for metadb.Options.Outage.
 func (s *Service) Visibility(ctx context.Context, name string) (exists, public bool, err error) {
-	if v, ok := s.cache.GetIfPresent(name); ok {
-		return v.exists, v.public, nil
-	}
-	p, err := s.o.DB.Project(ctx, name)
+	v, err := s.cache.Get(ctx, name, func(ctx context.Context) (visibility, error) {
+		p, err := s.o.DB.Project(ctx, name)
+		return visibility{p.Public}, err
+	})
 	if errors.Is(err, metadb.ErrNotFound) {
 		return false, false, nil
 	}
-	if err != nil {
-		return false, false, err
+	return err == nil, v.public, err
+}
+
+// forget drops what another replica has changed.
+func (s *Service) forget(c metadb.Change) {
+	switch c.Kind {
+	case metadb.ProjectChanged:
+		s.cache.Drop(c.Key)
+	case metadb.Everything:
+		s.cache.Clear()
 	}
-	s.cache.Set(name, visibility{true, p.Public})
-	return true, p.Public, nil
 }
 
 // Ensure makes the project that owns a repository inside the transaction that first pushes to it, and returns its id.

@@ -2,31 +2,14 @@ package registry
 
 import (
 	"context"
-	"hash/maphash"
-	"sync"
-	"sync/atomic"
 
-	"github.com/maypok86/otter/v2"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/recall"
 )
 
-// cache remembers what the database said, in bounded memory, and is never stale within this process: whoever changes a
-// row calls drop after the commit and before the change is acknowledged.
-//
-// The race it closes: a reader that read the row before the commit must not store it after the drop. So each key
-// belongs to a stripe with a generation; a reader notes the generation before it reads and stores only if it is still
-// the same, under the lock that drop takes to move it on.
-type cache[K comparable, V any] struct {
-	kept    *otter.Cache[K, V]
-	seed    maphash.Seed
-	stripes [256]stripe
-	hits    func()
-	misses  func()
-}
-
-type stripe struct {
-	mu  sync.Mutex
-	gen atomic.Uint64
-}
+// cache remembers what the database said; see package recall.
+type cache[K comparable, V any] struct{ kept *recall.Cache[K, V] }
 
 // Counter is how a cache reports its use; telemetry.Cache is one.
 type Counter interface {
@@ -35,46 +18,38 @@ type Counter interface {
 }
 
 // newCache bounds the cache by the sum of the weights, in bytes.
-func newCache[K comparable, V any](bytes int64, weigh func(K, V) uint32, count Counter) *cache[K, V] {
-	return &cache[K, V]{
-		kept: otter.Must(&otter.Options[K, V]{MaximumWeight: uint64(max(bytes, 1)), Weigher: weigh}),
-		seed: maphash.MakeSeed(), hits: count.Hit, misses: count.Miss,
-	}
+func newCache[K comparable, V any](bytes int64, weigh func(K, V) uint32, trust func() recall.Trust, count Counter) *cache[K, V] {
+	return &cache[K, V]{recall.New(recall.Options[K, V]{Max: bytes, Weigh: weigh, Trust: trust, Hit: count.Hit, Miss: count.Miss})}
 }
 
-// get returns the remembered value of the key, or what load reads. An error of load is returned and not remembered.
 func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context) (V, error)) (V, error) {
-	if v, ok := c.kept.GetIfPresent(key); ok {
-		c.hits()
-		return v, nil
-	}
-	c.misses()
-	s := c.stripe(key)
-	gen := s.gen.Load()
-	v, err := load(ctx)
-	if err != nil {
-		return v, err
-	}
-	s.mu.Lock()
-	if s.gen.Load() == gen {
-		c.kept.Set(key, v)
-	}
-	s.mu.Unlock()
-	return v, nil
+	return c.kept.Get(ctx, key, load)
 }
 
-// put remembers what a transaction has made, after its commit. It is for rows that never change or go away.
-func (c *cache[K, V]) put(key K, v V) { c.kept.Set(key, v) }
+func (c *cache[K, V]) peek(key K) (V, bool) { return c.kept.GetIfPresent(key) }
+func (c *cache[K, V]) put(key K, v V)       { c.kept.Put(key, v) }
+func (c *cache[K, V]) drop(key K)           { c.kept.Drop(key) }
 
-// drop forgets the key, also for readers that are on their way to remember it.
-func (c *cache[K, V]) drop(key K) {
-	s := c.stripe(key)
-	s.mu.Lock()
-	s.gen.Add(1)
-	c.kept.Invalidate(key)
-	s.mu.Unlock()
-}
-
-func (c *cache[K, V]) stripe(key K) *stripe {
-	return &c.stripes[maphash.Comparable(c.seed, key)%uint64(len(c.stripes))]
+// forget drops what a transaction of another replica has changed.
+func (s *Service) forget(c metadb.Change) {
+	switch c.Kind {
+	case metadb.TagChanged:
+		s.tags.drop(tagKey{c.ID, c.Key})
+		return
+	case metadb.ManifestGone, metadb.BlobGone:
+		if d, err := oci.ParseDigest(c.Key); err == nil {
+			s.manifests.drop(contentKey{c.ID, d})
+			s.blobs.drop(contentKey{c.ID, d})
+			return
+		}
+	case metadb.ProjectChanged:
+		s.repos.kept.Clear()
+		return
+	case metadb.AccountChanged, metadb.KeysChanged: // not ours
+		return
+	}
+	s.repos.kept.Clear() // everything, or what a later version knows
+	s.tags.kept.Clear()
+	s.manifests.kept.Clear()
+	s.blobs.kept.Clear()
 }

@@ -6,7 +6,7 @@
 //
 // Small content (manifests, and blobs up to Limits.Inline) is kept in the metadata database, so that one durable write
 // serves it; larger content is in the blob store. Reads of manifests, tags and small blobs are answered from bounded
-// memory that is never stale on this node (cache.go).
+// memory that is never stale on this node, and for a stated moment after changes on another (cache.go).
 //
 // Start reading at Service.Manifest and Service.PutManifest, then upload.go.
 package registry
@@ -111,24 +111,26 @@ func New(o Options) *Service {
 		count = func(string) Counter { return uncounted{} }
 	}
 	limits := o.Limits.filled()
+	trust := o.DB.Trust()
 	// An eighth for each kind of small row, a half for manifests, a quarter for small blobs.
 	s := &Service{
 		o: o,
 		repos: newCache(limits.Cache/8, func(k string, _ *metadb.Repository) uint32 {
 			return uint32(len(k)*2 + 250)
-		}, count("repository")),
+		}, trust, count("repository")),
 		tags: newCache(limits.Cache/8, func(k tagKey, _ oci.Digest) uint32 {
 			return uint32(len(k.tag) + 250)
-		}, count("tag")),
+		}, trust, count("tag")),
 		manifests: newCache(limits.Cache/2, func(_ contentKey, m *Manifest) uint32 {
 			return uint32(len(m.Body) + 600)
-		}, count("manifest")),
+		}, trust, count("manifest")),
 		blobs: newCache(limits.Cache/4, func(_ contentKey, b *smallBlob) uint32 {
 			return uint32(len(b.body) + 400)
-		}, count("blob")),
+		}, trust, count("blob")),
 	}
 	s.limits.Store(&limits)
 	s.sessions = newSessions(o.UploadKey, o.UploadAge, o.DB.Alone(), o.Now)
+	o.DB.Watch(s.forget)
 	return s
 }
 
@@ -176,7 +178,7 @@ func (s *Service) repository(ctx context.Context, name ref.Name) (*metadb.Reposi
 
 // ensureRepository finds or makes the repository inside a transaction that pushes to it.
 func (s *Service) ensureRepository(ctx context.Context, tx *metadb.Tx, name ref.Name) (int64, error) {
-	if r, ok := s.repos.kept.GetIfPresent(name.String()); ok { // repositories are not deleted
+	if r, ok := s.repos.peek(name.String()); ok { // repositories are not deleted
 		return r.ID, nil
 	}
 	project, err := s.o.Projects.Ensure(ctx, tx, name)
