@@ -27,6 +27,7 @@ type Options struct {
 	Outage time.Duration
 	// Manual refuses to open a database whose schema is behind, instead of migrating it.
 	Manual bool
+	copied bool // Copy opens its own unfinished target
 	// Log may be nil.
 	Log *slog.Logger
 	// Now is the clock; nil is time.Now.

@@ -254,6 +254,13 @@ func (m *migrator) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var part bool
+	if err := m.db.QueryRowContext(ctx, m.d.hasTable, copyMark).Scan(&part); err != nil {
+		return err
+	}
+	if part && !m.o.copied {
+		return unfinished()
+	}
 	var pending []Migration
 	for _, s := range all {
 		if s.AppliedAt.IsZero() {
