@@ -8,7 +8,7 @@
 // Three things cost time and are therefore remembered or rationed: a password hash (10 to 100 ms) is computed once a
 // minute per credential and on few cores at once, a token's signature (about 0.1 ms) is verified once per token, and
 // failed logins slow down the one who fails. Nothing remembered outlives the account it belongs to by more than
-// MaxStale.
+// MaxStale, unless the database cannot be reached.
 //
 // A further source of accounts (a file, LDAP, OIDC) is a Provider in a room below this one. Start reading at
 // [Service.Authenticate], then [Service.Login] and [Service.Token].
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // Limits that hold whatever the configuration says.
@@ -33,8 +34,9 @@ const (
 	// MaxPassword and MaxName bound what is hashed and remembered, in bytes.
 	MaxPassword = 4 << 10
 	MaxName     = 255
-	// MaxStale is the longest time that a credential works after its account was disabled, deleted or changed on
-	// another replica. On the replica that made the change, Forget makes it immediate.
+	// MaxStale is the longest time that a credential works after its account was disabled, deleted or changed by
+	// another process on SQLite. On the replica that made the change, Forget makes it immediate; on other replicas of a
+	// PostgreSQL it works for metadb.TrustFor at most, except on one that cannot reach the database.
 	MaxStale = 60 * time.Second
 
 	minTokenLifetime = time.Minute
@@ -114,7 +116,23 @@ func New(o Options) (*Service, error) {
 	if s.throttle, err = newThrottle(o.Throttle, o.Now); err != nil {
 		return nil, err
 	}
+	o.Store.Watch(s.forget)
 	return s, nil
+}
+
+// forget drops what another replica has changed.
+func (s *Service) forget(c metadb.Change) {
+	switch c.Kind {
+	case metadb.AccountChanged:
+		s.local.forget(c.Key)
+	case metadb.KeysChanged:
+		s.keys.changed.Store(true)
+		s.tokens.entries.InvalidateAll()
+	case metadb.Everything:
+		s.local.forgetAll()
+		s.keys.changed.Store(true)
+		s.tokens.entries.InvalidateAll()
+	}
 }
 
 // Service is the name of this registry in Bearer challenges (the parameter "service").

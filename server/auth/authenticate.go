@@ -75,17 +75,29 @@ func wrong() *fault.Error {
 // answered alike, in text and in time.
 func (s *Service) Login(ctx context.Context, name, password, addr string) (identity.Principal, error) {
 	key := s.verified.key(name, password)
-	if p, ok := s.verified.get(key, s.o.Now()); ok {
-		owner, acc, err := s.owner(ctx, name)
-		if err == nil && owner.Source() == p.source && acc.Stamp == p.stamp && !acc.Disabled {
+	before, recent := s.verified.get(key, s.o.Now())
+	if recent {
+		if acc, ok := s.still(ctx, name, before); ok {
 			return principal(acc, addr), nil
 		}
 	}
 	acc, err := s.flights.do(ctx, route{key, addr}, func() (Account, error) { return s.check(ctx, key, name, password, addr) })
-	if err != nil {
-		return identity.Principal{}, unavailableError(err)
+	if err == nil {
+		return principal(acc, addr), nil
 	}
-	return principal(acc, addr), nil
+	err = unavailableError(err)
+	if fault.Is(err, fault.Unavailable) && !before.at.IsZero() && s.local.outage() {
+		if acc, ok := s.still(ctx, name, before); ok {
+			return principal(acc, addr), nil
+		}
+	}
+	return identity.Principal{}, err
+}
+
+// still finds the account of a login that succeeded before, when it is as it was then.
+func (s *Service) still(ctx context.Context, name string, p proof) (Account, bool) {
+	owner, acc, err := s.owner(ctx, name)
+	return acc, err == nil && owner.Source() == p.source && acc.Stamp == p.stamp && !acc.Disabled
 }
 
 // plausible reports whether a provider should see the credential at all.

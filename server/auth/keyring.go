@@ -13,8 +13,10 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -71,6 +73,8 @@ type keyring struct {
 	current *signer
 	read    time.Time // when the keys were read
 	missed  time.Time // when they were last read for an unknown id
+	failed  time.Time // when they could last not be read
+	changed atomic.Bool
 }
 
 func newKeyring(s store, now func() time.Time, log *slog.Logger) *keyring {
@@ -95,6 +99,8 @@ func (r *keyring) signing(ctx context.Context) (*signer, error) {
 	}
 	return r.current, nil
 }
+
+var errKeysAway = fault.New(fault.Unavailable, fault.UnavailableReason, "signing keys cannot be read now; try again later")
 
 var errUnknownKey = errors.New("auth: no such signing key")
 
@@ -124,11 +130,17 @@ func (r *keyring) verifying(ctx context.Context, id string) (*signer, error) {
 // for one indexed statement.
 func (r *keyring) refresh(ctx context.Context, age time.Duration) error {
 	now := r.now()
-	if r.keys != nil && now.Sub(r.read) <= age && !now.Before(r.read) {
+	if r.keys != nil && !r.changed.Load() && now.Sub(r.read) <= age && !now.Before(r.read) {
 		return nil
 	}
+	if r.keys != nil && now.Sub(r.failed).Abs() < rereadKeys {
+		return errKeysAway // one caller waits for a database that does not answer, not all of them in a row
+	}
+	r.changed.Store(false)
 	rows, err := r.store.SigningKeys(ctx)
 	if err != nil {
+		r.changed.Store(true)
+		r.failed = r.now()
 		return fmt.Errorf("auth: signing keys: %w", err)
 	}
 	r.read = now

@@ -10,10 +10,12 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/recall"
 )
 
-// refreshAccount is the age at which a remembered account is read again. Until MaxStale it stands in when the database
-// does not answer, so a short outage does not log everybody out.
+// refreshAccount is the age at which a remembered account is read again. It stands in when the database does not answer,
+// so an outage does not log everybody out: until MaxStale on SQLite, and on PostgreSQL, where other replicas say what they
+// change, for metadb.Options.Outage.
 const refreshAccount = 30 * time.Second
 
 // maxAccounts bounds the accounts that are remembered, some 200 bytes each.
@@ -24,7 +26,8 @@ type local struct {
 	store    store
 	now      func() time.Time
 	accounts *otter.Cache[string, *remembered]
-	forgets  atomic.Uint64 // how often forget was called: a read that began before must not be remembered after
+	trust    func() recall.Trust // nil without replicas
+	forgets  atomic.Uint64       // how often forget was called: a read that began before must not be remembered after
 }
 
 // remembered is an account as it was at a time.
@@ -39,8 +42,21 @@ func newLocal(s store, now func() time.Time) (*local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth: remembered accounts: %w", err)
 	}
-	return &local{store: s, now: now, accounts: c}, nil
+	return &local{store: s, now: now, accounts: c, trust: s.Trust()}, nil
 }
+
+// trusted says how far an account of this age may be used: as it is, or in place of an answer that does not come.
+func (l *local) trusted(age time.Duration) (asItIs, instead bool) {
+	asItIs, instead = age <= refreshAccount && age >= 0, age < MaxStale
+	if l.trust != nil {
+		t := l.trust()
+		asItIs, instead = asItIs && t == recall.Current, t != recall.Expired
+	}
+	return asItIs, instead
+}
+
+// outage says that what is remembered stands in for a database that does not answer.
+func (l *local) outage() bool { return l.trust != nil && l.trust() != recall.Expired }
 
 func (l *local) Source() string { return "local" }
 
@@ -48,13 +64,13 @@ func (l *local) Source() string { return "local" }
 // once, and strangers cannot fill the memory.
 func (l *local) Account(ctx context.Context, name string) (Account, error) {
 	r, ok := l.accounts.GetIfPresent(name)
-	var age time.Duration
+	instead := false
 	if ok {
-		age = l.now().Sub(r.at)
-		if age <= refreshAccount && age >= 0 {
+		var asItIs bool
+		if asItIs, instead = l.trusted(l.now().Sub(r.at)); asItIs {
 			return r.acc, nil
 		}
-		if age < MaxStale && !r.refreshing.CompareAndSwap(false, true) {
+		if instead && l.mayWait() && !r.refreshing.CompareAndSwap(false, true) {
 			return r.acc, nil
 		}
 	}
@@ -64,12 +80,15 @@ func (l *local) Account(ctx context.Context, name string) (Account, error) {
 	}
 	if ok {
 		r.refreshing.Store(false)
-		if age < MaxStale {
+		if instead {
 			return r.acc, nil
 		}
 	}
 	return Account{}, err
 }
+
+// mayWait says that an account that is due to be read again may be used while another caller reads it.
+func (l *local) mayWait() bool { return l.trust == nil || l.trust() == recall.Current }
 
 // read asks the database and remembers the answer, with the time at which the question was asked.
 func (l *local) read(ctx context.Context, name string) (metadb.Account, Account, error) {
@@ -118,4 +137,9 @@ const decoyHash = "$argon2id$v=19$m=19456,t=2,p=1$YmVydGggZGVjb3kgc2FsdA$AAAAAAA
 func (l *local) forget(name string) {
 	l.forgets.Add(1)
 	l.accounts.Invalidate(name)
+}
+
+func (l *local) forgetAll() {
+	l.forgets.Add(1)
+	l.accounts.InvalidateAll()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/recall"
 )
 
 // store is what this room needs of the metadata database. *metadb.DB has it.
@@ -13,6 +14,8 @@ type store interface {
 	Accounts(ctx context.Context, after string, limit int) ([]metadb.Account, error)
 	SigningKeys(ctx context.Context) ([]metadb.SigningKey, error)
 	Update(ctx context.Context, fn func(tx *metadb.Tx) error) error
+	Watch(forget func(metadb.Change))
+	Trust() func() recall.Trust
 }
 
 // hasAdmin reports whether any local account is an administrator. The usual one is looked up first, so that a start

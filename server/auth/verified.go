@@ -61,16 +61,11 @@ func (v *verified) key(name, password string) (c credential) {
 	return c
 }
 
-func (v *verified) get(c credential, now time.Time) (proof, bool) {
+// get returns the last login with the credential, zero for none, and whether it is recent enough to need no other.
+func (v *verified) get(c credential, now time.Time) (p proof, recent bool) {
 	p, ok := v.entries.GetIfPresent(c)
-	if !ok {
-		return proof{}, false
-	}
-	if age := now.Sub(p.at); age > rememberLogin || age < 0 {
-		v.entries.Invalidate(c)
-		return proof{}, false
-	}
-	return p, true
+	age := now.Sub(p.at)
+	return p, ok && age <= rememberLogin && age >= 0
 }
 
 func (v *verified) put(c credential, p proof) { v.entries.Set(c, p) }

@@ -184,6 +184,25 @@ func (s *signals) tell(changes ...Change) {
 	}
 }
 
+// Clock is the clock that all replicas share: ours, corrected by how far it is from the database's when that is more than
+// a moment. It is nil on SQLite.
+func (db *DB) Clock() func() time.Time {
+	if p, ok := db.backend.(*cluster); ok {
+		return p.signals.clock
+	}
+	return nil
+}
+
+// aMoment is how far clocks may differ without any harm.
+const aMoment = 2 * time.Second
+
+func (s *signals) clock() time.Time {
+	if offset := time.Duration(s.offset.Load()); offset.Abs() > aMoment {
+		return s.now().Add(offset)
+	}
+	return s.now()
+}
+
 // trust is asked for every use of a cache.
 func (s *signals) trust() recall.Trust {
 	seen := s.seen.Load()
