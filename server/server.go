@@ -139,7 +139,7 @@ func (s *Server) storage(ctx context.Context) error {
 	}
 	db := s.conf.Berth.Database
 	s.db, err = metadb.Open(ctx, metadb.Options{
-		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Log: s.log.Logger, Now: s.o.Now,
+		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Log: s.log.Logger, Now: s.o.Now,
 	})
 	if err != nil {
 		return err
@@ -236,7 +236,7 @@ func (s *Server) identities(ctx context.Context) (err error) {
 		Store: s.db, Access: s.access, Providers: providers, Service: "berth", Issuer: "berth",
 		Anonymous: anonymous > access.None, TokenLifetime: c.Berth.Token.Lifetime, RefreshLifetime: c.Berth.Token.RefreshLifetime,
 		Throttle: auth.Throttle{Hard: limits.LoginFailures, HardDelay: limits.LoginPause, Forget: limits.LoginWindow},
-		Now:      s.o.Now, Log: s.log.Logger,
+		Now:      s.clock(), Log: s.log.Logger,
 	})
 	if err != nil {
 		return err
@@ -274,7 +274,7 @@ func (s *Server) engines(ctx context.Context) error {
 		KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
 		Room:        s.room().Take,
-		UploadKey:   key, Now: s.o.Now, Log: s.log.Logger,
+		UploadKey:   key, Now: s.clock(), Log: s.log.Logger,
 	})
 	return nil
 }

@@ -1,0 +1,12 @@
+package server
+
+import "time"
+
+// clock is the time that replicas have to agree about: of tokens, ids of uploads and leases. On PostgreSQL it follows the
+// database's, so that machines whose clocks are minutes apart take each other's tokens.
+func (s *Server) clock() func() time.Time {
+	if shared := s.db.Clock(); shared != nil {
+		return shared
+	}
+	return s.o.Now
+}
