@@ -57,3 +57,15 @@ func FailSync(db *DB) error {
 	l.writer.chore(func(*conn) { _ = poisonWith(&l.poison, l.log, l.writer.now(), errors.New("input/output error")) })
 	return *l.poison.Load()
 }
+
+// IntakeFile is a file of the intake's log with these contents.
+func IntakeFile(salt uint64, contents ...string) []byte {
+	b := appendIntakeHeader(nil, salt, 1)
+	for i, c := range contents {
+		b = appendIntakeEntry(b, &intakeEntry{number: uint64(i + 1), repoID: 1, digest: "sha256:x", content: []byte(c)})
+	}
+	return b
+}
+
+// ParseIntake is how many entries a file has.
+func ParseIntake(data []byte, salt uint64) int { return len(parseIntake(data, salt)) }

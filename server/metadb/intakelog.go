@@ -37,7 +37,7 @@ const (
 	intakeMagic  = "berthin1"
 	intakeHeader = 8 + 8 + 8 + 4
 	intakeRecord = 4 + 4 + 8 + 8 + 8 + 8 + 1 // before digest and content
-	intakeTurn   = 8 << 20                   // bytes after which the other file is used, when it is free
+	intakeTurn   = 1 << 20                   // bytes after which the other file is used, when it is free
 )
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)

@@ -45,7 +45,11 @@ func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, hold time.Duration) (clai
 // DeleteClaimed ends a claim after the bytes were deleted: the digest is free to be pushed again. A blob that is not
 // claimed is left alone.
 func (tx *Tx) DeleteClaimed(d oci.Digest) error {
-	_, err := tx.exec(`DELETE FROM blob WHERE digest = $1 AND state = 1`, d.String())
+	_, err := tx.exec(`DELETE FROM blob_content WHERE digest = $1 AND EXISTS (SELECT 1 FROM blob WHERE digest = $1 AND state = 1)`, d.String())
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`DELETE FROM blob WHERE digest = $1 AND state = 1`, d.String())
 	return err
 }
 

@@ -56,18 +56,18 @@ CREATE TABLE blob (
 
 -- Bytes of inline blobs. Not clustered: SQLite keeps large rows better beside a small index.
 CREATE TABLE blob_content (
-    digest {{text}} NOT NULL PRIMARY KEY REFERENCES blob (digest) ON DELETE CASCADE,
+    digest {{text}} NOT NULL PRIMARY KEY {{of_blob}},
     bytes  {{bytes}} NOT NULL
 );
 
--- Which repository may see which blob.
+-- Which repository may see which blob. The digest comes first, so that one tree serves the questions "does this repository
+-- have it" and "who has it": digests fall anywhere, and each tree of them costs every push a page.
 CREATE TABLE repo_blob (
-    repo_id    BIGINT NOT NULL REFERENCES repository (id),
-    digest     {{text}} NOT NULL REFERENCES blob (digest),
+    repo_id    BIGINT NOT NULL {{of_repository}},
+    digest     {{text}} NOT NULL {{of_blob}},
     created_at BIGINT NOT NULL,
-    PRIMARY KEY (repo_id, digest)
+    PRIMARY KEY (digest, repo_id)
 ) {{clustered}};
-CREATE INDEX repo_blob_digest ON repo_blob (digest, repo_id);
 
 -- descriptor is the JSON object of the referrers answer; only manifests with a subject have one.
 CREATE TABLE manifest (
