@@ -40,6 +40,8 @@ const (
 	KindManifestDeleted = "manifest.deleted"
 	KindTagMoved        = "tag.moved"
 	KindTagDeleted      = "tag.deleted"
+	KindBlobMounted     = "blob.mounted"
+	KindBlobDeleted     = "blob.deleted"
 )
 
 func fact(ctx context.Context, kind, repository string, d oci.Digest, tag string) Event {
@@ -64,4 +66,14 @@ func TagMoved(ctx context.Context, repository, tag string, d oci.Digest) Event {
 // TagDeleted says that a tag, which pointed at d, is gone.
 func TagDeleted(ctx context.Context, repository, tag string, d oci.Digest) Event {
 	return fact(ctx, KindTagDeleted, repository, d, tag)
+}
+
+// BlobMounted says that a repository got a blob of another one without an upload.
+func BlobMounted(ctx context.Context, repository string, d oci.Digest) Event {
+	return fact(ctx, KindBlobMounted, repository, d, "")
+}
+
+// BlobDeleted says that a blob was taken out of a repository.
+func BlobDeleted(ctx context.Context, repository string, d oci.Digest) Event {
+	return fact(ctx, KindBlobDeleted, repository, d, "")
 }
