@@ -47,6 +47,8 @@ type Options struct {
 	Build   telemetry.Build
 	Now     func() time.Time
 	Console bool // a person reads stderr: say things in lines, not in records
+
+	Listening func() // called once, when the addresses are open; may be nil
 }
 
 // Server is a berthd. Make it with New, then Run it.
@@ -447,6 +449,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if err := s.announce(); err != nil {
 		return err
+	}
+	if s.o.Listening != nil {
+		s.o.Listening()
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("http", s.http.Run(ctx)) })

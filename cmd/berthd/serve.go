@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -64,9 +65,17 @@ func serve(ctx context.Context, o config.LoadOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err := server.New(ctx, server.Options{
+	var s *server.Server
+	manager := notifier{os.Getenv("NOTIFY_SOCKET")}
+	tell := func(state string) {
+		if err := manager.tell(state); err != nil {
+			s.Log().Warn("service manager was not told", "state", state, "err", err)
+		}
+	}
+	s, err = server.New(ctx, server.Options{
 		Config: loaded, Stderr: os.Stderr, Getenv: os.Getenv, Build: build(), Now: time.Now,
-		Console: loaded.Config.Log.Formatter != telemetry.JSON && someoneReads(),
+		Console:   loaded.Config.Log.Formatter != telemetry.JSON && someoneReads(),
+		Listening: func() { tell(stateReady) },
 	})
 	if err != nil {
 		return err
@@ -75,18 +84,29 @@ func serve(ctx context.Context, o config.LoadOptions) error {
 	signal.Notify(hups, syscall.SIGHUP)
 	defer signal.Stop(hups)
 	done := make(chan struct{})
-	go func() {
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		stopping := ctx.Done()
 		for {
 			select {
 			case <-hups:
+				tell(stateReloading)
 				reload(s, o)
+				tell(stateReady)
+			case <-stopping:
+				tell(stateStopping)
+				stopping = nil
 			case <-done:
+				if stopping != nil && ctx.Err() != nil {
+					tell(stateStopping)
+				}
 				return
 			}
 		}
-	}()
+	})
 	err = s.Run(ctx)
 	close(done)
+	watching.Wait()
 	return errors.Join(err, s.Close())
 }
 
