@@ -141,7 +141,8 @@ func (s *Server) storage(ctx context.Context) error {
 	}
 	db := s.conf.Berth.Database
 	s.db, err = metadb.Open(ctx, metadb.Options{
-		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Log: s.log.Logger, Now: s.o.Now,
+		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Manual: db.Migrate == "manual",
+		Log: s.log.Logger, Now: s.o.Now,
 	})
 	if err != nil {
 		return err
@@ -158,16 +159,14 @@ func (s *Server) lockData() error {
 	if strings.HasPrefix(s.conf.Berth.Database.URL.Reveal(), "postgres") {
 		return nil
 	}
-	path := filepath.Join(s.conf.Berth.Data, "berth.lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("data directory %s cannot be used: %w", s.conf.Berth.Data, err)
-	}
-	if err := lockFile(f); err != nil {
-		_ = f.Close()
+	release, err := lockDirectory(s.conf.Berth.Data)
+	if errors.Is(err, errLocked) {
 		return fmt.Errorf("data directory %s is in use by another berthd; stop it first, or give this one a directory of its own with --data", s.conf.Berth.Data)
 	}
-	s.onClose(f.Close)
+	if err != nil {
+		return err
+	}
+	s.onClose(release)
 	return nil
 }
 

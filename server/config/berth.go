@@ -18,6 +18,7 @@ type Berth struct {
 type Database struct {
 	URL     Secret        `yaml:"url" check:"database" env:"BERTH_DATABASE" doc:"postgres://user:password@host:port/name?sslmode=require. Not set: SQLite, the file berth.db in the data directory." zh:"postgres://user:password@host:port/name?sslmode=require。未设置时使用数据目录中的 SQLite 文件 berth.db。"`
 	MaxOpen int           `yaml:"maxopen" default:"16" check:"positive" doc:"Most connections to PostgreSQL, besides one that listens for changes by other replicas." zh:"PostgreSQL 的最大连接数，另有一个连接用于监听其他副本的变更。"`
+	Migrate string        `yaml:"migrate" default:"auto" oneof:"auto|manual" doc:"auto: a start brings the schema up to date; of several replicas one does and the others wait. manual: berthd does not start until berthd migrate up was run." zh:"auto：启动时自动升级数据库结构，多个副本中由一个执行、其余等待。manual：须先执行 berthd migrate up，否则不启动。"`
 	Outage  time.Duration `yaml:"outage" default:"5m" check:"positive" doc:"How long pulls go on from memory while PostgreSQL cannot be reached, with accounts and visibility as they were last known." zh:"PostgreSQL 不可达时，以最后已知的账号与可见性从内存继续提供拉取的时长。"`
 }
 

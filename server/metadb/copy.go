@@ -216,7 +216,7 @@ func (c *copying) openTarget(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := sameTables(c.tables, tables); err != nil {
+	if c.tables, err = merge(c.tables, tables); err != nil {
 		return err
 	}
 	marked, err := c.to.number(ctx, `SELECT CASE WHEN (`+c.to.dialect().hasTable+`) THEN 1 ELSE 0 END`, copyMark)

@@ -143,18 +143,24 @@ func inOrder(byName map[string]*copyTable) (all []copyTable, err error) {
 	return all, nil
 }
 
-// same reports whether two databases have the same tables.
-func sameTables(a, b []copyTable) error {
-	if len(a) != len(b) {
-		return fmt.Errorf("metadb: source and target have different tables")
+// merge is the tables of two databases, which have to be the same, in an order that suits both: what refers to what is
+// not always said to both.
+func merge(a, b []copyTable) ([]copyTable, error) {
+	byName := map[string]*copyTable{}
+	for _, t := range a {
+		byName[t.name] = &t
 	}
-	for i := range a {
-		x, y := a[i], b[i]
-		if x.name != y.name || !slices.Equal(x.columns, y.columns) || !slices.Equal(x.key, y.key) || x.identity != y.identity {
-			return fmt.Errorf("metadb: table %s differs between source and target", x.name)
+	for _, y := range b {
+		x := byName[y.name]
+		if x == nil || len(a) != len(b) {
+			return nil, fmt.Errorf("metadb: source and target have different tables, such as %s", y.name)
 		}
+		if !slices.Equal(x.columns, y.columns) || !slices.Equal(x.key, y.key) || x.identity != y.identity {
+			return nil, fmt.Errorf("metadb: table %s differs between source and target", x.name)
+		}
+		x.needs = append(x.needs, y.needs...)
 	}
-	return nil
+	return inOrder(byName)
 }
 
 // Table, column, type, whether it may be null, place in the primary key, whether the database numbers it. An unlogged
