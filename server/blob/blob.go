@@ -67,10 +67,9 @@ type State struct {
 type Writer interface {
 	// Write appends p, which it does not keep.
 	io.Writer
-	// Suspend makes what was written survive the end of this process and returns the state from which Upload or Commit
-	// continue, here or on another machine. After a power loss they continue with the very same bytes or are
-	// BLOB_UPLOAD_UNKNOWN. When Suspend fails the upload is lost. The Writer is closed afterwards, also on error. After a client went away it is
-	// given context.WithoutCancel of the request's context.
+	// Suspend makes what was written durable and returns the state from which Upload or Commit continue, here or on
+	// another machine. When Suspend fails the upload is lost. The Writer is closed afterwards, also on error. After a
+	// client went away it is given context.WithoutCancel of the request's context.
 	Suspend(ctx context.Context) (State, error)
 	// Close releases the writer without a promise about the bytes since the last Suspend. Closing twice is harmless.
 	io.Closer

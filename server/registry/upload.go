@@ -190,16 +190,15 @@ func (s *Service) Append(ctx context.Context, name ref.Name, id string, c Chunk)
 	return &Upload{ID: id, Received: got.state.Offset}, got.err
 }
 
-// remember records how far an upload has come. The client may have gone; what it sent is kept all the same, so that it
-// can go on from there. Soft: it survives the process. After a power loss the client's connection is gone as well, and
-// the status tells it where to go on.
+// remember records durably how far an upload has come. The client may have gone; what it sent is kept all the same, so
+// that it can go on from there.
 func (s *Service) remember(ctx context.Context, u *inProgress, st blob.State, h *oci.Hasher) error {
 	hash, err := h.State()
 	if err != nil {
 		return err
 	}
 	s.sessions.record(u.ID)
-	return s.o.DB.UpdateSoft(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
+	return s.o.DB.Update(context.WithoutCancel(ctx), func(tx *metadb.Tx) error {
 		if u.recorded {
 			return tx.UpdateUpload(u.ID, u.Received, st.Offset, hash, st.Driver)
 		}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"sync"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/internal/durable"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
@@ -27,6 +28,9 @@ func (s *Store) Commit(ctx context.Context, id string, state blob.State, d oci.D
 	if err != nil {
 		return errors.New("fs: commit without a digest")
 	}
+	if s.inAttempts(state) {
+		return s.commitAttempts(id, state, d, shard)
+	}
 	info, err := s.root.Stat(s.uploadName(id))
 	switch {
 	case errors.Is(err, iofs.ErrNotExist):
@@ -40,18 +44,24 @@ func (s *Store) Commit(ctx context.Context, id string, state blob.State, d oci.D
 		return failed("commit", err)
 	}
 	name := path.Join(s.base(d.Algorithm()), shard.name, d.Hex())
-	if info.Size() == state.Offset && state.Offset > unsynced && len(state.Driver) == 0 {
+	if info.Size() == state.Offset {
 		err = s.root.Rename(s.uploadName(id), name) // Suspend synced it
 	} else {
 		err = s.syncAndPublish(id, state, name)
 	}
+	if errors.Is(err, iofs.ErrNotExist) {
+		// The directory is there, so it is the upload that is not: ended by another process in this moment.
+		return blob.UploadUnknown(id)
+	}
+	return s.committed(d, err)
+}
+
+// committed is the outcome of giving content the name of d.
+func (s *Store) committed(d oci.Digest, err error) error {
 	switch {
 	case errors.Is(err, durable.ErrDoubtful):
 		s.doubtful.add(d)
 		return failed("commit", err)
-	case errors.Is(err, iofs.ErrNotExist):
-		// The directory is there, so it is the upload that is not: ended by another process in this moment.
-		return blob.UploadUnknown(id)
 	case err != nil:
 		return failed("commit", err)
 	}
@@ -59,9 +69,23 @@ func (s *Store) Commit(ctx context.Context, id string, state blob.State, d oci.D
 	return nil
 }
 
-// syncAndPublish is for an upload that was not synced yet, or that an interrupted writer went on with.
+// commitAttempts is Commit of an upload on a shared directory. A file that is not there any more may be the blob
+// already: by another replica that was asked the same, or by a rename whose answer a file server lost and which it was
+// sent a second time.
+func (s *Store) commitAttempts(id string, state blob.State, d oci.Digest, shard *shard) error {
+	if err := shard.make(); err != nil {
+		return failed("commit", err)
+	}
+	err := s.publishAttempts(id, state, path.Join(s.base(d.Algorithm()), shard.name, d.Hex()))
+	if fault.Has(err, fault.BlobUploadUnknown) || errors.Is(err, iofs.ErrNotExist) {
+		return s.commitAgain(id, state, d, shard)
+	}
+	return s.committed(d, err)
+}
+
+// syncAndPublish is for an upload that an interrupted writer went on with.
 func (s *Store) syncAndPublish(id string, state blob.State, name string) error {
-	f, err := s.root.OpenFile(s.uploadName(id), os.O_RDWR, filePerm)
+	f, err := s.root.OpenFile(s.uploadName(id), os.O_WRONLY, filePerm)
 	if err != nil {
 		return err
 	}

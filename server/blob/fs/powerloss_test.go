@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-registry/berth/internal/durable"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
 )
 
@@ -111,6 +112,36 @@ func TestPowerLoss(t *testing.T) {
 		}
 		if lost := p.survives("blobs/sha256/" + shardPath(d)); !strings.HasPrefix(lost, "the name") {
 			t.Errorf("%s was deleted, and a power loss would bring it back", d.Short())
+		}
+	}
+}
+
+// A part of an upload that was suspended is on the platter, however small, whoever began it.
+func TestPowerLossOfUpload(t *testing.T) {
+	p := newPlatter()
+	s := open(t, t.TempDir(), p.hook)
+	for _, size := range []int{0, 1, 50_000, 300_000} {
+		id := fmt.Sprint("part-", size)
+		w, err := s.Upload(t.Context(), id, blob.State{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close() // an attempt that came to nothing
+		state := begun(t, s, id, blobtest.Random(3, size))
+		if lost := p.survives("uploads/" + id); lost != "" && size > 0 {
+			t.Errorf("%d bytes were suspended, and a power loss would take %s", size, lost)
+		}
+		if w, err = s.Upload(t.Context(), id, state); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("more")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Suspend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if lost := p.survives("uploads/" + id); lost != "" {
+			t.Errorf("4 more bytes were suspended, and a power loss would take %s", lost)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/internal/durable"
@@ -22,7 +24,10 @@ func (s *Store) Upload(ctx context.Context, id string, state blob.State) (blob.W
 	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
 		return nil, err
 	}
-	flag := os.O_RDWR // reading is for the sum of what is there
+	if s.inAttempts(state) {
+		return s.begin(id, state)
+	}
+	flag := os.O_WRONLY
 	if state.Offset == 0 {
 		flag |= os.O_CREATE
 	}
@@ -35,16 +40,21 @@ func (s *Store) Upload(ctx context.Context, id string, state blob.State) (blob.W
 	if err := restore(f, id, state); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &writer{s: s, id: id, f: f, offset: state.Offset, started: state.Offset, sum: stateSum(state)}, nil
+	return &writer{s: s, id: id, f: f, begun: state.Offset == 0, offset: state.Offset, started: state.Offset}, nil
 }
 
 // Abort implements blob.Store. It does its work also when ctx has ended: that is when uploads are aborted. The removal
 // is synced, because the row that names the upload goes next.
-func (s *Store) Abort(_ context.Context, id string, _ blob.State) error {
+func (s *Store) Abort(_ context.Context, id string, state blob.State) error {
 	if err := blob.CheckID(id); err != nil {
 		return err
 	}
-	err := s.root.Remove(s.uploadName(id))
+	var err error
+	if s.inAttempts(state) {
+		err = s.abortAttempts(id, state)
+	} else {
+		err = s.root.Remove(s.uploadName(id))
+	}
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return failed("abort", err)
 	}
@@ -59,6 +69,9 @@ func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io
 	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
 		return nil, err
 	}
+	if s.inAttempts(state) {
+		return s.readAttempts(id, state)
+	}
 	f, err := s.root.Open(s.uploadName(id))
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, blob.UploadUnknown(id)
@@ -68,9 +81,6 @@ func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io
 	info, err := f.Stat()
 	if err == nil && (state.Offset < 0 || info.Size() < state.Offset) {
 		err = blob.UploadUnknown(id)
-	}
-	if err == nil {
-		err = checkSum(f, id, state)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -87,7 +97,8 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time) ([]string, e
 	if err != nil {
 		return nil, failed("list uploads", err)
 	}
-	var ids []string
+	// An upload is as old as its youngest file.
+	at := map[string]time.Time{}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -98,15 +109,21 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time) ([]string, e
 		} else if err != nil {
 			return nil, failed("list uploads", err)
 		}
-		if info.Mode().IsRegular() && info.ModTime().Before(before) && blob.CheckID(name) == nil {
-			ids = append(ids, name)
+		if id, _, _ := strings.Cut(name, "."); info.Mode().IsRegular() && blob.CheckID(id) == nil && info.ModTime().After(at[id]) {
+			at[id] = info.ModTime()
 		}
 	}
+	var ids []string
+	for id, last := range at {
+		if last.Before(before) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
 	return ids, nil
 }
 
-// restore brings the file to where state says that it is. A file that ends before, or holds other bytes, lost what it
-// had to a power loss.
+// restore brings the file to where state says that it is.
 func restore(f *durable.File, id string, state blob.State) error {
 	size, err := f.Size()
 	switch {
@@ -114,9 +131,6 @@ func restore(f *durable.File, id string, state blob.State) error {
 		return failed("upload", err)
 	case state.Offset < 0 || size < state.Offset:
 		return blob.UploadUnknown(id)
-	}
-	if err := checkSum(f, id, state); err != nil {
-		return err
 	}
 	if size > state.Offset {
 		if err := f.Truncate(state.Offset); err != nil {
@@ -130,9 +144,9 @@ type writer struct {
 	s       *Store
 	id      string
 	f       *durable.File // nil once closed
+	begun   bool          // it may have made the file
 	offset  int64
-	started int64  // up to where the kernel was asked to write
-	sum     uint32 // of the bytes so far, while they are at most unsynced
+	started int64 // up to where the kernel was asked to write
 }
 
 func (w *writer) Write(p []byte) (int, error) {
@@ -144,9 +158,6 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	n, err := w.f.WriteAt(p, w.offset)
 	w.offset += int64(n)
-	if w.offset <= unsynced {
-		w.sum = addSum(w.sum, p[:n])
-	}
 	if err != nil {
 		return n, failed("upload", err)
 	}
@@ -157,10 +168,8 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Suspend syncs the bytes, while their digest may still be announced elsewhere, so that Commit has only the name to make
-// durable; and because the file that is found after a power loss may be as long as it was and yet have holes, which
-// nobody would notice when the saved hash goes on behind them. A few bytes are not worth a sync that may never be
-// needed: the state has their sum instead. Closing is what shows the bytes to other machines on NFS.
+// Suspend syncs the bytes, and the name of a file that is new, while their digest may still be announced elsewhere, so
+// that Commit has only the last name to make durable. Closing is what shows the bytes to other machines on NFS.
 func (w *writer) Suspend(context.Context) (blob.State, error) {
 	if w.f == nil {
 		return blob.State{}, errors.New("fs: suspend of a closed upload")
@@ -168,11 +177,9 @@ func (w *writer) Suspend(context.Context) (blob.State, error) {
 	f := w.f
 	w.f = nil
 	state := blob.State{Offset: w.offset}
-	var err error
-	if w.offset <= unsynced {
-		state.Driver = sumState(w.sum)
-	} else {
-		err = f.Sync()
+	err := f.Sync()
+	if err == nil && w.begun {
+		err = w.s.root.SyncDir("uploads")
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
