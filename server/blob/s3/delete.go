@@ -1,0 +1,169 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/blob"
+)
+
+// deletesAtOnce bounds the requests of one Delete.
+const deletesAtOnce = 8
+
+// Delete implements blob.Store.
+func (s *Store) Delete(ctx context.Context, ds ...oci.Digest) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var keys []string
+	for _, d := range ds {
+		if !d.IsZero() {
+			keys = append(keys, s.blobKey(d))
+		}
+	}
+	return s.failed("delete", s.remove(ctx, keys))
+}
+
+// remove deletes objects, a batch in one request; one that is not there is no error.
+func (s *Store) remove(ctx context.Context, keys []string) error {
+	switch len(keys) {
+	case 0:
+		return nil
+	case 1:
+		return s.removeOne(ctx, keys[0])
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(deletesAtOnce)
+	for batch := range slices.Chunk(keys, s.limits.batch) {
+		g.Go(func() error { return s.removeBatch(ctx, batch) })
+	}
+	return g.Wait()
+}
+
+func (s *Store) removeBatch(ctx context.Context, keys []string) error {
+	objects := make([]types.ObjectIdentifier, len(keys))
+	for i, key := range keys {
+		objects[i] = types.ObjectIdentifier{Key: aws.String(key)}
+	}
+	out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
+		Bucket: &s.o.Bucket, Delete: &types.Delete{Objects: objects, Quiet: aws.Bool(true)},
+	}, func(o *s3.Options) {
+		// Older services ask for this header, and know no other checksum.
+		o.APIOptions = append(o.APIOptions, smithyhttp.AddContentChecksumMiddleware)
+	})
+	if code := errorCode(err); code == "NotImplemented" || code == "MethodNotAllowed" {
+		return s.removeEach(ctx, keys)
+	} else if err != nil {
+		return err
+	}
+	// What one key failed with may have been of the moment: each is asked for again by itself, with all patience.
+	var again []string
+	for _, e := range out.Errors {
+		if code := aws.ToString(e.Code); code != "NoSuchKey" {
+			again = append(again, aws.ToString(e.Key))
+		}
+	}
+	return s.removeEach(ctx, again)
+}
+
+func (s *Store) removeEach(ctx context.Context, keys []string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(deletesAtOnce)
+	for _, key := range keys {
+		g.Go(func() error { return s.removeOne(ctx, key) })
+	}
+	return g.Wait()
+}
+
+func (s *Store) removeOne(ctx context.Context, key string) error {
+	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.o.Bucket, Key: &key})
+	if isMissing(err) {
+		return nil
+	}
+	return err
+}
+
+// Abort implements blob.Store. It lists what begins with the upload's name, since a writer or a commit that died has left
+// what no state tells of.
+func (s *Store) Abort(ctx context.Context, id string, _ blob.State) error {
+	if err := blob.CheckID(id); err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanWithin)
+	defer stop()
+	s.ended.add(id)
+	return s.failed("abort", s.clear(ctx, id))
+}
+
+// clear removes everything that begins with an upload's name. Multipart uploads go before the markers that name them.
+func (s *Store) clear(ctx context.Context, id string) error {
+	var keys []string
+	var errs []error
+	prefix := s.uploadPrefix(id)
+	err := s.list(ctx, prefix, func(o types.Object) {
+		keys = append(keys, aws.ToString(o.Key))
+	})
+	if err != nil {
+		return err
+	}
+	keys = slices.DeleteFunc(keys, func(key string) bool {
+		if !strings.HasPrefix(key, prefix+markerPrefix) {
+			return false
+		}
+		err := s.abortMarked(ctx, key)
+		errs = append(errs, err)
+		return err != nil
+	})
+	return errors.Join(append(errs, s.remove(ctx, keys))...)
+}
+
+// list calls each for every object whose key begins with prefix.
+func (s *Store) list(ctx context.Context, prefix string, each func(types.Object)) error {
+	pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.o.Bucket, Prefix: &prefix})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, o := range page.Contents {
+			each(o)
+		}
+	}
+	return nil
+}
+
+// StaleUploads implements blob.UploadLister. It lists uploads in progress, never content; the clock is the service's.
+func (s *Store) StaleUploads(ctx context.Context, before time.Time) ([]string, error) {
+	newest := map[string]time.Time{}
+	prefix := s.uploadsPrefix()
+	err := s.list(ctx, prefix, func(o types.Object) {
+		id, _, ok := strings.Cut(strings.TrimPrefix(aws.ToString(o.Key), prefix), "/")
+		if at := aws.ToTime(o.LastModified); ok && blob.CheckID(id) == nil && !at.Before(newest[id]) {
+			newest[id] = at
+		}
+	})
+	if err != nil {
+		return nil, s.failed("list uploads", fmt.Errorf("below %s: %w", prefix, err))
+	}
+	var ids []string
+	for id, at := range newest {
+		if at.Before(before) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}

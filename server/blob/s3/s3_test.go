@@ -1,0 +1,51 @@
+package s3_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/berth-registry/berth/internal/testkit"
+	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/blob/blobtest"
+	"github.com/berth-registry/berth/server/blob/s3"
+)
+
+// kinds are the servers that the driver is tested with.
+func kinds() []testkit.S3Kind { return []testkit.S3Kind{testkit.VersityGW, testkit.MinIO} }
+
+func TestContract(t *testing.T) {
+	for _, kind := range kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			blobtest.Run(t, func(t *testing.T) blob.Store {
+				server, bucket := testkit.S3Bucket(t, kind)
+				return open(t, options(server, bucket))
+			})
+		})
+	}
+}
+
+// options are those of a store in a bucket of its own, below a prefix.
+func options(server *testkit.S3, bucket string) s3.Options {
+	return s3.Options{
+		AccessKey: server.AccessKey, SecretKey: server.SecretKey, Endpoint: server.Endpoint, PathStyle: true,
+		Bucket: bucket, RootDirectory: "/some/where/",
+	}
+}
+
+// open opens a store and closes it when the test ends.
+func open(t testing.TB, o s3.Options) *s3.Store {
+	t.Helper()
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	s, err := s3.New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
