@@ -2,7 +2,7 @@
 //
 //	blobs/sha256/ab/ab12…   content, named by its digest, below a directory of its first two digits
 //	blobs/sha512/…
-//	uploads/<id>            uploads in progress
+//	uploads/<id>            uploads in progress; with Options.Shared uploads/<id>.<token>, one for each attempt
 //
 // A file below blobs is always whole: it was synced under its upload's name before it was renamed, and the rename is
 // synced before Commit returns. There are no locks and no links, so any number of processes may share the directory,
@@ -19,6 +19,7 @@ import (
 	"os"
 	"path"
 	"sync/atomic"
+	"time"
 
 	"github.com/berth-registry/berth/internal/durable"
 	"github.com/berth-registry/berth/oci"
@@ -37,6 +38,10 @@ type Options struct {
 	// negative is nothing.
 	Reserve int64
 
+	// Shared says that other processes use the directory too, on this machine or on others: no two of them ever write to
+	// one file, and what one has made may take a moment to be seen by another.
+	Shared bool
+
 	Hook durable.Hook // sees every change and every sync; for tests
 }
 
@@ -44,6 +49,7 @@ type Options struct {
 type Store struct {
 	path   string
 	root   *durable.Dir
+	shared bool
 	sha256 shards
 	sha512 shards
 
@@ -63,7 +69,7 @@ func New(root string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fs: %w", err)
 	}
-	s := &Store{path: root, root: dir, space: func() (blob.Space, error) { return statfs(root) }}
+	s := &Store{path: root, root: dir, shared: o.Shared, space: func() (blob.Space, error) { return statfs(root) }}
 	if err := errors.Join(s.prepare(), s.setReserve(o.Reserve)); err != nil {
 		return nil, errors.Join(fmt.Errorf("fs: %w", err), s.Close())
 	}
@@ -93,13 +99,13 @@ func (s *Store) Open(ctx context.Context, d oci.Digest) (blob.Content, int64, er
 	if err != nil {
 		return nil, 0, err
 	}
-	dir, err := shard.find()
-	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, 0, blob.Unknown(d)
-	} else if err != nil {
-		return nil, 0, fmt.Errorf("fs: open %s: %w", d, err)
+	f, err := shard.openFile(d.Hex())
+	for pause := 5 * time.Millisecond; s.shared && errors.Is(err, iofs.ErrNotExist) && pause < seenWithin; pause *= 3 {
+		if err := wait(ctx, pause); err != nil {
+			return nil, 0, err
+		}
+		f, err = shard.openFile(d.Hex())
 	}
-	f, err := dir.Open(d.Hex())
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, 0, blob.Unknown(d)
 	} else if err != nil {
@@ -110,6 +116,20 @@ func (s *Store) Open(ctx context.Context, d oci.Digest) (blob.Content, int64, er
 		return nil, 0, errors.Join(fmt.Errorf("fs: open %s: %w", d, err), f.Close())
 	}
 	return f, info.Size(), nil
+}
+
+// seenWithin is how long a shared directory is given to show a blob that another machine has made.
+const seenWithin = 150 * time.Millisecond
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Delete implements blob.Store. The removal is synced, also of what was gone already: the process that removed it may

@@ -25,6 +25,24 @@ func TestContract(t *testing.T) {
 	blobtest.Run(t, func(t *testing.T) blob.Store { return open(t, t.TempDir(), nil) })
 }
 
+func TestContractShared(t *testing.T) {
+	blobtest.Run(t, func(t *testing.T) blob.Store { return openShared(t, t.TempDir()) })
+}
+
+func openShared(t *testing.T, dir string) *fs.Store {
+	t.Helper()
+	s, err := fs.New(dir, fs.Options{Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
 // open opens a store and closes it when the test ends.
 func open(t *testing.T, dir string, hook durable.Hook) *fs.Store {
 	t.Helper()

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -94,6 +95,15 @@ func (s *shard) find() (*durable.Dir, error) {
 	}
 	s.opened.Store(dir)
 	return dir, nil
+}
+
+// openFile opens a blob's file.
+func (s *shard) openFile(name string) (*os.File, error) {
+	dir, err := s.find()
+	if err != nil {
+		return nil, err
+	}
+	return dir.Open(name)
 }
 
 // make sees to it that the directory exists durably. Its parent is synced also when another process has made it in the
