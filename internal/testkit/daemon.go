@@ -31,6 +31,7 @@ type Options struct {
 	Data     string   // data directory; t.TempDir() when empty
 	Database string   // DSN for BERTH_DATABASE; SQLite in Data when empty
 	Addr     string   // address to listen on; a free port of 127.0.0.1 when empty
+	Binary   string   // another berthd than that of this tree; BuildBerthd's when empty
 }
 
 // Daemon is a running berthd. Its methods are for one goroutine at a time, except Log.
@@ -57,7 +58,10 @@ type running struct {
 // ready within ten seconds, or that does not exit with code 0 at the end, fails the test and prints its log.
 func Start(t testing.TB, o Options) *Daemon {
 	t.Helper()
-	d := &Daemon{Data: o.Data, bin: BuildBerthd(t), log: &tail{}}
+	d := &Daemon{Data: o.Data, bin: o.Binary, log: &tail{}}
+	if d.bin == "" {
+		d.bin = BuildBerthd(t)
+	}
 	if d.Data == "" {
 		d.Data = t.TempDir()
 	}

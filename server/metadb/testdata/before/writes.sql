@@ -1,0 +1,24 @@
+-- A push and what surrounds it, as berthd 0.1.0 writes them, with values. A newer schema must still take them.
+INSERT INTO setting (name, value) VALUES ('upload_key', 'ab') ON CONFLICT (name) DO NOTHING;
+INSERT INTO signing_key (id, algorithm, private, created_at) VALUES ('k1', 'ed25519', 'secret', 1);
+INSERT INTO account (name, password_hash, admin, disabled, created_at, updated_at) VALUES ('admin', 'h', TRUE, FALSE, 1, 1) ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, generation = account.generation + 1;
+INSERT INTO project (id, name, public, created_at) VALUES (7, 'team', TRUE, 1) ON CONFLICT (name) DO NOTHING;
+INSERT INTO repository (id, project_id, name, listed, created_at) VALUES (7, 7, 'team/app', FALSE, 1) ON CONFLICT (name) DO NOTHING;
+INSERT INTO upload (id, repository, principal, algorithm, started_at, updated_at, received, hash_state, driver_state, committing) VALUES ('u1', 'team/app', 'alice', 'sha256', 1, 1, 0, NULL, NULL, '');
+UPDATE upload SET committing = 'sha256:1', updated_at = 2 WHERE id = 'u1';
+INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ('sha256:1', 5, FALSE, 0, 1, 9) ON CONFLICT (digest) DO NOTHING;
+INSERT INTO repo_blob (repo_id, digest, created_at) SELECT 7, b.digest, 1 FROM blob b WHERE b.digest = 'sha256:1' AND b.state = 0 ON CONFLICT (repo_id, digest) DO NOTHING;
+DELETE FROM upload WHERE id = 'u1';
+INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ('sha256:2', 2, TRUE, 0, 1, 0) ON CONFLICT (digest) DO NOTHING;
+INSERT INTO blob_content (digest, bytes) VALUES ('sha256:2', 'ab');
+INSERT INTO manifest (id, repo_id, digest, media_type, artifact_type, size, subject, descriptor, pushed_at, pushed_by) VALUES (7, 7, 'sha256:2', 'm', '', 2, '', '', 1, 'alice') ON CONFLICT (repo_id, digest) DO NOTHING;
+INSERT INTO edge (repo_id, manifest_id, child, kind) VALUES (7, 7, 'sha256:1', 2), (7, 7, 'sha256:1', 2) ON CONFLICT (manifest_id, child, kind) DO NOTHING;
+INSERT INTO tag (repo_id, name, digest, updated_at) VALUES (7, 'v1', 'sha256:2', 1) ON CONFLICT (repo_id, name) DO NOTHING;
+UPDATE repository SET listed = TRUE WHERE id = 7 AND listed <> TRUE;
+INSERT INTO event (at, kind, repository, digest, tag, principal, payload) VALUES (1, 'manifest.pushed', 'team/app', 'sha256:2', 'v1', 'alice', '{}');
+UPDATE blob SET lease_until = 10 WHERE digest = 'sha256:1' AND state = 0 AND lease_until < 10;
+DELETE FROM tag WHERE repo_id = 7 AND name = 'v1';
+DELETE FROM manifest WHERE repo_id = 7 AND digest = 'sha256:2';
+DELETE FROM edge WHERE manifest_id = 7;
+DELETE FROM repo_blob WHERE repo_id = 7 AND digest = 'sha256:1';
+DELETE FROM event WHERE id IN (SELECT id FROM (SELECT id, at FROM event ORDER BY id LIMIT 10) oldest WHERE at < 2);
