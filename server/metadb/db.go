@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/berth-registry/berth/oci"
 )
 
 // Options say which database to open.
@@ -72,8 +74,10 @@ func newDB(b backend, d *dialect) *DB {
 type backend interface {
 	session
 	update(ctx context.Context, soft bool, fn func(*Tx) error) error
-	// keep is DB.KeepBlob.
+	// keep is DB.KeepBlob, keepLink DB.KeepLink, mark DB.Mark.
 	keep(ctx context.Context, repoID int64, b Blob, content []byte) error
+	keepLink(ctx context.Context, repoID int64, d oci.Digest, lease time.Time, since Mark) error
+	mark() Mark
 	check(ctx context.Context) error
 	close() error
 }
@@ -131,6 +135,26 @@ func keepByUpdate(ctx context.Context, on backend, repoID int64, b Blob, content
 		}
 		_, err := tx.LinkBlob(repoID, b.Digest)
 		return err
+	})
+}
+
+// Mark is the moment before a caller looks whether a blob is there that it will link to.
+func (db *DB) Mark() Mark { return db.backend.mark() }
+
+// KeepLink gives the repository a blob that was found live after the mark, and extends its lease, durably: LinkBlob and
+// LeaseBlob in an Update of their own, for which SQLite needs no transaction (see intake). ErrNotFound and ErrClaimed
+// are as of those.
+func (db *DB) KeepLink(ctx context.Context, repoID int64, d oci.Digest, lease time.Time, since Mark) error {
+	return db.open.pass(func() error { return db.backend.keepLink(ctx, repoID, d, lease, since) })
+}
+
+// linkByUpdate is KeepLink as a transaction.
+func linkByUpdate(ctx context.Context, on backend, repoID int64, d oci.Digest, lease time.Time) error {
+	return on.update(ctx, false, func(tx *Tx) error {
+		if _, err := tx.LinkBlob(repoID, d); err != nil {
+			return err
+		}
+		return tx.LeaseBlob(d, lease)
 	})
 }
 

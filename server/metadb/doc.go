@@ -15,11 +15,14 @@
 //
 // # Group commit
 //
-// A durable update waits for the disk, and on SQLite there is one writer at a time. So one goroutine owns the writing
-// connection. Callers of Update queue their closures; while one batch is being synced the next gathers, and is then run
-// as one SQL transaction with one COMMIT. The sync is done by a goroutine of its own (syncer), while the next batch is
-// already at work; everyone is answered after the sync that follows their commit. Others may read what was committed a
-// moment before it is durable.
+// A durable update waits for the disk, and on SQLite there is one writing connection. Callers of Update lead it in turn:
+// who leads runs its closure and those of everybody who waits as one SQL transaction with one COMMIT, passes the
+// connection on, syncs and answers them. While one syncs the next is already at work. Others may read what was committed
+// a moment before it is durable.
+//
+// Small blobs and mounts need no transaction of their own: [DB.KeepBlob] and [DB.KeepLink] append them to a log beside
+// the database (intake), and the next transaction, whoever's it is, makes their rows before it does anything else. So a
+// closure sees all of them through its Tx. It must not ask the DB itself, which would wait for the closure to end.
 //
 // When the shared transaction is lost (disk full, COMMIT failed), or when a closure of it fails after it has changed
 // something, every closure of it is run again alone and gets its own answer: hence closures may run more than once.
@@ -55,7 +58,8 @@
 //  2. The store deletes the bytes, with a deadline before until.
 //  3. Update: [Tx.DeleteClaimed] and [Tx.EndUpload].
 //
-// A claim is a blob row in state Claimed, so a push of the same digest meets it at its own step 1 (or 3) and is refused
+// A method that claims begins with beginClaim, so that no mount is taken into the intake behind its back. A claim is a
+// blob row in state Claimed, so a push of the same digest meets it at its own step 1 (or 3) and is refused
 // until the claim is over: bytes can never be deleted under a blob that was promised. A sweep that dies leaves upload
 // and claim, and the next one takes the claim over after until.
 package metadb

@@ -36,16 +36,46 @@ type intake struct {
 	number   uint64         // of the last entry
 	next     *intakeBatch   // what gathers while another is being written
 	flushing bool
+	claiming int    // transactions in progress that claim blobs for deletion
+	claimed  uint64 // how many have ended
 }
 
-// intakeEntry is a blob in the log.
+// Mark is a moment, for KeepLink.
+type Mark struct {
+	claimed uint64
+	calm    bool // nobody was claiming
+}
+
+func (k *intake) mark() Mark {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return Mark{k.claimed, k.claiming == 0}
+}
+
+// claim says that a transaction begins to claim; from here on no link is taken in, so those it finds are all there are.
+func (k *intake) claim() {
+	k.mu.Lock()
+	k.claiming++
+	k.mu.Unlock()
+}
+
+// claimEnded says that it has ended, and that nobody remembers as live what it claimed.
+func (k *intake) claimEnded() {
+	k.mu.Lock()
+	k.claiming--
+	k.claimed++
+	k.mu.Unlock()
+}
+
+// intakeEntry is a blob in the log, or the link of a repository to a blob that has a row.
 type intakeEntry struct {
 	number  uint64 // of the log, ascending
 	repoID  int64
 	digest  string
 	at      int64 // microseconds
 	lease   int64 // microseconds
-	content []byte
+	link    bool
+	content []byte // of a blob
 }
 
 // intakeBatch is what is written with one sync.
@@ -57,7 +87,10 @@ type intakeBatch struct {
 }
 
 // maxIntake bounds the memory of what has no rows yet, in bytes. More goes the usual way, with a transaction.
-const maxIntake = 4 << 20
+const (
+	maxIntake        = 4 << 20
+	maxIntakeEntries = 10_000
+)
 
 // intakeDelay is how long a blob may be without rows while no other transaction comes along.
 const intakeDelay = 50 * time.Millisecond
@@ -73,13 +106,15 @@ func newIntakeBatch() *intakeBatch {
 	return &intakeBatch{turn: make(chan struct{}), done: make(chan struct{})}
 }
 
-// keep returns when the entry is durable, or kept is false when the log cannot take it now.
-func (k *intake) keep(e *intakeEntry) (kept bool, err error) {
+// keep returns when the entry is durable, or kept is false when the log cannot take it now. A link is only taken when
+// nothing was claimed since the mark.
+func (k *intake) keep(e *intakeEntry, since Mark) (kept bool, err error) {
 	if p := k.poison.Load(); p != nil {
 		return false, *p
 	}
 	k.mu.Lock()
-	if k.bytes+int64(len(e.content)) > maxIntake {
+	if k.bytes+int64(len(e.content)) > maxIntake || len(k.entries) > maxIntakeEntries ||
+		e.link && (k.claiming > 0 || since != Mark{k.claimed, true}) {
 		k.mu.Unlock()
 		return false, nil
 	}

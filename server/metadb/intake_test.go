@@ -32,14 +32,17 @@ func crashed(t *testing.T, path string) string {
 	return to
 }
 
-func intakeRepository(t *testing.T, db *metadb.DB) (id int64) {
+func intakeRepository(t *testing.T, db *metadb.DB) (id int64) { return namedRepository(t, db, "p/app") }
+func secondRepository(t *testing.T, db *metadb.DB) (id int64) { return namedRepository(t, db, "p/two") }
+
+func namedRepository(t *testing.T, db *metadb.DB, name string) (id int64) {
 	t.Helper()
 	if err := db.Update(t.Context(), func(tx *metadb.Tx) error {
 		p, _, err := tx.EnsureProject("p", true)
 		if err != nil {
 			return err
 		}
-		r, err := tx.EnsureRepository(p.ID, "p/app")
+		r, err := tx.EnsureRepository(p.ID, name)
 		id = r.ID
 		return err
 	}); err != nil {
@@ -73,6 +76,7 @@ func TestIntakeCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "berth.db")
 	db := open(t, metadb.Options{Path: path})
 	repo := intakeRepository(t, db)
+	second := secondRepository(t, db)
 	var kept []oci.Digest
 	gone := keepBlob(t, db, repo, "taken back")
 	if err := db.Update(t.Context(), func(tx *metadb.Tx) error { _, err := tx.UnlinkBlob(repo, gone); return err }); err != nil {
@@ -80,6 +84,9 @@ func TestIntakeCrash(t *testing.T) {
 	}
 	for i := range 200 { // 3 MB: both files of the log are used, and used again
 		kept = append(kept, keepBlob(t, db, repo, fmt.Sprintf("%016000d", i)))
+		if err := db.KeepLink(t.Context(), second, kept[i], time.Now().Add(time.Hour), db.Mark()); err != nil {
+			t.Fatal(err)
+		}
 		if i%13 == 0 {
 			if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.PutSetting("x", fmt.Sprint(i)) }); err != nil {
 				t.Fatal(err)
@@ -90,10 +97,10 @@ func TestIntakeCrash(t *testing.T) {
 		}
 		first := crashed(t, path)
 		after := open(t, metadb.Options{Path: first})
-		second := crashed(t, first)
-		for _, db := range []*metadb.DB{after, open(t, metadb.Options{Path: second})} {
+		again := crashed(t, first)
+		for _, db := range []*metadb.DB{after, open(t, metadb.Options{Path: again})} {
 			for n, d := range kept {
-				if !hasBlob(t, db, repo, d) {
+				if !hasBlob(t, db, repo, d) || !hasBlob(t, db, second, d) {
 					t.Fatalf("blob %d of %d is lost", n, len(kept))
 				}
 				if c, err := db.Content(t.Context(), d); err != nil || oci.FromBytes(oci.SHA256, c) != d {
@@ -103,14 +110,13 @@ func TestIntakeCrash(t *testing.T) {
 			if hasBlob(t, db, repo, gone) {
 				t.Fatal("a blob that was taken back is there again")
 			}
-			more := keepBlob(t, db, repo, "after the crash")
+			keepBlob(t, db, repo, "after the crash")
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
 			if left, _ := filepath.Glob(first + "-*"); db == after && len(left) > 0 {
 				t.Fatalf("a clean close leaves %v", left)
 			}
-			_ = more
 		}
 	}
 	if err := db.Close(); err != nil {
@@ -170,7 +176,7 @@ func TestIntakeTorn(t *testing.T) {
 }
 
 func FuzzIntakeLog(f *testing.F) {
-	f.Add([]byte("berthin1"), uint64(7))
+	f.Add([]byte("berthin2"), uint64(7))
 	f.Add(metadb.IntakeFile(7, "one", "two"), uint64(7))
 	f.Fuzz(func(t *testing.T, data []byte, salt uint64) {
 		metadb.ParseIntake(data, salt)

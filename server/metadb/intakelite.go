@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/berth-registry/berth/oci"
 )
 
 // keep is DB.KeepBlob for SQLite.
@@ -20,12 +22,31 @@ func (l *lite) keep(ctx context.Context, repoID int64, b Blob, content []byte) e
 	}
 	kept, err := l.intake.keep(&intakeEntry{
 		repoID: repoID, digest: b.Digest.String(), at: toMicros(l.intake.now()), lease: toMicros(b.LeaseUntil), content: content,
-	})
+	}, Mark{})
 	if kept || err != nil {
 		return err
 	}
 	return keepByUpdate(ctx, l, repoID, b, content)
 }
+
+// keepLink is DB.KeepLink for SQLite.
+func (l *lite) keepLink(ctx context.Context, repoID int64, d oci.Digest, lease time.Time, since Mark) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := l.openIntake(ctx); err != nil {
+		return err
+	}
+	kept, err := l.intake.keep(&intakeEntry{
+		repoID: repoID, digest: d.String(), at: toMicros(l.intake.now()), lease: toMicros(lease), link: true,
+	}, since)
+	if kept || err != nil {
+		return err
+	}
+	return linkByUpdate(ctx, l, repoID, d, lease)
+}
+
+func (l *lite) mark() Mark { return l.intake.mark() }
 
 // openIntake begins a log: the database names it before it has an entry.
 func (l *lite) openIntake(ctx context.Context) error {

@@ -34,10 +34,10 @@ type intakeLog struct {
 }
 
 const (
-	intakeMagic  = "berthin1"
+	intakeMagic  = "berthin2"
 	intakeHeader = 8 + 8 + 8 + 4
-	intakeRecord = 4 + 4 + 8 + 8 + 8 + 8 + 1 // before digest and content
-	intakeTurn   = 1 << 20                   // bytes after which the other file is used, when it is free
+	intakeRecord = 4 + 4 + 8 + 8 + 8 + 8 + 1 + 1 // before digest and content
+	intakeTurn   = 1 << 20                       // bytes after which the other file is used, when it is free
 )
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
@@ -137,7 +137,8 @@ func appendIntakeHeader(b []byte, salt, first uint64) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], crcTable))
 }
 
-// appendIntakeEntry writes checksum, length of what follows both, number, repository, time, lease, digest, content.
+// appendIntakeEntry writes checksum, length of what follows both, number, repository, time, lease, kind,
+// digest, content.
 func appendIntakeEntry(b []byte, e *intakeEntry) []byte {
 	start := len(b)
 	b = append(b, 0, 0, 0, 0)
@@ -145,7 +146,11 @@ func appendIntakeEntry(b []byte, e *intakeEntry) []byte {
 	for _, n := range []uint64{e.number, uint64(e.repoID), uint64(e.at), uint64(e.lease)} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
-	b = append(b, byte(len(e.digest)))
+	kind := byte(0)
+	if e.link {
+		kind = 1
+	}
+	b = append(b, kind, byte(len(e.digest)))
 	b = append(b, e.digest...)
 	b = append(b, e.content...)
 	binary.LittleEndian.PutUint32(b[start:], crc32.Checksum(b[start+4:], crcTable))
@@ -198,7 +203,7 @@ func parseIntake(data []byte, salt uint64) []*intakeEntry {
 		}
 		e := &intakeEntry{
 			number: u64(record[8:]), repoID: int64(u64(record[16:])), at: int64(u64(record[24:])), lease: int64(u64(record[32:])),
-			digest: string(record[intakeRecord:digestEnd]), content: record[digestEnd:],
+			link: record[intakeRecord-2] == 1, digest: string(record[intakeRecord:digestEnd]), content: record[digestEnd:],
 		}
 		if e.number < atLeast {
 			break

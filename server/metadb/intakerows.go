@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,9 +28,22 @@ const maxIntakeRows = 64
 // would one by one. A digest that is claimed becomes live again: whoever claimed it removes bytes in the store, which
 // these do not need, and finds no claim when it ends it.
 func makeRows(ctx context.Context, s session, es []*intakeEntry) error {
-	for len(es) > 0 {
-		part := es[:min(len(es), maxIntakeRows)]
-		es = es[len(part):]
+	var blobs, links []*intakeEntry
+	for _, e := range es {
+		if e.link {
+			links = append(links, e)
+		} else {
+			blobs = append(blobs, e)
+		}
+	}
+	if err := makeBlobRows(ctx, s, blobs); err != nil {
+		return err
+	}
+	return makeLinkRows(ctx, s, links)
+}
+
+func makeBlobRows(ctx context.Context, s session, es []*intakeEntry) error {
+	for part := range slices.Chunk(es, maxIntakeRows) {
 		width := paddedLen(len(part)) // of repeated rows none does anything
 		blobs, contents, links := make([]any, 0, 4*width), make([]any, 0, 2*width), make([]any, 0, 3*width)
 		for i := range width {
@@ -52,7 +66,29 @@ func makeRows(ctx context.Context, s session, es []*intakeEntry) error {
 	return nil
 }
 
-type intakeText struct{ blobs, contents, links string }
+func makeLinkRows(ctx context.Context, s session, es []*intakeEntry) error {
+	for part := range slices.Chunk(es, maxIntakeRows) {
+		width := paddedLen(len(part))
+		links, leases := make([]any, 0, 3*width), make([]any, 2, 2+width)
+		last := part[len(part)-1]
+		leases[0], leases[1] = last.lease, last.at+(last.lease-last.at)/2
+		for i := range width {
+			e := part[min(i, len(part)-1)]
+			links = append(links, e.repoID, e.digest, e.at)
+			leases = append(leases, e.digest)
+		}
+		text := intakeTexts[width]
+		if _, err := s.exec(ctx, text.links, links...); err != nil {
+			return err
+		}
+		if _, err := s.exec(ctx, text.leases, leases...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type intakeText struct{ blobs, contents, links, leases string }
 
 // intakeTexts are the statements for each number of rows.
 var intakeTexts = func() map[int]intakeText {
@@ -72,13 +108,21 @@ var intakeTexts = func() map[int]intakeText {
 			}
 			return b.String()
 		}
+		list := func(from int) string {
+			ps := make([]string, width)
+			for i := range ps {
+				ps[i] = "$" + strconv.Itoa(from+i)
+			}
+			return strings.Join(ps, ",")
+		}
 		texts[width] = intakeText{
 			blobs: `INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ` + values(`(?,?,TRUE,0,?,?)`, 4) + `
 				ON CONFLICT (digest) DO UPDATE SET size = excluded.size, inline = TRUE, state = 0, lease_until = MAX(blob.lease_until, excluded.lease_until)
 				WHERE blob.state <> 0 OR NOT blob.inline OR blob.lease_until < (excluded.lease_until + excluded.created_at) / 2`,
 			contents: `INSERT INTO blob_content (digest, bytes) VALUES ` + values(`(?,?)`, 2) + ` ON CONFLICT (digest) DO NOTHING`,
 			links: `INSERT INTO repo_blob (repo_id, digest, created_at) SELECT v.column1, v.column2, v.column3 FROM (VALUES ` + values(`(?,?,?)`, 3) + `) v
-				JOIN repository r ON r.id = v.column1 WHERE TRUE ON CONFLICT (repo_id, digest) DO NOTHING`,
+				JOIN repository r ON r.id = v.column1 JOIN blob b ON b.digest = v.column2 AND b.state = 0 WHERE TRUE ON CONFLICT (repo_id, digest) DO NOTHING`,
+			leases: `UPDATE blob SET lease_until = $1 WHERE digest IN (` + list(3) + `) AND state = 0 AND lease_until < $2`,
 		}
 	}
 	return texts

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
 )
 
 // maxRetries bounds how often a transaction is run again: after a deadlock or serialization failure, or because its
@@ -108,6 +109,12 @@ func (p *cluster) undone(err error) bool {
 	}
 	return p.d.classify(err) == classRetry
 }
+
+func (p *cluster) keepLink(ctx context.Context, repoID int64, d oci.Digest, lease time.Time, _ Mark) error {
+	return linkByUpdate(ctx, p, repoID, d, lease)
+}
+
+func (p *cluster) mark() Mark { return Mark{} }
 
 func (p *cluster) keep(ctx context.Context, repoID int64, b Blob, content []byte) error {
 	return keepByUpdate(ctx, p, repoID, b, content)

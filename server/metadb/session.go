@@ -59,8 +59,19 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 type transaction struct {
 	on    session
 	d     *dialect
-	wrote bool  // something may have been changed
-	err   error // of the driver, as it came
+	claim func() error // before a claim of a blob; nil where that needs nothing
+	wrote bool         // something may have been changed
+	err   error        // of the driver, as it came
+}
+
+// beginClaim comes before the first question of a method that claims a blob for deletion.
+func (tx *Tx) beginClaim() error {
+	t, ok := tx.s.(*transaction)
+	if !ok || t.claim == nil || t.err != nil {
+		return nil
+	}
+	t.err = t.claim()
+	return t.d.fail(t.err)
 }
 
 func (t *transaction) exec(ctx context.Context, query string, args ...any) (n int64, err error) {

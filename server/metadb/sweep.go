@@ -15,6 +15,9 @@ import (
 // be deleted only until then, so give the deletion a deadline before it. After that, another may take it over. The time is
 // the database's, so that the clocks of replicas may differ.
 func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, hold time.Duration) (claimed bool, err error) {
+	if err := tx.beginClaim(); err != nil {
+		return false, err
+	}
 	until := tx.clock().Add(hold)
 	if err := tx.lockDigest(d); err != nil {
 		return false, err

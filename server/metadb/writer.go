@@ -183,7 +183,8 @@ func (w *writer) close() {
 
 // serve runs a batch, with what joins it, passes the connection on and has everyone in the batch answered.
 func (w *writer) serve(batch []*request) {
-	batch, err := w.transact(batch, true)
+	batch, claimed, err := w.transact(batch, true)
+	defer claimed()
 	switch {
 	case err == nil:
 		w.pass()
@@ -192,13 +193,14 @@ func (w *writer) serve(batch []*request) {
 		w.syncer.release()
 		// Whose fault it was cannot be known, so nobody pays for another.
 		for _, r := range batch {
-			alone, err := w.transact([]*request{r}, false)
+			alone, claimed, err := w.transact([]*request{r}, false)
 			if err == nil {
 				w.syncer.finish(alone)
 			} else {
 				w.syncer.release()
 				r.answer(err, w.log)
 			}
+			claimed()
 		}
 		w.pass()
 	default:
@@ -212,8 +214,18 @@ func (w *writer) serve(batch []*request) {
 
 // transact runs the requests, and with open those that join them while the disk is busy, in one transaction. It
 // returns with the syncer held. Its error means that nothing was committed for any of them; otherwise each one's own
-// err says how it went.
-func (w *writer) transact(rs []*request, open bool) ([]*request, error) {
+// err says how it went. Call claimed when they have been answered.
+func (w *writer) transact(rs []*request, open bool) (all []*request, claimed func(), err error) {
+	t := &batchTx{w: w, now: w.now()}
+	all, err = w.commit(t, rs, open)
+	return all, func() {
+		if t.claiming {
+			w.intake.claimEnded()
+		}
+	}, err
+}
+
+func (w *writer) commit(t *batchTx, rs []*request, open bool) ([]*request, error) {
 	if p := w.poison.Load(); p != nil {
 		w.syncer.hold()
 		return rs, *p
@@ -223,7 +235,6 @@ func (w *writer) transact(rs []*request, open bool) ([]*request, error) {
 		w.syncer.hold()
 		return rs, w.broken(err)
 	}
-	t := &batchTx{w: w, now: w.now()}
 	rs, err := t.run(rs, open)
 	if err == nil && t.kept > 0 {
 		if _, err = w.conn.exec(ctx, "COMMIT"); err == nil {
@@ -246,6 +257,18 @@ type batchTx struct {
 	now  time.Time
 	kept int    // requests that have not failed
 	upto uint64 // the entries of the intake up to this number have their rows in it
+
+	claiming bool
+}
+
+// claim is called before a request looks whether a blob may be claimed for deletion. What was linked before has its rows
+// now, and nothing is linked behind its back until everybody knows of the claim.
+func (t *batchTx) claim() error {
+	if !t.claiming {
+		t.claiming = true
+		t.w.intake.claim()
+	}
+	return t.rows()
 }
 
 // run runs the requests, until the syncer is free to take them. It returns with the syncer held.
@@ -298,7 +321,7 @@ func (t *batchTx) mark() error {
 // r.err. A request that fails has mostly only looked; beside others, one that has also written takes the transaction with
 // it, and everyone is run alone. That is rare, and a savepoint for each request would cost all of them.
 func (t *batchTx) runOne(r *request, beside bool) error {
-	s := &transaction{on: t.w.conn, d: t.w.d}
+	s := &transaction{on: t.w.conn, d: t.w.d, claim: t.claim}
 	tx := &Tx{Reads: Reads{s, t.w.d}, ctx: context.Background(), now: t.now}
 	r.err = run(r.fn, tx)
 	r.hooks = tx.hooks

@@ -161,6 +161,7 @@ func (s *Service) Mount(ctx context.Context, name ref.Name, d oci.Digest, from r
 	if err := s.writable(); err != nil {
 		return false, err
 	}
+	mark := s.o.DB.Mark()
 	if !from.IsZero() {
 		ok, err := s.readableHas(ctx, from, d)
 		if err != nil || !ok {
@@ -169,7 +170,19 @@ func (s *Service) Mount(ctx context.Context, name ref.Name, d oci.Digest, from r
 	} else if ok, err := s.someReadableHas(ctx, d); err != nil || !ok {
 		return false, err
 	}
-	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+	err := s.link(ctx, name, d, mark)
+	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, metadb.ErrClaimed) { // deleted since we looked
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// link gives the repository a blob that was found after the mark.
+func (s *Service) link(ctx context.Context, name ref.Name, d oci.Digest, since metadb.Mark) error {
+	if repo, ok := s.repos.peek(name.String()); ok { // only a row to add: cheaper
+		return s.o.DB.KeepLink(ctx, repo.ID, d, s.lease(), since)
+	}
+	return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		repo, err := s.ensureRepository(ctx, tx, name)
 		if err != nil {
 			return err
@@ -179,10 +192,6 @@ func (s *Service) Mount(ctx context.Context, name ref.Name, d oci.Digest, from r
 		}
 		return tx.LeaseBlob(d, s.lease())
 	})
-	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, metadb.ErrClaimed) { // deleted since we looked
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // maxMountSources bounds the search for a source that the client did not name.

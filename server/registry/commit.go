@@ -106,7 +106,7 @@ func (s *Service) commitInline(ctx context.Context, name ref.Name, u *inProgress
 	}
 	b := metadb.Blob{Digest: d, Size: int64(len(body)), Inline: true}
 	err := s.retryClaimed(ctx, func() error {
-		if repo, ok := s.repos.kept.GetIfPresent(name.String()); ok && !u.recorded { // only rows to add: cheaper
+		if repo, ok := s.repos.peek(name.String()); ok && !u.recorded { // only rows to add: cheaper
 			b.LeaseUntil = s.lease()
 			err := s.o.DB.KeepBlob(ctx, repo.ID, b, body)
 			if err == nil {

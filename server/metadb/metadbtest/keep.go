@@ -122,3 +122,34 @@ func found(rs []metadb.Repository, err error) error {
 	}
 	return err
 }
+
+// testKeepLink: a link that was kept is seen by everything that follows, a claim included.
+func testKeepLink(t *testing.T, db *metadb.DB) {
+	ctx := t.Context()
+	a, b := repository(t, db, "link/a"), repository(t, db, "link/b")
+	lease := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	d := get[oci.Digest](t)(keep(db, a.ID, "linked", lease))
+	must(t, db.KeepLink(ctx, b.ID, d, lease.Add(3*time.Hour), db.Mark()))
+	row := get[metadb.Blob](t)(db.Blob(ctx, b.ID, d))
+	equal(t, "lease", row.LeaseUntil, lease.Add(3*time.Hour))
+	must(t, db.KeepLink(ctx, b.ID, d, lease, db.Mark())) // again
+	equal(t, "repositories", len(get[[]metadb.Repository](t)(db.BlobRepositories(ctx, d, 5))), 2)
+
+	update(t, db, func(tx *metadb.Tx) error {
+		claimed, err := tx.ClaimOrphan(d, "", time.Minute)
+		if err == nil && claimed {
+			err = errors.New("a linked blob was claimed")
+		}
+		return err
+	})
+
+	// What was claimed since the mark is looked at again.
+	orphan := digestOf("orphan")
+	mark := db.Mark()
+	update(t, db, func(tx *metadb.Tx) error { _, err := tx.ClaimOrphan(orphan, "", time.Minute); return err })
+	wantErr(t, "link to what is claimed", db.KeepLink(ctx, b.ID, orphan, lease, mark), metadb.ErrClaimed)
+	update(t, db, func(tx *metadb.Tx) error { return tx.DeleteClaimed(orphan) })
+	wantErr(t, "link to what is gone", db.KeepLink(ctx, b.ID, orphan, lease, mark), metadb.ErrNotFound)
+	_, err := db.Blob(ctx, b.ID, orphan)
+	wantErr(t, "blob", err, metadb.ErrNotFound)
+}

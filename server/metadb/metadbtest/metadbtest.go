@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"KeepBlob", testKeepBlob},
 		{"KeepClaimed", testKeepClaimed},
 		{"KeepMany", testKeepMany},
+		{"KeepLink", testKeepLink},
 		{"MissingBlobs", testMissingBlobs},
 		{"Manifests", testManifests},
 		{"ManifestEdges", testEdges},
