@@ -50,6 +50,8 @@ type Store struct {
 	path   string
 	root   *durable.Dir
 	shared bool
+	// patience is the last wait for a blob that another machine has made and that this one does not see yet.
+	patience time.Duration
 	sha256 shards
 	sha512 shards
 
@@ -70,6 +72,9 @@ func New(root string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("fs: %w", err)
 	}
 	s := &Store{path: root, root: dir, shared: o.Shared, space: func() (blob.Space, error) { return statfs(root) }}
+	if o.Shared {
+		s.patience = sharedPatience
+	}
 	if err := errors.Join(s.prepare(), s.setReserve(o.Reserve)); err != nil {
 		return nil, errors.Join(fmt.Errorf("fs: %w", err), s.Close())
 	}
@@ -100,7 +105,7 @@ func (s *Store) Open(ctx context.Context, d oci.Digest) (blob.Content, int64, er
 		return nil, 0, err
 	}
 	f, err := shard.openFile(d.Hex())
-	for pause := 5 * time.Millisecond; s.shared && errors.Is(err, iofs.ErrNotExist) && pause < seenWithin; pause *= 3 {
+	for pause := 5 * time.Millisecond; pause <= s.patience && errors.Is(err, iofs.ErrNotExist); pause *= 3 {
 		if err := wait(ctx, pause); err != nil {
 			return nil, 0, err
 		}
@@ -118,8 +123,8 @@ func (s *Store) Open(ctx context.Context, d oci.Digest) (blob.Content, int64, er
 	return f, info.Size(), nil
 }
 
-// seenWithin is how long a shared directory is given to show a blob that another machine has made.
-const seenWithin = 150 * time.Millisecond
+// sharedPatience is how long a shared directory is given to show a blob that another machine has made: 5, 15, 45 and 135 ms.
+const sharedPatience = 135 * time.Millisecond
 
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -35,6 +35,7 @@ func openShared(t *testing.T, dir string) *fs.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Impatient()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)

@@ -158,6 +158,26 @@ func TestAloneThenShared(t *testing.T) {
 	blobtest.RequireContent(t, shared, oci.FromBytes(oci.SHA256, data[:100_000]), data[:100_000])
 }
 
+// TestSeenLate: a blob that another machine has made may take a moment to be seen.
+func TestSeenLate(t *testing.T) {
+	dir := t.TempDir()
+	s, err := fs.New(dir, fs.Options{Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	data := blobtest.Random(4, 1000)
+	d := blobtest.Put(t, s, "u", data)
+	name := filepath.Join(dir, "blobs/sha256", shardPath(d))
+	if err := os.Rename(name, name+".hidden"); err != nil {
+		t.Fatal(err)
+	}
+	blobtest.RequireNoBlob(t, s, d)
+	shown := time.AfterFunc(40*time.Millisecond, func() { _ = os.Rename(name+".hidden", name) })
+	defer shown.Stop()
+	blobtest.RequireContent(t, s, d, data)
+}
+
 // TestBrokenState: a state that says nonsense is an upload that is not known.
 func TestBrokenState(t *testing.T) {
 	s := openShared(t, t.TempDir())

@@ -1,0 +1,4 @@
+package fs
+
+// Impatient has a shared store say at once that a blob is not there.
+func (s *Store) Impatient() { s.patience = 0 }
