@@ -52,8 +52,8 @@ type Store struct {
 	shared bool
 	// patience is the last wait for a blob that another machine has made and that this one does not see yet.
 	patience time.Duration
-	sha256 shards
-	sha512 shards
+	sha256   shards
+	sha512   shards
 
 	space     func() (blob.Space, error) // asks the file system, which on NFS may take as long as it likes
 	reserve   int64
