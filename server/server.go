@@ -29,6 +29,7 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/fs"
 	"github.com/berth-registry/berth/server/blob/mem"
+	"github.com/berth-registry/berth/server/blob/s3"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/distapi"
 	"github.com/berth-registry/berth/server/httpd"
@@ -125,7 +126,7 @@ func (s *Server) storage(ctx context.Context) error {
 		return err
 	}
 	s.first.New = !exists(filepath.Join(data, "berth.db")) && !exists(filepath.Join(data, "first-run.txt"))
-	driver, store, err := s.openStore()
+	driver, store, err := s.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func (s *Server) storage(ctx context.Context) error {
 // lockData keeps a second berthd away from a data directory with a SQLite database: each remembers what it has read and
 // does not see what another changes. With PostgreSQL several may share the directory.
 func (s *Server) lockData() error {
-	if strings.HasPrefix(s.conf.Berth.Database.URL.Reveal(), "postgres") {
+	if s.replicated() {
 		return nil
 	}
 	release, err := lockDirectory(s.conf.Berth.Data)
@@ -171,7 +172,7 @@ func (s *Server) lockData() error {
 }
 
 // openStore chooses the storage driver.
-func (s *Server) openStore() (name string, store blob.Store, err error) {
+func (s *Server) openStore(ctx context.Context) (name string, store blob.Store, err error) {
 	switch c := s.conf.Storage; {
 	case c.InMemory != nil:
 		return "inmemory", mem.New(), nil
@@ -180,12 +181,19 @@ func (s *Server) openStore() (name string, store blob.Store, err error) {
 		if exists(filepath.Join(root, "docker", "registry", "v2", "repositories")) {
 			s.log.Warn("the storage directory holds images of another registry; this version does not take them over, it starts empty beside them", "directory", root)
 		}
-		f, err := fs.New(root, fs.Options{})
+		f, err := fs.New(root, fs.Options{Shared: s.replicated()})
 		if err != nil {
 			return "", nil, fmt.Errorf("storage directory %s cannot be used: %w", root, err)
 		}
 		s.onClose(f.Close)
 		return "filesystem", f, nil
+	case c.S3 != nil:
+		b, err := s3.New(ctx, s3Options(c.S3, s.log.Logger, s.o.Now))
+		if err != nil {
+			return "", nil, err
+		}
+		s.onClose(b.Close)
+		return "s3aws", b, nil
 	}
 	return "", nil, fmt.Errorf("storage driver %s is not supported in this version", s.conf.Storage.Driver())
 }
