@@ -137,7 +137,6 @@ func TestStrict(t *testing.T) {
 // TestRefused holds what this version must not start with, because it would do something else than asked.
 func TestRefused(t *testing.T) {
 	tests := []struct{ name, file, want string }{
-		{"s3", "storage:\n  s3: {bucket: b, region: r}\n", "config.yml:2:3: storage driver s3 is not supported in this version"},
 		{"gcs", "storage:\n  gcs: {bucket: b}\n", "config.yml:2:3: storage driver gcs is not supported in this version"},
 		{"azure", "storage:\n  azure: {container: c}\n", "config.yml:2:3: storage driver azure is not supported in this version"},
 		{"proxy", "proxy:\n  remoteurl: https://registry-1.docker.io\n", "config.yml:1:1: proxy is not supported in this version: berth would start as an empty registry instead of a pull-through cache"},
@@ -189,7 +188,7 @@ func TestDistributionFile(t *testing.T) {
 		}
 		warned = append(warned, w.Key)
 	}
-	want := "storage.cache notifications.events.includereferences notifications.endpoints health.storagedriver.interval health.storagedriver.threshold redis"
+	want := "storage.cache health.storagedriver.interval health.storagedriver.threshold redis"
 	if got := strings.Join(warned, " "); got != want {
 		t.Errorf("warnings for\n%s\nwant\n%s", got, want)
 	}

@@ -81,7 +81,11 @@ func TestTags(t *testing.T) {
 			file = "{" + name + ": " + file + "}"
 		}
 		if s.Unsupported != "refuse" && !strings.HasPrefix(s.Key, "auth.htpasswd") {
-			mustLoad(t, file)
+			var env []string
+			if strings.HasPrefix(s.Key, "storage.s3.") {
+				env = []string{"REGISTRY_STORAGE_S3_BUCKET=b"} // which the driver needs
+			}
+			mustLoad(t, file, env...)
 		}
 	}
 }
@@ -200,7 +204,16 @@ func TestEnvListIsUnderstood(t *testing.T) {
 		case v.Secret, value == "":
 			continue // empty is "not set"
 		}
-		_, err := config.Load(config.LoadOptions{Env: []string{v.Name + "=" + value, "REGISTRY_AUTH_HTPASSWD_PATH=/h"}, Search: []string{}, Fallback: []string{},
+		env := []string{v.Name + "=" + value, "REGISTRY_AUTH_HTPASSWD_PATH=/h"}
+		if strings.HasPrefix(v.Name, "REGISTRY_STORAGE_S3_") { // with what the driver needs
+			env = append(env, "REGISTRY_STORAGE_S3_BUCKET=b")
+			for _, name := range []string{"REGISTRY_STORAGE_S3_ACCESSKEY", "REGISTRY_STORAGE_S3_SECRETKEY"} {
+				if v.Name != name+"_FILE" {
+					env = append(env, name+"=k")
+				}
+			}
+		}
+		_, err := config.Load(config.LoadOptions{Env: env, Search: []string{}, Fallback: []string{},
 			ReadFile: files{"/secret": "postgres://u@db/x"}.read})
 		if err != nil {
 			t.Errorf("%s=%s: %v", v.Name, value, err)

@@ -23,6 +23,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	d.checkChoices(c)
 	d.checkValues(c)
 	d.checkSupport(c)
+	d.checkS3(c)
 	d.checkTLS(c)
 	d.checkListeners(c)
 }

@@ -5,14 +5,14 @@ import "time"
 // Storage says where content is kept. Load leaves exactly one driver non-nil.
 type Storage struct {
 	Filesystem *Filesystem `yaml:"filesystem" choice:"storage driver" doc:"Files in a directory of this machine (the default)." zh:"本机目录中的文件（默认）。"`
-	S3         *S3         `yaml:"s3" choice:"storage driver" unsupported:"refuse" doc:"Amazon S3 and services that speak it." zh:"Amazon S3 及兼容服务。"`
+	S3         *S3         `yaml:"s3" choice:"storage driver" doc:"A bucket of Amazon S3, or of a service that speaks its protocol." zh:"Amazon S3 或兼容服务的桶。"`
 	GCS        *GCS        `yaml:"gcs" choice:"storage driver" unsupported:"refuse" doc:"Google Cloud Storage." zh:"Google Cloud Storage。"`
 	Azure      *Azure      `yaml:"azure" choice:"storage driver" unsupported:"refuse" doc:"Azure Blob Storage." zh:"Azure Blob Storage。"`
 	InMemory   *InMemory   `yaml:"inmemory" choice:"storage driver" doc:"Memory only, for tests: everything is gone when berthd stops." zh:"仅存于内存，供测试使用：停止后内容全部丢失。"`
 
 	Delete      Delete       `yaml:"delete" doc:"Deleting by the API." zh:"通过 API 删除。"`
 	Maintenance Maintenance  `yaml:"maintenance" doc:"Upkeep of the store." zh:"存储维护。"`
-	Redirect    Redirect     `yaml:"redirect" doc:"Redirects of blob downloads to the store. A directory has no address to redirect to, so with filesystem every download is answered here." zh:"将 blob 下载重定向到存储后端。filesystem 没有可重定向的地址，所有下载都由本服务返回。"`
+	Redirect    Redirect     `yaml:"redirect" doc:"Redirects of blob downloads to the store: with s3, clients are sent to the bucket with an address that is signed for some minutes. A directory has no address to redirect to, so with filesystem every download is answered here." zh:"将 blob 下载重定向到存储后端：使用 s3 时，客户端会被带到签名数分钟内有效的桶地址。filesystem 没有可重定向的地址，所有下载都由本服务返回。"`
 	Cache       StorageCache `yaml:"cache" unsupported:"warn" effect:"berth always caches what is read often in bounded memory; its size is berth.limits.cache_bytes" doc:"Descriptor cache of distribution." zh:"distribution 的描述符缓存。"`
 	Tag         StorageTag   `yaml:"tag" unsupported:"warn" effect:"tags are rows in a database here and need no parallel look-up" doc:"Tag look-up of distribution." zh:"distribution 的标签查找。"`
 }
@@ -82,35 +82,6 @@ type StorageCache struct {
 // StorageTag is distribution's tag look-up.
 type StorageTag struct {
 	ConcurrencyLimit int `yaml:"concurrencylimit" check:"natural" doc:"Tags looked up at once." zh:"同时查找的标签数。"`
-}
-
-// S3 keeps content in a bucket. Every key of distribution's driver is read.
-type S3 struct {
-	AccessKey                   Secret `yaml:"accesskey" doc:"Access key. Not set: the machine's role." zh:"访问密钥。未设置时使用机器角色。"`
-	SecretKey                   Secret `yaml:"secretkey" doc:"Secret key." zh:"密钥。"`
-	SessionToken                Secret `yaml:"sessiontoken" doc:"Session token of temporary credentials." zh:"临时凭据的会话令牌。"`
-	Region                      string `yaml:"region" doc:"Region of the bucket." zh:"桶所在区域。"`
-	RegionEndpoint              string `yaml:"regionendpoint" doc:"Address of a service that is not Amazon's." zh:"非 Amazon 服务的地址。"`
-	RedirectEndpoint            string `yaml:"redirectendpoint" doc:"Address that clients are redirected to." zh:"客户端被重定向到的地址。"`
-	ForcePathStyle              bool   `yaml:"forcepathstyle" doc:"Bucket in the path, not in the host name." zh:"桶名放在路径而非主机名中。"`
-	Accelerate                  bool   `yaml:"accelerate" doc:"Transfer acceleration." zh:"传输加速。"`
-	Bucket                      string `yaml:"bucket" doc:"Name of the bucket." zh:"桶名。"`
-	Encrypt                     bool   `yaml:"encrypt" doc:"Encrypt at rest." zh:"静态加密。"`
-	KeyID                       string `yaml:"keyid" doc:"KMS key." zh:"KMS 密钥。"`
-	Secure                      bool   `yaml:"secure" default:"true" doc:"Use HTTPS." zh:"使用 HTTPS。"`
-	SkipVerify                  bool   `yaml:"skipverify" doc:"Skip verification of its certificate." zh:"不校验证书。"`
-	V4Auth                      bool   `yaml:"v4auth" default:"true" doc:"Signature version 4." zh:"签名版本 4。"`
-	ChunkSize                   Bytes  `yaml:"chunksize" doc:"Size of an upload part." zh:"上传分段大小。"`
-	MultipartCopyChunkSize      Bytes  `yaml:"multipartcopychunksize" doc:"Size of a copy part." zh:"复制分段大小。"`
-	MultipartCopyMaxConcurrency int    `yaml:"multipartcopymaxconcurrency" check:"natural" doc:"Copy parts at once." zh:"同时复制的分段数。"`
-	MultipartCopyThresholdSize  Bytes  `yaml:"multipartcopythresholdsize" doc:"Size from which copies are made in parts." zh:"超过此大小时分段复制。"`
-	RootDirectory               string `yaml:"rootdirectory" doc:"Prefix of every key." zh:"所有对象键的前缀。"`
-	StorageClass                string `yaml:"storageclass" doc:"Storage class of objects." zh:"对象的存储类别。"`
-	UserAgent                   string `yaml:"useragent" doc:"User-Agent of requests." zh:"请求的 User-Agent。"`
-	UseDualStack                bool   `yaml:"usedualstack" doc:"Dual-stack addresses." zh:"双栈地址。"`
-	UseFIPSEndpoint             bool   `yaml:"usefipsendpoint" doc:"FIPS addresses." zh:"FIPS 地址。"`
-	ObjectACL                   string `yaml:"objectacl" doc:"Access list of objects." zh:"对象的访问控制列表。"`
-	LogLevel                    string `yaml:"loglevel" doc:"Log level of the S3 client." zh:"S3 客户端的日志级别。"`
 }
 
 // GCS keeps content in a bucket of Google Cloud Storage.
