@@ -56,8 +56,8 @@ const copyLock = migrationLock + 1
 // directory; a PostgreSQL source with other connections is refused without Live.
 //
 // Cursors of events keep their meaning. A PostgreSQL server orders events by its transaction numbers first (see
-// event.go), which mean nothing elsewhere: events from there are numbered anew in their order, with the epoch 0 that
-// comes before any other, and so are the cursors that are stored.
+// event.go), which mean nothing elsewhere: events from there are numbered anew in their order, behind every number that was
+// ever given, with the epoch 0 that comes before any other; and so are the cursors that are stored.
 func Copy(ctx context.Context, o CopyOptions) (tables []CopiedTable, err error) {
 	o.From, o.To = o.From.withDefaults(), o.To.withDefaults()
 	if o.pageRows == 0 {
@@ -100,6 +100,7 @@ type copying struct {
 	from, to *copySide
 	tables   []copyTable
 	totals   map[string]int64
+	events   int64 // the last number that a PostgreSQL source gave to an event
 }
 
 func (c *copying) close() error {
@@ -168,6 +169,11 @@ func (c *copying) openSource(ctx context.Context) error {
 	for _, t := range c.tables {
 		if c.totals[t.name], err = c.from.count(ctx, &t); err != nil {
 			return err
+		}
+		if t.name == "event" && c.from.postgres {
+			if c.events, err = c.from.sequence(ctx, &t); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -299,7 +305,7 @@ func (c *copying) reading(ctx context.Context, t *copyTable) (*cursor, error) {
 	if t.name == "event" {
 		id, epoch := t.column("id"), t.column("epoch")
 		r.order = []string{"epoch", "id"}
-		r.alter = func(row []any, rank int64) { row[id], row[epoch] = rank, int64(0) }
+		r.alter = func(row []any, rank int64) { row[id], row[epoch] = c.events+rank, int64(0) }
 		return r, nil
 	}
 	columns, ok := cursorColumns()[t.name]
@@ -312,7 +318,7 @@ func (c *copying) reading(ctx context.Context, t *copyTable) (*cursor, error) {
 	}
 	ranks, err := c.ranks(ctx, t, columns)
 	r.alter = func(row []any, _ int64) {
-		row[id] = ranks[[2]int64{row[epoch].(int64), row[id].(int64)}]
+		row[id] = c.events + ranks[[2]int64{row[epoch].(int64), row[id].(int64)}]
 		row[epoch] = int64(0)
 	}
 	return r, err
@@ -350,7 +356,7 @@ func (c *copying) sequences(ctx context.Context) error {
 			return err
 		}
 		if t.name == "event" && c.from.postgres {
-			last = c.totals[t.name] // numbered anew
+			last = c.events + c.totals[t.name] // numbered anew
 		}
 		if err := c.to.setSequence(ctx, &t, max(last, highest)); err != nil {
 			return err

@@ -179,6 +179,9 @@ func checkCopy(t *testing.T, source, target metadb.Options) {
 	if len(e1) != len(e2) || len(e1) < 60 {
 		t.Fatalf("%d events became %d", len(e1), len(e2))
 	}
+	if source.URL != "" && e2[0].Cursor.ID <= e1[len(e1)-1].Cursor.ID {
+		t.Errorf("an event has the number %d, which another had", e2[0].Cursor.ID)
+	}
 	err = b.Update(ctx, func(tx *metadb.Tx) error {
 		account, err := tx.PutAccount(metadb.Account{Name: "new"})
 		if err == nil && account.ID <= 4 {

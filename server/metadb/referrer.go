@@ -47,7 +47,9 @@ func (r *Reads) Referrers(ctx context.Context, repoID int64, subject oci.Digest,
 		return p, err
 	}
 	args[2] = p.Last.String()
-	p.More, err = one(ctx, r.s, column[bool], `SELECT EXISTS (SELECT 1`+where+`)`, args...)
+	// No EXISTS: PostgreSQL takes that for something it finds soon by reading the table from its beginning.
+	next, err := one(ctx, r.s, column[int64], `SELECT COUNT(*) FROM (SELECT 1`+where+` ORDER BY digest LIMIT 1) page`, args...)
+	p.More = next > 0
 	return p, err
 }
 
