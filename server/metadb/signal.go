@@ -379,9 +379,7 @@ func (s *signals) look(ctx context.Context, conn *pgx.Conn, before view) (v view
 	if before.snapshot == "" {
 		var micros int64
 		err := conn.QueryRow(ctx, `SELECT pg_current_snapshot()::text, `+clockMicros).Scan(&v.snapshot, &micros)
-		v.at = time.UnixMicro(micros)
-		s.compare(ctx, sent, v.at)
-		return v, err
+		return s.seenAt(ctx, v, sent, micros, err)
 	}
 	rows, err := conn.Query(ctx, `SELECT here.snapshot::text, here.at, c.kind, c.ref, c.key
 		FROM (SELECT pg_current_snapshot() AS snapshot, `+clockMicros+` AS at) here
@@ -401,16 +399,20 @@ func (s *signals) look(ctx context.Context, conn *pgx.Conn, before view) (v view
 		}
 		return nil
 	})
-	v.at = time.UnixMicro(at)
-	s.compare(ctx, sent, v.at)
+	return s.seenAt(ctx, v, sent, at, err)
+}
+
+// seenAt completes a look that succeeded with its time.
+func (s *signals) seenAt(ctx context.Context, v view, sent time.Time, micros int64, err error) (view, error) {
+	if err == nil {
+		v.at = time.UnixMicro(micros)
+		s.compare(ctx, sent, v.at)
+	}
 	return v, err
 }
 
 // compare takes note of how our clock differs from the database's.
 func (s *signals) compare(ctx context.Context, sent, at time.Time) {
-	if at.IsZero() {
-		return
-	}
 	offset := at.Sub(sent.Round(0).Add(s.now().Sub(sent) / 2))
 	s.offset.Store(int64(offset))
 	if skewed := offset.Abs() > skewWarning; skewed != s.skewed {
