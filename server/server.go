@@ -30,7 +30,6 @@ import (
 	"github.com/berth-registry/berth/server/blob/fs"
 	"github.com/berth-registry/berth/server/blob/mem"
 	"github.com/berth-registry/berth/server/blob/s3"
-	"github.com/berth-registry/berth/server/blob/s3"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/distapi"
 	"github.com/berth-registry/berth/server/httpd"
