@@ -109,6 +109,16 @@ func (s *S3) Client() *s3.Client {
 	})
 }
 
+// Env is the environment of a berthd that keeps its content in a bucket of the server. Downloads are answered by berthd;
+// a later REGISTRY_STORAGE_REDIRECT_DISABLE=false changes that.
+func (s *S3) Env(bucket string) []string {
+	return []string{
+		"REGISTRY_STORAGE_S3_ACCESSKEY=" + s.AccessKey, "REGISTRY_STORAGE_S3_SECRETKEY=" + s.SecretKey,
+		"REGISTRY_STORAGE_S3_REGION=" + s.Region, "REGISTRY_STORAGE_S3_REGIONENDPOINT=" + s.Endpoint,
+		"REGISTRY_STORAGE_S3_BUCKET=" + bucket, "REGISTRY_STORAGE_REDIRECT_DISABLE=true",
+	}
+}
+
 // MakeBucket makes a bucket.
 func (s *S3) MakeBucket(t testing.TB, name string) {
 	t.Helper()

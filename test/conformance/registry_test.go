@@ -23,13 +23,14 @@ type registry struct {
 	project  string // first part of repository names
 	user     string
 	password string
-	database func(t *testing.T) string // DSN for a further berthd of the same kind; "" is SQLite
+	database func(t *testing.T) string   // DSN for a further berthd of the same kind; "" is SQLite
+	storage  func(t *testing.T) []string // environment that says where it keeps content; none is files
 	client   *http.Client
 }
 
-func berthd(t *testing.T, database func(t *testing.T) string) *registry {
+func berthd(t *testing.T, database func(t *testing.T) string, storage func(t *testing.T) []string) *registry {
 	t.Helper()
-	r := &registry{ours: true, project: "conformance", database: database, client: newClient()}
+	r := &registry{ours: true, project: "conformance", database: database, storage: storage, client: newClient()}
 	return r.start(t, "BERTH_ANONYMOUS=delete")
 }
 
@@ -59,7 +60,7 @@ func (r *registry) start(t *testing.T, env ...string) *registry {
 	if !r.ours {
 		t.Skip("needs a registry with other settings")
 	}
-	d := testkit.Start(t, testkit.Options{Database: r.database(t), Env: env})
+	d := testkit.Start(t, testkit.Options{Database: r.database(t), Env: append(r.storage(t), env...)})
 	further := *r
 	further.base = d.URL
 	further.client = newClient()

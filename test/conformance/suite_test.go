@@ -30,21 +30,41 @@ func checks() []check {
 	)
 }
 
-// TestConformance runs every check on files with SQLite and on files with PostgreSQL, or against the registry that
-// BERTH_CONFORMANCE_URL names.
+// TestConformance runs every check on {files, S3} x {SQLite, PostgreSQL}, or against the registry that
+// BERTH_CONFORMANCE_URL names. On S3 small blobs go to the bucket, too, and not to the database, so that the bucket sees all
+// that the checks do. MinIO, which takes longest, is asked once; the driver's own tests ask it for more.
 func TestConformance(t *testing.T) {
 	if base := os.Getenv("BERTH_CONFORMANCE_URL"); base != "" {
 		runSuite(t, foreign(base))
 		return
 	}
-	t.Run("fs+sqlite", func(t *testing.T) {
-		t.Parallel()
-		runSuite(t, berthd(t, func(*testing.T) string { return "" }))
-	})
-	t.Run("fs+postgres", func(t *testing.T) {
-		t.Parallel()
-		runSuite(t, berthd(t, func(t *testing.T) string { return testkit.Postgres(t) }))
-	})
+	sqlite := func(*testing.T) string { return "" }
+	postgres := func(t *testing.T) string { return testkit.Postgres(t) }
+	files := func(*testing.T) []string { return nil }
+	for _, kind := range []struct {
+		name     string
+		database func(*testing.T) string
+		storage  func(*testing.T) []string
+	}{
+		{"fs+sqlite", sqlite, files},
+		{"fs+postgres", postgres, files},
+		{"s3+sqlite", sqlite, bucket(testkit.VersityGW)},
+		{"s3+postgres", postgres, bucket(testkit.VersityGW)},
+		{"minio+sqlite", sqlite, bucket(testkit.MinIO)},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			runSuite(t, berthd(t, kind.database, kind.storage))
+		})
+	}
+}
+
+// bucket makes one for each registry, and says so in the registry's environment.
+func bucket(kind testkit.S3Kind) func(*testing.T) []string {
+	return func(t *testing.T) []string {
+		server, name := testkit.S3Bucket(t, kind)
+		return append(server.Env(name), "BERTH_LIMITS_INLINE_BYTES=0")
+	}
 }
 
 func runSuite(t *testing.T, r *registry) {
