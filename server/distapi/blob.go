@@ -64,6 +64,9 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 			hdr["Content-Range"] = []string{fmt.Sprintf("bytes %d-%d/%d", part.start, part.start+part.length-1, size)}
 		}
 	}
+	if part.start == 0 {
+		h.pulled(w, r, Pull{Repository: rt.name.String(), Digest: d, Size: size})
+	}
 	if m, ok := content.(parted); ok {
 		hdr["Content-Length"] = []string{itoa(part.length)}
 		w.WriteHeader(status)

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/registry"
@@ -30,6 +32,43 @@ type Handler struct {
 	Prefix string
 	// Base is the absolute address to put before Location instead, when a configuration insists; "" is relative.
 	Base string
+	// External is the address under which a request has reached us, for events; nil is unknown.
+	External func(*http.Request) string
+	// Pulled is told of every GET of a manifest or blob that is answered; it must not wait. nil: nobody wants to know.
+	Pulled func(Pull)
+}
+
+// Pull is a GET of a manifest or blob.
+type Pull struct {
+	Repository, Tag string
+	Digest          oci.Digest
+	MediaType       string // "" is a blob
+	Size            int64  // bytes
+	Body            []byte // of a manifest
+	Principal       string
+	Request         event.Request
+}
+
+// request is what events say of the request that made them.
+func (h *Handler) request(w http.ResponseWriter, r *http.Request) event.Request {
+	rec := httpd.RecordOf(w)
+	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: r.UserAgent()}
+	if rec.Client.IsValid() {
+		q.Addr = rec.Client.String()
+	}
+	if h.External != nil {
+		q.Base = h.External(r)
+	}
+	return q
+}
+
+// pulled tells who wants to know. Parts of a blob are not a pull, except the first.
+func (h *Handler) pulled(w http.ResponseWriter, r *http.Request, p Pull) {
+	if h.Pulled == nil || r.Method != http.MethodGet {
+		return
+	}
+	p.Principal, p.Request = identity.From(r.Context()).String(), h.request(w, r)
+	h.Pulled(p)
 }
 
 // methods are what each kind of resource answers, for the Allow header.
@@ -60,6 +99,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		httpd.WriteError(w, r, withScope(err, rt, r.Method))
 		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead { // what a reader asked changes nothing
+		ctx = event.WithRequest(ctx, h.request(w, r))
 	}
 	if err := h.serve(w, r.WithContext(ctx), rt); err != nil {
 		httpd.WriteError(w, r, err)

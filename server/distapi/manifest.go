@@ -43,6 +43,7 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		return nil
 	}
 	_, _ = w.Write(m.Body)
+	h.pulled(w, r, Pull{Repository: rt.name.String(), Tag: reference.Tag, Digest: m.Digest, MediaType: m.MediaType, Size: int64(len(m.Body)), Body: m.Body})
 	return nil
 }
 

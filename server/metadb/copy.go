@@ -325,7 +325,9 @@ func (c *copying) reading(ctx context.Context, t *copyTable) (*cursor, error) {
 }
 
 // cursorColumns are the columns that hold an event.Cursor, its epoch and its id, by table.
-func cursorColumns() map[string][2]string { return map[string][2]string{} }
+func cursorColumns() map[string][2]string {
+	return map[string][2]string{"delivery": {"epoch", "event"}}
+}
 
 // ranks are the cursors of a table, each with how many events do not lie behind it: the number that the last of them
 // gets. There are as many as there are readers of events: few.

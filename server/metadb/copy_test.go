@@ -70,6 +70,12 @@ func fill(t *testing.T, o metadb.Options) {
 		_, err := tx.PutSecurityScan(metadb.SecurityScan{ImageID: id, Scanner: "berth", Critical: 3})
 		return err
 	})
+	change(func(tx *metadb.Tx) error {
+		if _, err := tx.EnsureDelivery("ci"); err != nil {
+			return err
+		}
+		return tx.Park(metadb.Parked{Endpoint: "ci", EventID: "e", Repository: "team/app", Body: "{}"})
+	})
 	// The newest are gone: their numbers must not be given again.
 	var last metadb.Account
 	change(func(tx *metadb.Tx) (err error) { last, err = tx.PutAccount(metadb.Account{Name: "zed"}); return err })

@@ -16,10 +16,14 @@ type dialect struct {
 	tokens *strings.Replacer
 	// Row locks at the end of a SELECT. SQLite has one writer and needs none.
 	forUpdate, forNoKeyUpdate, forKeyShare string
+	// skipLocked locks rows as forUpdate does, without those that somebody else has locked.
+	skipLocked string
 	// lockText takes a lock on the text $1 until the transaction ends; "" where none is needed.
 	lockText string
 	// settled limits a reading of events to those before which no other can still appear; see event.go.
 	settled string
+	// outboxEnd is the epoch and id of a cursor behind which is what no reader could have seen yet; see event.go.
+	outboxEnd string
 	// signals says that other processes have caches of what transactions change; see signal.go.
 	signals bool
 	// classify says what a driver's error means.
@@ -60,6 +64,7 @@ func sqliteDialect() *dialect {
 		),
 		hasTable:   "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)",
 		migratedAt: "CAST(strftime('%s', tstamp) AS INTEGER)",
+		outboxEnd:  "0, COALESCE((SELECT MAX(id) FROM event), 0)",
 		classify:   classifySQLite,
 	}
 }
@@ -86,10 +91,12 @@ func postgresDialect() *dialect {
 		hasTable:       "SELECT to_regclass($1) IS NOT NULL",
 		migratedAt:     "EXTRACT(EPOCH FROM tstamp::timestamptz)::bigint",
 		forUpdate:      " FOR UPDATE",
+		skipLocked:     " FOR UPDATE SKIP LOCKED",
 		forNoKeyUpdate: " FOR NO KEY UPDATE",
 		forKeyShare:    " FOR KEY SHARE",
 		lockText:       "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
 		settled:        " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+		outboxEnd:      "pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807",
 		signals:        true,
 		classify:       classifyPostgres,
 	}

@@ -48,10 +48,10 @@ func (tx *Tx) Emit(es ...event.Event) error {
 // maxEvents bounds the rows, and with them the number of texts, of a statement of Emit.
 const maxEvents = 8
 
-// TrimEvents removes events from before the time among the limit oldest, and returns how many: call it again while
-// that is limit.
-func (tx *Tx) TrimEvents(before time.Time, limit int) (int, error) {
-	n, err := tx.exec(`DELETE FROM event WHERE id IN (SELECT id FROM (SELECT id, at FROM event ORDER BY id LIMIT $2) oldest WHERE at < $1)`,
-		toMicros(before), limit)
+// TrimEvents removes events from before the time and not behind upto among the limit oldest, and returns how many: call
+// it again while that is limit.
+func (tx *Tx) TrimEvents(before time.Time, upto event.Cursor, limit int) (int, error) {
+	n, err := tx.exec(`DELETE FROM event WHERE id IN (SELECT id FROM (SELECT id, epoch, at FROM event ORDER BY id LIMIT $2) oldest
+		WHERE at < $1 AND (epoch, id) <= ($3, $4))`, toMicros(before), limit, upto.Epoch, upto.ID)
 	return int(n), err
 }

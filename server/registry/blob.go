@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -145,7 +146,7 @@ func (s *Service) DeleteBlob(ctx context.Context, name ref.Name, d oci.Digest) e
 			return fault.New(fault.Unsupported, fault.UnsupportedReason, "blob %s is needed by manifest %s in %s; delete the manifest first", d.Short(), parents[0].Parent, name)
 		}
 		tx.AfterCommit(func() { s.blobs.drop(contentKey{repo.ID, d}) })
-		return nil
+		return tx.Emit(event.BlobDeleted(ctx, repo.Name, d).WithDetail(ctx, event.Detail{}))
 	})
 }
 
@@ -170,7 +171,7 @@ func (s *Service) Mount(ctx context.Context, name ref.Name, d oci.Digest, from r
 	} else if ok, err := s.someReadableHas(ctx, d); err != nil || !ok {
 		return false, err
 	}
-	err := s.link(ctx, name, d, mark)
+	err := s.link(ctx, name, d, from, mark)
 	if errors.Is(err, metadb.ErrNotFound) || errors.Is(err, metadb.ErrClaimed) { // deleted since we looked
 		return false, nil
 	}
@@ -178,8 +179,8 @@ func (s *Service) Mount(ctx context.Context, name ref.Name, d oci.Digest, from r
 }
 
 // link gives the repository a blob that was found after the mark.
-func (s *Service) link(ctx context.Context, name ref.Name, d oci.Digest, since metadb.Mark) error {
-	if repo, ok := s.repos.peek(name.String()); ok { // only a row to add: cheaper
+func (s *Service) link(ctx context.Context, name ref.Name, d oci.Digest, from ref.Name, since metadb.Mark) error {
+	if repo, ok := s.repos.peek(name.String()); ok && !s.o.TellMounts { // only a row to add: cheaper
 		return s.o.DB.KeepLink(ctx, repo.ID, d, s.lease(), since)
 	}
 	return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
@@ -187,10 +188,18 @@ func (s *Service) link(ctx context.Context, name ref.Name, d oci.Digest, since m
 		if err != nil {
 			return err
 		}
-		if _, err := tx.LinkBlob(repo, d); err != nil {
+		created, err := tx.LinkBlob(repo, d)
+		if err != nil {
 			return err
 		}
-		return tx.LeaseBlob(d, s.lease())
+		if err := tx.LeaseBlob(d, s.lease()); err != nil || !created || !s.o.TellMounts {
+			return err
+		}
+		b, err := tx.BlobAnywhere(ctx, d)
+		if err != nil {
+			return err
+		}
+		return tx.Emit(event.BlobMounted(ctx, name.String(), d).WithDetail(ctx, event.Detail{Size: b.Size, FromRepository: from.String()}))
 	})
 }
 

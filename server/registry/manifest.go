@@ -128,7 +128,7 @@ func (s *Service) deleteTag(ctx context.Context, tx *metadb.Tx, repo *metadb.Rep
 		return metadb.ErrNotFound
 	}
 	tx.AfterCommit(func() { s.tags.drop(tagKey{repo.ID, tag}) })
-	return tx.Emit(event.TagDeleted(ctx, repo.Name, tag, before))
+	return tx.Emit(event.TagDeleted(ctx, repo.Name, tag, before).WithDetail(ctx, event.Detail{}))
 }
 
 func (s *Service) deleteDigest(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, d oci.Digest) error {
@@ -153,7 +153,7 @@ func (s *Service) deleteDigest(ctx context.Context, tx *metadb.Tx, repo *metadb.
 		}
 	}
 	for _, t := range tags {
-		if err := tx.Emit(event.TagDeleted(ctx, repo.Name, t, d)); err != nil {
+		if err := tx.Emit(event.TagDeleted(ctx, repo.Name, t, d).WithDetail(ctx, event.Detail{})); err != nil {
 			return err
 		}
 	}
@@ -164,5 +164,5 @@ func (s *Service) deleteDigest(ctx context.Context, tx *metadb.Tx, repo *metadb.
 		s.manifests.drop(contentKey{repo.ID, d})
 		s.blobs.drop(contentKey{repo.ID, d})
 	})
-	return tx.Emit(event.ManifestDeleted(ctx, repo.Name, d))
+	return tx.Emit(event.ManifestDeleted(ctx, repo.Name, d).WithDetail(ctx, event.Detail{}))
 }

@@ -59,6 +59,7 @@ type Options struct {
 	NoDelete    bool                      // refuse all three deletes
 	ReadOnly    bool                      // refuse everything that writes
 	KeepUploads bool                      // do not sweep old uploads
+	TellMounts  bool                      // a mount is an event: it then costs a transaction
 	UploadAge   time.Duration             // uploads that nobody touched for so long are swept; default 7 days
 	SweepEvery  time.Duration             // default 1 h
 	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h

@@ -17,9 +17,6 @@ const (
 	claimTime = 2 * time.Minute
 	// strayAge is after how long without a byte the bytes of an upload without a row are given up.
 	strayAge = 24 * time.Hour
-	// eventAge is how long events wait for readers.
-	eventAge   = 7 * 24 * time.Hour
-	trimEvents = 1000
 )
 
 // Run sweeps what crashed or forgotten uploads left, until ctx ends. It costs nothing that grows with what is stored.
@@ -39,8 +36,7 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Sweep ends uploads that nobody touched for Options.UploadAge, and removes what they left: the bytes received, and
-// bytes that a crash left under a digest without a row. It also drops events that are older than a week. What cannot be
-// swept does not keep the rest from it.
+// bytes that a crash left under a digest without a row. What cannot be swept does not keep the rest from it.
 func (s *Service) Sweep(ctx context.Context) error {
 	if s.o.ReadOnly || s.o.KeepUploads {
 		return nil
@@ -50,7 +46,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 	if swept+strays > 0 {
 		s.o.Log.Info("uploads swept", "uploads", swept, "withoutRow", strays)
 	}
-	return errors.Join(err, err2, s.trimEvents(ctx))
+	return errors.Join(err, err2)
 }
 
 func (s *Service) sweepRows(ctx context.Context) (swept int, err error) {
@@ -154,18 +150,4 @@ func (f *failures) err() error {
 		return f.first
 	}
 	return fmt.Errorf("%w (and %d more)", f.first, f.n-1)
-}
-
-func (s *Service) trimEvents(ctx context.Context) error {
-	for {
-		n := 0
-		err := s.o.DB.UpdateSoft(ctx, func(tx *metadb.Tx) error {
-			var err error
-			n, err = tx.TrimEvents(s.o.Now().Add(-eventAge), trimEvents)
-			return err
-		})
-		if err != nil || n < trimEvents {
-			return err
-		}
-	}
 }

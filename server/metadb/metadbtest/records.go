@@ -302,16 +302,16 @@ func testEvents(t *testing.T, db *metadb.DB) {
 			At: time.UnixMicro(int64(1000 + i)).UTC()})
 	}
 	update(t, db, func(tx *metadb.Tx) error {
-		n, err := tx.TrimEvents(time.UnixMicro(1003), 2)
+		n, err := tx.TrimEvents(time.UnixMicro(1003), metadb.OutboxEnd(), 2)
 		equal(t, "trimmed", n, 2)
 		must(t, err)
-		n, err = tx.TrimEvents(time.UnixMicro(1003), 2)
+		n, err = tx.TrimEvents(time.UnixMicro(1003), metadb.OutboxEnd(), 2)
 		equal(t, "trimmed then", n, 1)
 		return err
 	})
 	equal(t, "left", len(get[[]event.Event](t)(db.Events(ctx, event.Cursor{}, 10))), 2)
 	last := all[4].Cursor
-	update(t, db, func(tx *metadb.Tx) error { _, err := tx.TrimEvents(time.Now(), 10); return err })
+	update(t, db, func(tx *metadb.Tx) error { _, err := tx.TrimEvents(time.Now(), metadb.OutboxEnd(), 10); return err })
 	update(t, db, func(tx *metadb.Tx) error { return tx.Emit(event.Event{Kind: "after"}) })
 	equal(t, "behind the old cursor", len(get[[]event.Event](t)(db.Events(ctx, last, 10))), 1)
 }
