@@ -38,6 +38,7 @@ import (
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
 	"github.com/berth-registry/berth/server/telemetry"
+	"github.com/berth-registry/berth/server/webhook"
 )
 
 // Options are what the program gives the daemon besides its configuration.
@@ -69,6 +70,7 @@ type Server struct {
 	access   *access.Point
 	projects *project.Service
 	registry *registry.Service
+	webhooks *webhook.Service
 
 	certs *httpd.Certificates
 	http  *httpd.Server
@@ -86,7 +88,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 	for _, build := range []func(context.Context) error{
-		s.ground, s.storage, s.identities, s.engines, s.faces,
+		s.ground, s.storage, s.identities, s.notifications, s.engines, s.faces,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -282,8 +284,8 @@ func (s *Server) engines(ctx context.Context) error {
 		UploadAge: m.UploadPurging.Age, SweepEvery: m.UploadPurging.Interval,
 		KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
-		Room:        s.room().Take,
-		UploadKey:   key, Now: s.clock(), Log: s.log.Logger,
+		Room:        s.room().Take, TellMounts: s.webhooks.WantsMounts(),
+		UploadKey: key, Now: s.clock(), Log: s.log.Logger,
 	})
 	return nil
 }
@@ -340,7 +342,7 @@ func (s *Server) faces(context.Context) (err error) {
 		Service: func(*http.Request) string { return s.auth.Service() },
 	}
 	o := httpd.Options{
-		Addr: c.HTTP.Addr, Handler: s.routes(), Log: s.log.Logger, Origin: origin, Errors: errs, Certs: s.certs,
+		Addr: c.HTTP.Addr, Handler: s.routes(origin), Log: s.log.Logger, Origin: origin, Errors: errs, Certs: s.certs,
 		HTTP2: !c.HTTP.HTTP2.Disabled, Metrics: s.metrics, ServeMetrics: true, MetricsAllowed: s.mayReadMetrics,
 		Health: s.health, Tracing: s.tracing,
 		HeaderTimeout: c.Berth.Limits.HeaderTimeout, IdleTimeout: c.Berth.Limits.IdleTimeout, Stall: c.Berth.Limits.BodyTimeout,
@@ -404,8 +406,9 @@ func certHosts(c *config.Config) (hosts []string) {
 
 // routes is what is served where. Paths below /v2/ have names with slashes in them, so nothing cleans or matches them
 // before the face does.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(origin *httpd.Origin) http.Handler {
 	v2 := &distapi.Handler{Registry: s.registry, Auth: s.auth}
+	s.tell(v2, origin)
 	if u := s.conf.HTTP.ExternalURL(); u != nil {
 		v2.Prefix = strings.TrimSuffix(u.Path, "/")
 		if !s.conf.HTTP.RelativeURLs {
@@ -463,6 +466,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("http", s.http.Run(ctx)) })
 	g.Go(func() error { return named("registry", s.registry.Run(ctx)) })
+	g.Go(func() error { return named("notifications", s.webhooks.Run(ctx)) })
 	return g.Wait()
 }
 

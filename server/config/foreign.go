@@ -5,36 +5,6 @@ import "time"
 // The sections of distribution that this version reads and checks but does not act on. What happens
 // when one is set is in its unsupported tag, here or in Config.
 
-// Notifications are distribution's webhooks.
-type Notifications struct {
-	Events    NotificationEvents     `yaml:"events" doc:"Form of events." zh:"事件的形式。"`
-	Endpoints []NotificationEndpoint `yaml:"endpoints" unsupported:"warn" effect:"no events are sent" doc:"Addresses that get events." zh:"接收事件的地址。"`
-}
-
-// NotificationEvents is the form of events.
-type NotificationEvents struct {
-	IncludeReferences bool `yaml:"includereferences" unsupported:"warn" effect:"no events are sent" doc:"List what a manifest refers to." zh:"列出 manifest 引用的内容。"`
-}
-
-// NotificationEndpoint is one address that gets events.
-type NotificationEndpoint struct {
-	Name              string              `yaml:"name" doc:"Name." zh:"名称。"`
-	Disabled          bool                `yaml:"disabled" doc:"Switched off." zh:"停用。"`
-	URL               string              `yaml:"url" check:"url" doc:"Address." zh:"地址。"`
-	Headers           map[string][]Secret `yaml:"headers" doc:"Headers of the request." zh:"请求头。"`
-	Timeout           time.Duration       `yaml:"timeout" doc:"Longest request." zh:"请求超时。"`
-	Threshold         int                 `yaml:"threshold" doc:"Failures before a pause." zh:"暂停前的失败次数。"`
-	Backoff           time.Duration       `yaml:"backoff" doc:"Length of the pause." zh:"暂停时长。"`
-	IgnoredMediaTypes []string            `yaml:"ignoredmediatypes" doc:"Media types without events." zh:"不发送事件的媒体类型。"`
-	Ignore            NotificationIgnore  `yaml:"ignore" doc:"What gets no events." zh:"不发送事件的内容。"`
-}
-
-// NotificationIgnore names what gets no events.
-type NotificationIgnore struct {
-	MediaTypes []string `yaml:"mediatypes" doc:"Media types." zh:"媒体类型。"`
-	Actions    []string `yaml:"actions" doc:"Actions." zh:"动作。"`
-}
-
 // Health holds distribution's health checks.
 type Health struct {
 	StorageDriver HealthStorage `yaml:"storagedriver" doc:"Check of the store. berth always checks it: /readyz and /healthz." zh:"存储检查。berth 始终检查：/readyz 与 /healthz。"`

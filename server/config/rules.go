@@ -26,6 +26,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	d.checkS3(c)
 	d.checkTLS(c)
 	d.checkListeners(c)
+	d.checkEndpoints(c)
 }
 
 // isDistributionFile tells a file written for distribution from one of ours: distribution requires

@@ -58,7 +58,11 @@ func (d *decoder) checkValue(key string, f field, v reflect.Value) {
 // checkHeaderValues refuses line ends, which would begin another header.
 func (d *decoder) checkHeaderValues(key string, values reflect.Value) {
 	for i := range values.Len() {
-		if strings.ContainsAny(values.Index(i).String(), "\r\n\x00") {
+		text := values.Index(i).String()
+		if isSecret(values.Index(i).Type()) {
+			text = values.Index(i).Interface().(Secret).Reveal()
+		}
+		if strings.ContainsAny(text, "\r\n\x00") {
 			d.refuse(fmt.Sprintf("%s[%d]", key, i), "%s expects a value of one line", key)
 		}
 	}
@@ -100,7 +104,11 @@ func checkGrammar(grammar string, v reflect.Value) error {
 		return nil
 	}
 	if isSecret(v.Type()) {
-		return checkDatabase(v.Interface().(Secret).Reveal())
+		secret := v.Interface().(Secret).Reveal()
+		if grammar == "endpoint" {
+			return checkEndpoint(secret)
+		}
+		return checkDatabase(secret)
 	}
 	text := v.String()
 	if text == "" {
