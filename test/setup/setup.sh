@@ -40,13 +40,19 @@ skopeo           skopeo
 curl             curl
 jq               jq
 ca-certificates  /etc/ssl/certs/ca-certificates.crt
+openssl          openssl
+runc             runc
+systemd          systemd-analyze
+nginx-light      nginx
+haproxy          haproxy
+caddy            caddy
 LIST
   fi
   if wants bench; then
     cat <<'LIST'
 docker-registry  docker-registry
-nginx-light      nginx
 LIST
+    wants test || echo "nginx-light      nginx"
   fi
 }
 
@@ -110,6 +116,8 @@ install_debian() {
         containerd) unit=containerd.service ;;
         docker-registry) unit=docker-registry.service ;;
         nginx-light) unit=nginx.service ;;
+        haproxy) unit=haproxy.service ;;
+        caddy) unit=caddy.service ;;
         *) continue ;;
       esac
       # shellcheck disable=SC2086 # one or two units

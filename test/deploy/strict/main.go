@@ -124,7 +124,7 @@ func bare(doc string) bool {
 }
 
 func compose(file string, out io.Writer) error {
-	o, err := cli.NewProjectOptions([]string{file}, cli.WithOsEnv, cli.WithDotEnv, cli.WithConsistency(true))
+	o, err := cli.NewProjectOptions([]string{file}, cli.WithOsEnv, cli.WithEnvFiles(), cli.WithDotEnv, cli.WithConsistency(true))
 	if err != nil {
 		return err
 	}
