@@ -130,6 +130,8 @@ type push struct {
 	body     []byte
 	edges    []metadb.Edge
 	required []oci.Digest // blobs that must be in the repository
+
+	payload, tagged string // of its events; tagged for one whose tags have their own
 }
 
 func newPush(ctx context.Context, m *oci.Manifest, d oci.Digest, body []byte) (*push, error) {
@@ -137,6 +139,10 @@ func newPush(ctx context.Context, m *oci.Manifest, d oci.Digest, body []byte) (*
 		Digest: d, MediaType: m.MediaType, ArtifactType: m.ArtifactType, Size: int64(len(body)),
 		PushedBy: identity.From(ctx).String(),
 	}}
+	detail := event.Detail{MediaType: m.MediaType, Size: int64(len(body))}
+	p.payload = event.Event{}.WithDetail(ctx, detail).Payload
+	detail.Tagged = true
+	p.tagged = event.Event{}.WithDetail(ctx, detail).Payload
 	seen := map[metadb.Edge]bool{}
 	edge := func(to oci.Digest, k metadb.EdgeKind) {
 		if e := (metadb.Edge{Child: to, Kind: k}); !seen[e] {
@@ -202,7 +208,11 @@ func (s *Service) putManifest(ctx context.Context, tx *metadb.Tx, name ref.Name,
 		if err := tx.SetListed(repo, true); err != nil {
 			return err
 		}
-		facts = append(facts, event.ManifestPushed(ctx, name.String(), d))
+		e := event.ManifestPushed(ctx, name.String(), d)
+		if e.Payload = p.payload; len(tags) > 0 {
+			e.Payload = p.tagged
+		}
+		facts = append(facts, e)
 	}
 	for _, t := range tags {
 		before, err := tx.PutTag(repo, t, d)
@@ -210,7 +220,9 @@ func (s *Service) putManifest(ctx context.Context, tx *metadb.Tx, name ref.Name,
 			return err
 		}
 		if before != d {
-			facts = append(facts, event.TagMoved(ctx, name.String(), t, d))
+			e := event.TagMoved(ctx, name.String(), t, d)
+			e.Payload = p.payload
+			facts = append(facts, e)
 		}
 	}
 	if err := tx.Emit(facts...); err != nil {
