@@ -10,7 +10,7 @@ import (
 )
 
 // intake makes small blobs durable without a transaction of their own, for SQLite. [DB.KeepBlob] appends the blob to a
-// log (intakeLog), many callers with one sync, and answers. The rows are made by the next transaction, whatever it is
+// log (intakeLane), many callers with one sync, and answers. The rows are made by the next transaction, whatever it is
 // about, before its own statements: an image of ten small layers is ten cheap appends and one transaction. So every
 // transaction sees every blob that was acknowledged before it began; a read outside one has the rows made first when it
 // asks for a blob that has none yet (settle).
@@ -18,7 +18,8 @@ import (
 // The transaction that makes rows also writes how far in the log it came, so that a restart repeats exactly what the
 // database does not have: a link that was deleted since must not come back.
 type intake struct {
-	log    *intakeLog
+	lanes  [intakeLanes]*intakeLane
+	salt   uint64 // of the log
 	logger *slog.Logger
 	now    func() time.Time
 	poison *atomic.Pointer[error]
@@ -34,10 +35,18 @@ type intake struct {
 	digests  map[string]int // how many of entries have this digest
 	bytes    int64          // of their contents
 	number   uint64         // of the last entry
-	next     *intakeBatch   // what gathers while another is being written
+	claiming int            // transactions in progress that claim blobs for deletion
+	claimed  uint64         // how many have ended
+}
+
+// intakeLanes is how many parts of the log are written at once: a disk syncs several files in the time of one, and who
+// finds a lane idle does not wait for the sync of another.
+const intakeLanes = 4
+
+type intakeLane struct {
+	log      *intakeLog
+	next     *intakeBatch // what gathers while another is being written
 	flushing bool
-	claiming int    // transactions in progress that claim blobs for deletion
-	claimed  uint64 // how many have ended
 }
 
 // Mark is a moment, for KeepLink.
@@ -95,11 +104,26 @@ const (
 // intakeDelay is how long a blob may be without rows while no other transaction comes along.
 const intakeDelay = 50 * time.Millisecond
 
-func newIntake(log *intakeLog, poison *atomic.Pointer[error], o Options) *intake {
-	return &intake{
-		log: log, logger: o.Log, now: o.Now, poison: poison, first: make(chan struct{}, 1),
-		digests: map[string]int{}, next: newIntakeBatch(),
+func newIntake(path string, poison *atomic.Pointer[error], o Options) *intake {
+	k := &intake{logger: o.Log, now: o.Now, poison: poison, first: make(chan struct{}, 1), digests: map[string]int{}}
+	for i := range k.lanes {
+		k.lanes[i] = &intakeLane{log: &intakeLog{path: intakePath(path, i)}, next: newIntakeBatch()}
 	}
+	return k
+}
+
+// lane gives an idle lane, or the one where the fewest wait.
+func (k *intake) lane() *intakeLane {
+	best := k.lanes[0]
+	for _, l := range k.lanes {
+		if !l.flushing {
+			return l
+		}
+		if len(l.next.entries) < len(best.next.entries) {
+			best = l
+		}
+	}
+	return best
 }
 
 func newIntakeBatch() *intakeBatch {
@@ -119,17 +143,18 @@ func (k *intake) keep(e *intakeEntry, since Mark) (kept bool, err error) {
 		return false, nil
 	}
 	k.add(e)
-	b := k.next
+	l := k.lane()
+	b := l.next
 	b.entries = append(b.entries, e)
 	leads := len(b.entries) == 1
-	wait := leads && k.flushing
-	k.flushing = true
+	wait := leads && l.flushing
+	l.flushing = true
 	k.mu.Unlock()
 	if leads {
 		if wait {
 			<-b.turn
 		}
-		k.flush()
+		k.flush(l)
 	} else {
 		<-b.done
 	}
@@ -167,16 +192,16 @@ func (k *intake) again() {
 	}
 }
 
-// flush writes what has gathered, and passes the log on to who leads the next batch.
-func (k *intake) flush() {
+// flush writes what has gathered in a lane, and passes it on to who leads the next batch.
+func (k *intake) flush(l *intakeLane) {
 	k.mu.Lock()
-	b := k.next
-	k.next = newIntakeBatch()
+	b := l.next
+	l.next = newIntakeBatch()
 	k.mu.Unlock()
-	err := k.log.append(b.entries)
+	err := l.log.append(k.salt, b.entries)
 	if err != nil {
 		k.logger.Warn("log of small blobs could not be written", "err", err)
-		if k.log.broken {
+		if l.log.broken {
 			_ = poisonWith(k.poison, k.logger, k.now(), err)
 			err = errIntakeSync
 		}
@@ -185,10 +210,10 @@ func (k *intake) flush() {
 	if err != nil {
 		k.forget(b.entries)
 	}
-	if len(k.next.entries) > 0 {
-		close(k.next.turn)
+	if len(l.next.entries) > 0 {
+		close(l.next.turn)
 	} else {
-		k.flushing = false
+		l.flushing = false
 	}
 	k.mu.Unlock()
 	b.err = err
@@ -251,7 +276,18 @@ func (k *intake) committed(upto uint64) {
 }
 
 // synced says that the rows of the entries up to a number are durable: their place in the log is free.
-func (k *intake) synced(upto uint64) { k.log.settle(upto) }
+func (k *intake) synced(upto uint64) {
+	for _, l := range k.lanes {
+		l.log.settled.Store(upto)
+	}
+}
+
+// close ends the log; remove says that the database has everything.
+func (k *intake) close(remove bool) {
+	for _, l := range k.lanes {
+		l.log.close(remove)
+	}
+}
 
 // concerns reports whether a statement outside a transaction could miss rows that are still to be made: it reads of
 // blobs, and asks for one that waits or, as lists do, for none in particular.

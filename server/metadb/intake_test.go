@@ -17,7 +17,11 @@ import (
 func crashed(t *testing.T, path string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "berth.db")
-	for _, suffix := range []string{"", "-wal", "-intake0", "-intake1"} {
+	suffixes := []string{"", "-wal"}
+	for lane := range 4 {
+		suffixes = append(suffixes, fmt.Sprintf("-intake%d0", lane), fmt.Sprintf("-intake%d1", lane))
+	}
+	for _, suffix := range suffixes {
 		data, err := os.ReadFile(path + suffix)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -139,13 +143,13 @@ func TestIntakeTorn(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.ReadFile(image + "-intake0")
+	log, err := os.ReadFile(image + "-intake00")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for cut := 0; cut <= len(log); cut += 7 {
 		torn := crashed(t, image)
-		if err := os.WriteFile(torn+"-intake0", append(log[:cut:cut], make([]byte, 64)...), 0o600); err != nil {
+		if err := os.WriteFile(torn+"-intake00", append(log[:cut:cut], make([]byte, 64)...), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		db := open(t, metadb.Options{Path: torn})
@@ -165,7 +169,7 @@ func TestIntakeTorn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(other+"-intake0", log, 0o600); err != nil {
+	if err := os.WriteFile(other+"-intake00", log, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	db = open(t, metadb.Options{Path: other})

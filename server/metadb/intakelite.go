@@ -61,8 +61,8 @@ func (l *lite) openIntake(ctx context.Context) error {
 	}
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails
-	k.log.salt = binary.LittleEndian.Uint64(random[:])
-	err := l.update(ctx, false, func(tx *Tx) error { return tx.PutSetting(intakeSetting, intakeMark(k.log.salt, 0)) })
+	k.salt = binary.LittleEndian.Uint64(random[:])
+	err := l.update(ctx, false, func(tx *Tx) error { return tx.PutSetting(intakeSetting, intakeMark(k.salt, 0)) })
 	if err == nil {
 		k.open.Store(true)
 	}
@@ -82,7 +82,7 @@ func (l *lite) recoverIntake(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("metadb: setting %s of the database is damaged: %q", intakeSetting, text)
 	}
-	es, err := readIntake(l.intake.log.path, salt, upto)
+	es, err := readIntake(l.path+"-intake", salt, upto)
 	if err != nil {
 		return fmt.Errorf("metadb: read the log of small blobs: %w", err)
 	}
@@ -98,7 +98,7 @@ func (l *lite) recoverIntake(ctx context.Context) error {
 		}
 		l.log.Info("small blobs recovered after an unclean stop", "blobs", len(es))
 	}
-	return removeIntake(l.intake.log.path)
+	return removeFiles(intakePaths(l.path + "-intake")...)
 }
 
 // settle makes rows before a statement outside a transaction that could miss them.

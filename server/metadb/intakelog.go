@@ -14,7 +14,7 @@ import (
 	"github.com/berth-registry/berth/internal/durable"
 )
 
-// intakeLog is two files beside the database, written in turn: while one is filled the rows of the other become
+// intakeLog is a lane's part of the log: two files beside the database, written in turn: while one is filled the rows of the other become
 // durable, and then it is filled again in place, which costs a sync no allocation. Both are removed by a clean close.
 //
 // A file begins with a header: magic, salt, the number of its first entry, checksum. Entries follow. The salt is that of
@@ -23,7 +23,6 @@ import (
 // what was torn.
 type intakeLog struct {
 	path    string // without the number of the file
-	salt    uint64
 	files   [2]*os.File
 	size    [2]int64
 	last    [2]uint64 // number of the last entry in the file
@@ -44,8 +43,18 @@ var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 func intakePath(path string, i int) string { return fmt.Sprintf("%s%d", path, i) }
 
+// intakePaths are all files of a log.
+func intakePaths(path string) (all []string) {
+	for lane := range intakeLanes {
+		for i := range 2 {
+			all = append(all, intakePath(intakePath(path, lane), i))
+		}
+	}
+	return all
+}
+
 // append writes entries, in the order of their numbers, and returns when they are durable.
-func (l *intakeLog) append(es []*intakeEntry) error {
+func (l *intakeLog) append(salt uint64, es []*intakeEntry) error {
 	if l.broken {
 		return errors.New("an earlier sync failed")
 	}
@@ -58,7 +67,7 @@ func (l *intakeLog) append(es []*intakeEntry) error {
 	}
 	l.buf = l.buf[:0]
 	if l.size[l.active] == 0 {
-		l.buf = appendIntakeHeader(l.buf, l.salt, es[0].number)
+		l.buf = appendIntakeHeader(l.buf, salt, es[0].number)
 	}
 	for _, e := range es {
 		l.buf = appendIntakeEntry(l.buf, e)
@@ -98,15 +107,6 @@ func (l *intakeLog) open(i int) (*os.File, error) {
 	return f, nil
 }
 
-func (l *intakeLog) settle(upto uint64) {
-	for {
-		was := l.settled.Load()
-		if was >= upto || l.settled.CompareAndSwap(was, upto) {
-			return
-		}
-	}
-}
-
 // close ends the log; remove says that the database has everything.
 func (l *intakeLog) close(remove bool) {
 	for _, f := range l.files {
@@ -115,14 +115,14 @@ func (l *intakeLog) close(remove bool) {
 		}
 	}
 	if remove {
-		_ = removeIntake(l.path)
+		_ = removeFiles(intakePath(l.path, 0), intakePath(l.path, 1))
 	}
 }
 
-func removeIntake(path string) error {
+func removeFiles(paths ...string) error {
 	var errs []error
-	for i := range 2 {
-		if err := os.Remove(intakePath(path, i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -160,8 +160,8 @@ func appendIntakeEntry(b []byte, e *intakeEntry) []byte {
 // readIntake reads what a log of this salt has behind a number, in order. Files of another log have nothing.
 func readIntake(path string, salt, after uint64) ([]*intakeEntry, error) {
 	var all []*intakeEntry
-	for i := range 2 {
-		data, err := os.ReadFile(intakePath(path, i))
+	for _, path := range intakePaths(path) {
+		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

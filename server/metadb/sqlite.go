@@ -78,8 +78,7 @@ func (l *lite) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return l.d.fail(err)
 	}
-	log := &intakeLog{path: l.path + "-intake"}
-	l.intake = newIntake(log, &l.poison, o)
+	l.intake = newIntake(l.path+"-intake", &l.poison, o)
 	l.writer = newWriter(w, l.d, &l.poison, l.path+"-wal", l.intake, o)
 	l.copier = newCheckpointer(c, l.writer, &l.poison, o)
 	l.quit, l.ended = make(chan struct{}), make(chan struct{})
@@ -149,7 +148,7 @@ func (l *lite) stop() error {
 	<-l.ended
 	err := l.settleAll()
 	l.writer.close()
-	l.intake.log.close(err == nil)
+	l.intake.close(err == nil)
 	l.copier.close()
 	l.readers.close()
 	return nil // what has no rows yet is in the log of the intake

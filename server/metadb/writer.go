@@ -313,7 +313,7 @@ func (t *batchTx) mark() error {
 	if t.upto == 0 {
 		return nil
 	}
-	_, err := t.w.conn.exec(context.Background(), putSetting, intakeSetting, intakeMark(t.w.intake.log.salt, t.upto))
+	_, err := t.w.conn.exec(context.Background(), putSetting, intakeSetting, intakeMark(t.w.intake.salt, t.upto))
 	return err
 }
 
