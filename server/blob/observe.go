@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // Observe is store with a report after each action: which one ("upload", "suspend", "commit", "abort", "open",
-// "delete", "check", "url"), how long it took in seconds, and how it ended. It is the seam for
+// "delete", "check", "url", "place"), how long it took in seconds, and how it ended. It is the seam for
 // registry_storage_action_seconds. observe is called from many goroutines.
 //
 // Content is passed on as it is, so an *os.File stays one; writes are not timed one by one. The optional powers of
@@ -102,6 +103,32 @@ func (o *observed) OpenUpload(ctx context.Context, id string, state State) (io.R
 // StaleUploads implements UploadLister where the store does.
 func (o *observed) StaleUploads(ctx context.Context, before time.Time) ([]string, error) {
 	return StaleUploads(ctx, o.store, before)
+}
+
+// Place implements Placer where the store does. What a placement's Commit takes is a "commit".
+func (o *observed) Place(ctx context.Context, id string, d oci.Digest) (Placement, error) {
+	start := o.now()
+	p, err := Place(ctx, o.store, id, d)
+	if errors.Is(err, ErrNoPlacer) {
+		return nil, err // nothing happened
+	}
+	o.since(start, "place", err)
+	if err != nil {
+		return nil, err
+	}
+	return &observedPlacement{p, o}, nil
+}
+
+type observedPlacement struct {
+	Placement
+	o *observed
+}
+
+func (p *observedPlacement) Commit(ctx context.Context) error {
+	start := p.o.now()
+	err := p.Placement.Commit(ctx)
+	p.o.since(start, "commit", err)
+	return err
 }
 
 type observedWriter struct {

@@ -178,23 +178,32 @@ func mismatch(got, want oci.Digest) error {
 func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, c Chunk) error {
 	announced := make(chan error, 1)
 	go func() { announced <- s.announce(ctx, u, d) }()
-	st, err := s.takeLast(ctx, u, d, c)
+	st, placed, err := s.takeLast(ctx, u, d, c)
 	if aerr := <-announced; err == nil {
 		err = aerr
 	}
 	u.recorded = true
+	if placed != nil {
+		defer func() { _ = placed.Close() }()
+	}
 	if err != nil {
+		if placed != nil {
+			_ = placed.Close() // before the rest of the upload is cleared away
+		}
 		s.failed(ctx, u, err)
 		return s.wrapUpload(u, err)
 	}
 	// From here on the client's leaving changes nothing: the bytes are all there.
 	ctx = context.WithoutCancel(ctx)
-	if st.Offset <= s.limits.Load().Inline {
+	commit := func() error { return s.o.Blobs.Commit(ctx, u.ID, st, d) }
+	if placed != nil {
+		commit = func() error { return placed.Commit(ctx) }
+	} else if st.Offset <= s.limits.Load().Inline {
 		if done, err := s.commitSmallUpload(ctx, name, u, st, d); done {
 			return err
 		}
 	}
-	if err := s.o.Blobs.Commit(ctx, u.ID, st, d); err != nil {
+	if err := commit(); err != nil {
 		s.discard(ctx, u, true) // the bytes may be there, in spite of the error
 		return s.wrapUpload(u, err)
 	}
@@ -236,24 +245,36 @@ func (s *Service) announce(ctx context.Context, u *inProgress, d oci.Digest) err
 	})
 }
 
-// takeLast receives the last bytes and verifies the digest of all.
-func (s *Service) takeLast(ctx context.Context, u *inProgress, d oci.Digest, c Chunk) (blob.State, error) {
+// takeLast receives the last bytes and verifies the digest of all. When they are all the bytes and the store can use the
+// digest, they are placed where they belong; else placed is nil and the state is that of the upload.
+func (s *Service) takeLast(ctx context.Context, u *inProgress, d oci.Digest, c Chunk) (st blob.State, placed blob.Placement, err error) {
 	h, err := s.finalHasher(ctx, u, d)
 	if err != nil {
-		return blob.State{}, err
+		return blob.State{}, nil, err
 	}
-	st := u.state()
-	if c.Length != 0 || u.Received == 0 {
-		got := s.receive(ctx, u, h, c)
-		if got.err != nil {
-			return got.state, got.err
+	st = u.state()
+	if u.Received == 0 {
+		placed, err = blob.Place(ctx, s.o.Blobs, u.ID, d)
+		if errors.Is(err, blob.ErrNoPlacer) {
+			placed = nil
+		} else if err != nil {
+			return st, nil, err
 		}
-		st = got.state
+	}
+	switch {
+	case placed != nil:
+		st.Offset, _, err = c.into(ctx, placed, h)
+	case c.Length != 0 || u.Received == 0:
+		got := s.receive(ctx, u, h, c)
+		st, err = got.state, got.err
+	}
+	if err != nil {
+		return st, placed, err
 	}
 	if got := h.Digest(); got != d {
-		return st, mismatch(got, d)
+		return st, placed, mismatch(got, d)
 	}
-	return st, nil
+	return st, placed, nil
 }
 
 // finalHasher continues the upload's hash, or, when the client ends with another algorithm than it announced, reads what

@@ -58,7 +58,10 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	}
 	o.access.Projects = projects
 	r := o.registry
-	r.DB, r.Blobs, r.Access, r.Projects, r.Now, r.Log = db, mem.New(), access.New(o.access), projects, time.Now, log
+	r.DB, r.Access, r.Projects, r.Now, r.Log = db, access.New(o.access), projects, time.Now, log
+	if r.Blobs == nil {
+		r.Blobs = mem.New()
+	}
 	return &house{registry.New(r), db}
 }
 

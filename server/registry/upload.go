@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -230,19 +231,8 @@ func (s *Service) receive(ctx context.Context, u *inProgress, h *oci.Hasher, c C
 		return received{err: err}
 	}
 	defer func() { _ = w.Close() }()
-	n, err := blob.Receive(ctx, w, c.Body, h, blob.ReceiveOptions{Limit: max(c.Length, 0)})
-	var cut *blob.SourceError
-	switch {
-	case errors.As(err, &cut):
-		err = bodyEnded(cut)
-	case fault.Is(err, fault.TooLarge):
-		err = fault.New(fault.Invalid, fault.SizeInvalid, "body has more than the %d bytes that the request says", c.Length)
-	case err != nil:
-		return received{err: err}
-	case c.Length >= 0 && n != c.Length:
-		err = fault.New(fault.Invalid, fault.SizeInvalid, "body has %d bytes and the request says %d", n, c.Length)
-	}
-	if err != nil && (c.Start >= 0 || cut == nil) {
+	_, cut, err := c.into(ctx, w, h)
+	if err != nil && (c.Start >= 0 || !cut) {
 		return received{err: err}
 	}
 	st, serr := w.Suspend(context.WithoutCancel(ctx))
@@ -250,6 +240,21 @@ func (s *Service) receive(ctx context.Context, u *inProgress, h *oci.Hasher, c C
 		return received{err: lost{serr}}
 	}
 	return received{state: st, err: err, keep: err != nil}
+}
+
+// into streams the chunk into w and the hasher. cut says that the body broke off, and that what came before it counts.
+func (c *Chunk) into(ctx context.Context, w io.Writer, h *oci.Hasher) (n int64, cut bool, err error) {
+	n, err = blob.Receive(ctx, w, c.Body, h, blob.ReceiveOptions{Limit: max(c.Length, 0)})
+	var source *blob.SourceError
+	switch {
+	case errors.As(err, &source):
+		cut, err = true, bodyEnded(source)
+	case fault.Is(err, fault.TooLarge):
+		err = fault.New(fault.Invalid, fault.SizeInvalid, "body has more than the %d bytes that the request says", c.Length)
+	case err == nil && c.Length >= 0 && n != c.Length:
+		err = fault.New(fault.Invalid, fault.SizeInvalid, "body has %d bytes and the request says %d", n, c.Length)
+	}
+	return n, cut, err
 }
 
 // lost marks a failure after which nobody knows what the store has of an upload: it must not be continued.

@@ -53,23 +53,21 @@ func (s *Store) commitAgain(ctx context.Context, id string, state blob.State, d 
 	return nil
 }
 
-// tidy removes what a committed upload had. What stays is swept later: it names no content.
+// tidy removes what a committed upload had.
 func (s *Store) tidy(ctx context.Context, id string, p progress) {
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanWithin)
-	defer stop()
-	var err error
 	if p.litter {
-		err = s.clear(ctx, id)
-	} else {
-		var keys []string
-		for _, g := range p.segments.list() {
-			keys = append(keys, s.segmentKey(id, g))
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanWithin)
+		defer stop()
+		if err := s.clear(ctx, id); err != nil {
+			s.log.Warn("leftovers of a finished upload not removed; they are swept later", "upload", id, "err", err)
 		}
-		err = s.remove(ctx, keys)
+		return
 	}
-	if err != nil {
-		s.log.Warn("segments of a finished upload not removed; they are swept later", "upload", id, "err", err)
+	var keys []string
+	for _, g := range p.segments.list() {
+		keys = append(keys, s.segmentKey(id, g))
 	}
+	s.forget(ctx, id, keys)
 }
 
 // join makes the upload's bytes one object.
@@ -109,15 +107,17 @@ func (s *Store) compose(ctx context.Context, id, key string, content bool, from 
 	case len(from) == 1 && rest == nil && from[0].size <= s.limits.composed:
 		return s.copy(ctx, from[0].key, key, content)
 	}
-	var larger []source
 	if len(from) >= s.limits.parts {
-		var err error
-		larger, err = s.bundle(ctx, id, from, s.limits.parts/2)
-		defer func() { s.dropSources(ctx, id, larger) }()
-		if err != nil {
-			return err
+		larger, err := s.bundle(ctx, id, from, s.limits.parts/2)
+		if err == nil {
+			err = s.compose(ctx, id, key, content, larger, rest)
 		}
-		return s.compose(ctx, id, key, content, larger, rest)
+		keys := make([]string, len(larger))
+		for i, b := range larger {
+			keys[i] = b.key
+		}
+		s.forget(ctx, id, keys)
+		return err
 	}
 	m, err := s.begin(ctx, id, key, content)
 	if err != nil {
@@ -136,14 +136,7 @@ func (s *Store) compose(ctx context.Context, id, key string, content bool, from 
 		m.abort(ctx)
 		return err
 	}
-	return s.dropMarker(ctx, m)
-}
-
-// dropMarker removes the marker of a completed multipart upload.
-func (s *Store) dropMarker(ctx context.Context, m *multipart) error {
-	if err := s.remove(context.WithoutCancel(ctx), []string{m.marker}); err != nil {
-		s.log.Warn("marker of a finished upload not removed; it is swept later", "key", m.marker, "err", err)
-	}
+	s.forget(ctx, id, []string{m.marker})
 	return nil
 }
 
@@ -185,15 +178,11 @@ func (s *Store) bundle(ctx context.Context, id string, from []source, most int) 
 	return larger, nil
 }
 
-// dropSources removes bundles.
-func (s *Store) dropSources(ctx context.Context, id string, bundles []source) {
-	keys := make([]string, len(bundles))
-	for i, b := range bundles {
-		keys[i] = b.key
-	}
+// forget removes what a finished upload needs no more. What stays is swept later: it is no content.
+func (s *Store) forget(ctx context.Context, id string, keys []string) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanWithin)
 	defer stop()
 	if err := s.remove(ctx, keys); err != nil {
-		s.log.Warn("bundles of a finished upload not removed; they are swept later", "upload", id, "err", err)
+		s.log.Warn("leftovers of a finished upload not removed; they are swept later", "upload", id, "err", err)
 	}
 }
