@@ -25,10 +25,10 @@ import (
 const host = "registry.example.com"
 
 // replicas starts berthds on one database and one shared directory.
-func replicas(t *testing.T, number int) (list []*testkit.Daemon) {
+func replicas(t *testing.T, database string) (list []*testkit.Daemon) {
 	t.Helper()
-	database, shared := testkit.Postgres(t), t.TempDir()
-	for range number {
+	shared := t.TempDir()
+	for range 3 {
 		list = append(list, testkit.Start(t, testkit.Options{Database: database, Env: []string{
 			"BERTH_ADMIN_PASSWORD=" + adminPassword, "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + shared,
 			"REGISTRY_HTTP_TRUSTEDPROXIES=[127.0.0.1]", "BERTH_LOG_FORMAT=json", "BERTH_ANONYMOUS=none",
@@ -171,7 +171,7 @@ func caddy(t *testing.T, list []*testkit.Daemon) balancer {
 // Pushes and pulls as docker's, through what the documentation tells people to write, each request of them to another
 // replica.
 func TestBalancers(t *testing.T) {
-	list := replicas(t, 3)
+	list := replicas(t, testkit.Postgres(t))
 	for name, start := range map[string]func(t *testing.T) balancer{
 		"nginx": func(t *testing.T) balancer { return nginx(t, list) },
 		"haproxy": func(t *testing.T) balancer {
@@ -207,7 +207,7 @@ func composeBalancer(t *testing.T, list []*testkit.Daemon) balancer {
 // An upgrade: one replica after the other ends and comes back, as compose and Kubernetes do it, while clients push and
 // pull. Nobody is told that anything is wrong.
 func TestRollingRestart(t *testing.T) {
-	list := replicas(t, 3)
+	list := replicas(t, testkit.Postgres(t))
 	b := composeBalancer(t, list)
 	client := b.client(t, false)
 	client.pushPull(t, "team/app", "1", 1<<20)
@@ -257,4 +257,61 @@ func TestRollingRestart(t *testing.T) {
 	done.Store(true)
 	clients.Wait()
 	t.Logf("%d requests were answered", answers.Load())
+}
+
+// While PostgreSQL is away no replica is ready. The load balancer asks them nevertheless: what is in memory is served, and a
+// push is told by berth what is wrong.
+func TestBalancerWithoutDatabase(t *testing.T) {
+	postgres := testkit.OwnPostgres(t)
+	list := replicas(t, postgres.DSN)
+	b := composeBalancer(t, list)
+	client := b.client(t, false)
+	client.pushPull(t, "team/app", "1", 1<<20)
+	token, _ := client.login(t, "team/app")
+	const manifest = "/v2/team/app/manifests/1"
+	for range 2 * len(list) { // each of them reads it
+		client.call(t, token, http.MethodGet, manifest, nil, "", http.StatusOK)
+	}
+
+	postgres.Crash()
+	ready := &http.Client{Timeout: 5 * time.Second}
+	for _, d := range list {
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			resp, err := ready.Get(d.URL + "/readyz")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusServiceUnavailable {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("a replica without database is ready after 10 s")
+			}
+		}
+	}
+	time.Sleep(3 * time.Second) // fall 2, inter 1s: the balancer knows
+	for range 2 * len(list) {
+		client.call(t, token, http.MethodGet, manifest, nil, "", http.StatusOK)
+	}
+	header, body := client.call(t, token, http.MethodPut, "/v2/team/app/manifests/2", strings.NewReader(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`),
+		"application/vnd.oci.image.index.v1+json", http.StatusServiceUnavailable)
+	if header.Get("Retry-After") == "" || !strings.Contains(string(body), "UNAVAILABLE") {
+		t.Errorf("a push is answered %v\n%s", header, body)
+	}
+
+	postgres.Start(t)
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		resp, err := ready.Get(list[0].URL + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+		}
+		if err == nil && resp.StatusCode == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("not ready 15 s after the database is back")
+		}
+	}
+	client.pushPull(t, "team/app", "3", 1<<20)
 }

@@ -191,10 +191,10 @@ spec:
         {{- if $v.metrics.enabled }}
         - {name: metrics, containerPort: {{ $v.metrics.port }}, protocol: TCP}
         {{- end }}
-      # Health is served over plain HTTP to everyone, also when the port has a certificate.
-      # Migrations of a large database come before the port is open.
+      # Health is served over plain HTTP to everyone, also when the port has a certificate. A new pod counts when it has
+      # reached its database and its store, which ends a rollout of wrong settings; migrations come before that.
       startupProbe:
-        httpGet: {path: /livez, port: registry}
+        httpGet: {path: /readyz, port: registry}
         periodSeconds: 2
         failureThreshold: 450
       livenessProbe:
@@ -203,7 +203,7 @@ spec:
         timeoutSeconds: 5
         failureThreshold: 6
       readinessProbe:
-        httpGet: {path: /readyz, port: registry}
+        httpGet: {path: {{ $v.readinessPath }}, port: registry}
         periodSeconds: 5
         timeoutSeconds: 4
         failureThreshold: 2
