@@ -18,8 +18,10 @@ import (
 )
 
 // Store keeps immutable bytes under their digest, and uploads in progress under an id that the caller chose
-// ([a-z0-9-]{1,64}, never reused). All methods are safe for concurrent use; one upload is written by one caller at a
-// time, which the caller arranges.
+// ([a-z0-9-]{1,64}, never reused). All methods are safe for concurrent use; one upload is written by one caller of
+// this process at a time, which the caller arranges. Where several processes share the storage, others may write to the
+// same upload, from the same state, at the same moment and long after it has ended: what becomes a blob is the bytes of the
+// state that Commit was given, and never a mixture.
 //
 // Errors: NotFound BLOB_UNKNOWN for a digest that is not there, NotFound BLOB_UPLOAD_UNKNOWN for an upload whose state
 // names bytes that are gone, Full STORAGE_FULL when space is exhausted, Unavailable when the backend cannot be reached.
@@ -71,7 +73,8 @@ type Writer interface {
 	// another machine. When Suspend fails the upload is lost. The Writer is closed afterwards, also on error. After a
 	// client went away it is given context.WithoutCancel of the request's context.
 	Suspend(ctx context.Context) (State, error)
-	// Close releases the writer without a promise about the bytes since the last Suspend. Closing twice is harmless.
+	// Close releases the writer. Without a Suspend the bytes that it wrote do not count; where several processes share the
+	// storage it removes them. Closing twice is harmless.
 	io.Closer
 }
 

@@ -42,7 +42,23 @@ func (s *Service) Commit(ctx context.Context, name ref.Name, id string, d oci.Di
 	if err := c.fits(u.Received); err != nil {
 		return err
 	}
+	if over, err := s.overElsewhere(ctx, name, id, u, d, c); over {
+		return err
+	}
 	return s.finish(ctx, name, u, d, c)
+}
+
+// overElsewhere answers a request to end an upload of which there are no bytes and none come: most likely it was ended
+// through another replica, and its client did not hear the answer. When the blob is there, that is what it wants.
+func (s *Service) overElsewhere(ctx context.Context, name ref.Name, id string, u *inProgress, d oci.Digest, c Chunk) (over bool, err error) {
+	if s.o.DB.Alone() || u.recorded || c.Length != 0 || d == oci.FromBytes(d.Algorithm(), nil) {
+		return false, nil
+	}
+	_, err = s.blob(ctx, name, d)
+	if fault.Is(err, fault.NotFound) {
+		err = unknownUpload(name, id)
+	}
+	return true, err
 }
 
 // finish takes the last bytes of an upload and commits it: into the database when it is small, else into the store.
@@ -238,8 +254,11 @@ func (s *Service) announce(ctx context.Context, u *inProgress, d oci.Digest) err
 			}
 			return tx.SetCommitting(u.ID, d)
 		})
-		if errors.Is(err, metadb.ErrNotFound) {
+		switch {
+		case errors.Is(err, metadb.ErrNotFound):
 			return fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", u.ID, u.Repository)
+		case fault.Is(err, fault.Conflict): // it got its row through another replica
+			return beingWritten(u.ID)
 		}
 		return err
 	})
@@ -309,7 +328,8 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 	if err := tx.PutBlob(b, content); err != nil {
 		return err
 	}
-	if _, err := tx.LinkBlob(repo, b.Digest); err != nil {
+	linked, err := tx.LinkBlob(repo, b.Digest)
+	if err != nil {
 		return err
 	}
 	tx.AfterCommit(func() { s.committed(u, repo, b.Digest) })
@@ -317,8 +337,9 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 		return nil
 	}
 	existed, err := tx.DeleteUpload(u.ID)
-	if err == nil && !existed {
-		// Cancelled, or swept as dead while its last bytes came: its content may be gone.
+	if err == nil && !existed && linked {
+		// Cancelled, or swept as dead while its last bytes came: its content may be gone. It is not when the repository
+		// had the blob already, as after the same request to another replica.
 		err = fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", u.ID, name)
 	}
 	return err

@@ -29,7 +29,12 @@ func spoils(err error) bool {
 const putAway = 30 * time.Second
 
 // rewind gives back the space of bytes that came but do not count. When it fails, the next chunk or the sweep does it.
+// Where there are replicas nothing is touched but what the own writer wrote, which its Close has taken back: another may be
+// writing to the same upload.
 func (s *Service) rewind(ctx context.Context, u *inProgress) {
+	if !s.o.DB.Alone() {
+		return
+	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), putAway)
 	defer stop()
 	var err error

@@ -183,12 +183,25 @@ func (s *Service) Append(ctx context.Context, name ref.Name, id string, c Chunk)
 	}
 	if err := s.remember(ctx, u, got.state, h); err != nil {
 		if errors.Is(err, metadb.ErrNotFound) || fault.Is(err, fault.Conflict) {
-			return nil, fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was ended or continued by another request meanwhile; ask for its status", u.ID, name)
+			return s.overtaken(ctx, name, id)
 		}
 		s.failed(ctx, u, err)
 		return nil, s.wrapUpload(u, err)
 	}
 	return &Upload{ID: id, Received: got.state.Offset}, got.err
+}
+
+// overtaken answers for a chunk that another replica was sent, too, or whose upload it ended: what came here does not count.
+func (s *Service) overtaken(ctx context.Context, name ref.Name, id string) (*Upload, error) {
+	u, err := s.upload(ctx, name, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !u.recorded:
+		return nil, unknownUpload(name, id)
+	}
+	return &Upload{ID: id, Received: u.Received}, fault.New(fault.Range, fault.BlobUploadInvalid,
+		"the chunk was overtaken by another request; the upload goes on at byte %d", u.Received)
 }
 
 // remember records durably how far an upload has come. The client may have gone; what it sent is kept all the same, so
@@ -295,9 +308,13 @@ func (b *busyUploads) take(ctx context.Context, id string) (release func(), err 
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-patience.C:
-			return nil, fault.New(fault.Conflict, fault.BlobUploadInvalid, "upload %.64q is being written by another request; wait for its answer", id)
+			return nil, beingWritten(id)
 		}
 	}
+}
+
+func beingWritten(id string) *fault.Error {
+	return fault.New(fault.Conflict, fault.BlobUploadInvalid, "upload %.64q is being written by another request; wait for its answer", id)
 }
 
 // try claims the upload, or returns a nil release and a channel that is closed when it is worth another try.
