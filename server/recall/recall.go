@@ -107,8 +107,8 @@ func (c *Cache[K, V]) load(ctx context.Context, key K, old V, has bool, load fun
 	return v, nil
 }
 
-// GetIfPresent returns what is remembered of a key that cannot change.
-func (c *Cache[K, V]) GetIfPresent(key K) (V, bool) { return c.kept.GetIfPresent(key) }
+// Peek returns what is remembered of a key that cannot change.
+func (c *Cache[K, V]) Peek(key K) (V, bool) { return c.kept.GetIfPresent(key) }
 
 // Put remembers what a transaction has made, after its commit. It is for rows that never change or go away.
 func (c *Cache[K, V]) Put(key K, v V) { c.kept.Set(key, v) }

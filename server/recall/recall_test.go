@@ -65,12 +65,12 @@ func TestReaderOnItsWay(t *testing.T) {
 			if v != "old" || err != nil {
 				t.Fatal(v, err)
 			}
-			if v, ok := c.GetIfPresent(1); ok {
+			if v, ok := c.Peek(1); ok {
 				t.Errorf("%q was remembered, which was read before it changed", v)
 			}
 			c.Put(1, "new")
 			forget(c)
-			if v, ok := c.GetIfPresent(1); ok {
+			if v, ok := c.Peek(1); ok {
 				t.Errorf("%q is remembered after it was forgotten", v)
 			}
 		})

@@ -26,7 +26,7 @@ func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context)
 	return c.kept.Get(ctx, key, load)
 }
 
-func (c *cache[K, V]) peek(key K) (V, bool) { return c.kept.GetIfPresent(key) }
+func (c *cache[K, V]) peek(key K) (V, bool) { return c.kept.Peek(key) }
 func (c *cache[K, V]) put(key K, v V)       { c.kept.Put(key, v) }
 func (c *cache[K, V]) drop(key K)           { c.kept.Drop(key) }
 
