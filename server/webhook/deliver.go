@@ -183,11 +183,12 @@ func (d *delivery) park(ctx context.Context, lanes []*lane) error {
 	now := d.s.o.Now()
 	err := d.l.change(ctx, func(tx *metadb.Tx) error {
 		for _, l := range lanes {
-			first := time.Time{}
+			since, first := now, time.Time{}
 			if l.failed != nil {
+				since = d.batch.since
 				first = now.Add(d.e.pauseAfter(l.tries, l.failed))
 			}
-			if err := l.park(tx, d.e.Name, first); err != nil {
+			if err := l.park(tx, d.e.Name, since, first); err != nil {
 				return err
 			}
 		}
@@ -270,10 +271,12 @@ func (d *delivery) settle(tx *metadb.Tx, p metadb.Parked, err error, now time.Ti
 	return tx.UpdateParked(p)
 }
 
-// isDead reports whether an event that failed is given up. While the endpoint takes nothing at all, no event is.
+// isDead reports whether an event that failed is given up. While the endpoint takes nothing at all it is given more time:
+// most likely the event is not to blame.
 func (d *delivery) isDead(p metadb.Parked, err error, now time.Time) bool {
 	var f *failure
-	return errors.As(err, &f) && now.Sub(p.Since) > d.s.o.MaxAge && (f.refused || d.delivered.After(p.Since))
+	age := now.Sub(p.Since)
+	return errors.As(err, &f) && age > d.s.o.MaxAge && (f.refused || !d.delivered.Before(p.Since) || age > 3*d.s.o.MaxAge)
 }
 
 // noteEvery bounds how often successes are noted in the database.

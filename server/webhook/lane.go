@@ -133,17 +133,17 @@ func (l *lane) run(ctx context.Context, e *endpoint) (sent int, err error) {
 	return sent, nil
 }
 
-// park keeps the lane's events for later. first is when the first of them may be tried.
-func (l *lane) park(tx *metadb.Tx, endpoint string, first time.Time) error {
+// park keeps the lane's events for later. since is when the first of them failed first, next when it may be tried again.
+func (l *lane) park(tx *metadb.Tx, endpoint string, since, next time.Time) error {
 	for _, it := range l.items {
-		p := metadb.Parked{Endpoint: endpoint, EventID: it.id, Repository: l.repository, Body: string(it.body), Since: tx.Now(), NextAt: first}
+		p := metadb.Parked{Endpoint: endpoint, EventID: it.id, Repository: l.repository, Body: string(it.body), Since: since, NextAt: next}
 		if l.failed != nil {
 			p.Attempts, p.Failure = l.tries, l.failed.text
 		}
 		if err := tx.Park(p); err != nil {
 			return err
 		}
-		l, first = &lane{repository: l.repository, items: l.items}, time.Time{} // those behind have not been tried
+		l, next = &lane{repository: l.repository, items: l.items}, time.Time{} // those behind have not been tried
 	}
 	return nil
 }
