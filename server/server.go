@@ -203,7 +203,7 @@ func (s *Server) openStore(ctx context.Context) (name string, store blob.Store, 
 // observed measures the store under the names of registry_storage_action_seconds.
 func (s *Server) observed(driver string, store blob.Store) blob.Store {
 	actions := map[string]telemetry.Action{}
-	for _, a := range []string{"upload", "suspend", "commit", "abort", "open", "delete", "check", "url"} {
+	for _, a := range []string{"upload", "suspend", "commit", "abort", "open", "delete", "check", "url", "place"} {
 		actions[a] = s.metrics.StorageAction(driver, a)
 	}
 	return blob.Observe(store, func(action string, seconds float64, _ error) {
@@ -415,6 +415,8 @@ func (s *Server) routes(origin *httpd.Origin) http.Handler {
 			v2.Base = u.String()
 		}
 	}
+	_, addressed := s.blobs.(blob.Redirector)
+	v2.Redirect = addressed && !s.conf.Storage.Redirect.Disable
 	search := distapi.Search{Handler: v2}
 	token := &distapi.TokenEndpoint{Auth: s.auth}
 	extra := s.conf.HTTP.Headers

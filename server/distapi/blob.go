@@ -39,6 +39,11 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	if h.Redirect && r.Method == http.MethodGet {
+		if done, err := h.redirect(w, r, rt, d, etag); done || err != nil {
+			return err
+		}
+	}
 	content, size, err := h.Registry.OpenBlob(r.Context(), rt.name, d)
 	if err != nil {
 		if r.Method == http.MethodHead {
@@ -88,6 +93,29 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 		return fmt.Errorf("distapi: blob %s broke off after %d of %d bytes: %w", d, n, part.length, err)
 	}
 	return nil
+}
+
+// redirect sends the client to the store, ranges included. done is false for content that is answered here.
+func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, rt route, d oci.Digest, etag string) (done bool, err error) {
+	to, size, err := h.Registry.BlobURL(r.Context(), rt.name, d)
+	if err != nil || to == "" {
+		return false, err
+	}
+	hdr := w.Header()
+	blobHeader(hdr, rt.last, etag)
+	if notModified(w, r, etag) {
+		return true, nil
+	}
+	// The address is good for minutes and the content for ever: nobody may remember the first for the second.
+	for _, name := range []string{"Etag", "Accept-Ranges"} {
+		delete(hdr, name)
+	}
+	hdr["Cache-Control"] = []string{"no-store"}
+	hdr["Location"] = []string{to}
+	hdr["Content-Length"] = []string{"0"}
+	h.pulled(w, r, Pull{Repository: rt.name.String(), Digest: d, Size: size})
+	w.WriteHeader(http.StatusTemporaryRedirect)
+	return true, nil
 }
 
 // parted is content that is in memory and need not be copied on its way out.

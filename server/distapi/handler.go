@@ -32,6 +32,8 @@ type Handler struct {
 	Prefix string
 	// Base is the absolute address to put before Location instead, when a configuration insists; "" is relative.
 	Base string
+	// Redirect sends GETs of large blobs to the store, where it has an address for them.
+	Redirect bool
 	// External is the address under which a request has reached us, for events; nil is unknown.
 	External func(*http.Request) string
 	// Pulled is told of every GET of a manifest or blob that is answered; it must not wait. nil: nobody wants to know.

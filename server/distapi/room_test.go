@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/access"
+	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/mem"
 	"github.com/berth-registry/berth/server/distapi"
 	"github.com/berth-registry/berth/server/httpd"
@@ -54,6 +55,8 @@ type roomOptions struct {
 	readOnly         bool
 	limits           registry.Limits
 	prefix, base     string
+	blobs            blob.Store // nil: memory
+	redirect         bool
 }
 
 func newRoom(t *testing.T, o roomOptions) *room {
@@ -68,11 +71,14 @@ func newRoom(t *testing.T, o roomOptions) *room {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
+	if o.blobs == nil {
+		o.blobs = mem.New()
+	}
 	engine := registry.New(registry.Options{
-		DB: db, Blobs: mem.New(), Projects: projects, Limits: o.limits, NoDelete: o.noDelete, ReadOnly: o.readOnly, Now: time.Now, Log: quiet,
+		DB: db, Blobs: o.blobs, Projects: projects, Limits: o.limits, NoDelete: o.noDelete, ReadOnly: o.readOnly, Now: time.Now, Log: quiet,
 		Access: access.New(access.Options{Projects: projects, Anonymous: o.anonymous, Users: o.users}),
 	})
-	h := &distapi.Handler{Registry: engine, Auth: people{}, Prefix: o.prefix, Base: o.base}
+	h := &distapi.Handler{Registry: engine, Auth: people{}, Prefix: o.prefix, Base: o.base, Redirect: o.redirect}
 	origin, err := httpd.NewOrigin(httpd.OriginOptions{})
 	if err != nil {
 		t.Fatal(err)

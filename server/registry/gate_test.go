@@ -22,6 +22,7 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 	return map[string]func(ctx context.Context, h *house) error{
 		"StatBlob":       func(ctx context.Context, h *house) error { return drop(h.StatBlob(ctx, name, some)) },
 		"OpenBlob":       func(ctx context.Context, h *house) error { _, _, err := h.OpenBlob(ctx, name, some); return err },
+		"BlobURL":        func(ctx context.Context, h *house) error { _, _, err := h.BlobURL(ctx, name, some); return err },
 		"DeleteBlob":     func(ctx context.Context, h *house) error { return h.DeleteBlob(ctx, name, some) },
 		"Mount":          func(ctx context.Context, h *house) error { return drop(h.Mount(ctx, name, some, repo("team/other"))) },
 		"PutBlob":        func(ctx context.Context, h *house) error { return h.PutBlob(ctx, name, digestOf(""), none) },

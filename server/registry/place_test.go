@@ -189,3 +189,27 @@ func TestPlaceFails(t *testing.T) {
 	h.pushBlob(t, admin(), "library/app", other)
 	h.wantContent(t, "library/app", other)
 }
+
+// The store's address of a blob is for who may pull it, and only for content that is in the store.
+func TestBlobURL(t *testing.T) {
+	h, _ := placingHouse(t)
+	large, small := strings.Repeat("a", 50_000), "small"
+	d := h.pushBlob(t, admin(), "library/app", large)
+	h.pushBlob(t, admin(), "library/app", small)
+	if u, size, err := h.BlobURL(admin(), repo("library/app"), d); err != nil || size != 50_000 || u != "https://bucket.example.com/"+d.Hex()+"?signed" {
+		t.Errorf("large: %q, %d, %v", u, size, err)
+	}
+	if u, size, err := h.BlobURL(admin(), repo("library/app"), digestOf(small)); err != nil || size != 5 || u != "" {
+		t.Errorf("small: %q, %d, %v", u, size, err)
+	}
+	_, _, err := h.BlobURL(admin(), repo("library/other"), d)
+	wantFault(t, "of a repository that does not have it", err, fault.NotFound, fault.NameUnknown)
+	if _, _, err := h.BlobURL(context.Background(), repo("library/app"), d); err == nil {
+		t.Error("somebody who may not pull was given the address")
+	}
+	plain := newHouse(t)
+	plain.pushBlob(t, admin(), "library/app", large)
+	if u, _, err := plain.BlobURL(admin(), repo("library/app"), d); err != nil || u != "" {
+		t.Errorf("of a store that cannot redirect: %q, %v", u, err)
+	}
+}
