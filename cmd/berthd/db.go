@@ -63,6 +63,9 @@ type copyProgress struct {
 }
 
 func (c *copyProgress) show(p metadb.CopyProgress) {
+	if c.at.IsZero() {
+		c.at = c.now()
+	}
 	if p == c.last || p.Rows < p.Total && c.now().Sub(c.at) < 2*time.Second {
 		return
 	}

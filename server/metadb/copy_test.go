@@ -76,6 +76,10 @@ func fill(t *testing.T, o metadb.Options) {
 		}
 		return tx.Park(metadb.Parked{Endpoint: "ci", EventID: "e", Repository: "team/app", Body: "{}"})
 	})
+	at := events(t, db, event.Cursor{})[50].Cursor
+	sql := raw(t, o)
+	exec(t, sql, `INSERT INTO delivery (endpoint, epoch, event) VALUES ('reader', $1, $2)`, at.Epoch, at.ID)
+	_ = sql.Close() // a copy wants its source alone
 	// The newest are gone: their numbers must not be given again.
 	var last metadb.Account
 	change(func(tx *metadb.Tx) (err error) { last, err = tx.PutAccount(metadb.Account{Name: "zed"}); return err })
@@ -184,6 +188,10 @@ func checkCopy(t *testing.T, source, target metadb.Options) {
 	e1, e2 := events(t, a, event.Cursor{}), events(t, b, event.Cursor{})
 	if len(e1) != len(e2) || len(e1) < 60 {
 		t.Fatalf("%d events became %d", len(e1), len(e2))
+	}
+	var at event.Cursor
+	if err := raw(t, target).QueryRowContext(ctx, `SELECT epoch, event FROM delivery WHERE endpoint = 'reader'`).Scan(&at.Epoch, &at.ID); err != nil || len(events(t, b, at)) != len(e1)-51 {
+		t.Fatalf("a reader that had 51 of %d events has %d before it, %v", len(e1), len(events(t, b, at)), err)
 	}
 	if source.URL != "" && e2[0].Cursor.ID <= e1[len(e1)-1].Cursor.ID {
 		t.Errorf("an event has the number %d, which another had", e2[0].Cursor.ID)

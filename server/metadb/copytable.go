@@ -143,8 +143,8 @@ func inOrder(byName map[string]*copyTable) (all []copyTable, err error) {
 	return all, nil
 }
 
-// merge is the tables of two databases, which have to be the same, in an order that suits both: what refers to what is
-// not always said to both.
+// merge is the tables of a source and a target, which have to be the same, in an order that suits both: what refers to what
+// is not always said to both. The columns of a key may come in another order in an old database.
 func merge(a, b []copyTable) ([]copyTable, error) {
 	byName := map[string]*copyTable{}
 	for _, t := range a {
@@ -155,10 +155,10 @@ func merge(a, b []copyTable) ([]copyTable, error) {
 		if x == nil || len(a) != len(b) {
 			return nil, fmt.Errorf("metadb: source and target have different tables, such as %s", y.name)
 		}
-		if !slices.Equal(x.columns, y.columns) || !slices.Equal(x.key, y.key) || x.identity != y.identity {
+		if !slices.Equal(x.columns, y.columns) || !slices.Equal(slices.Sorted(slices.Values(x.key)), slices.Sorted(slices.Values(y.key))) || x.identity != y.identity {
 			return nil, fmt.Errorf("metadb: table %s differs between source and target", x.name)
 		}
-		x.needs = append(x.needs, y.needs...)
+		x.key, x.needs = y.key, append(x.needs, y.needs...)
 	}
 	return inOrder(byName)
 }

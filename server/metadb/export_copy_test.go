@@ -1,6 +1,10 @@
 package metadb
 
-import "context"
+import (
+	"context"
+	"strconv"
+	"strings"
+)
 
 // CopyByPages is Copy with pages of so many rows.
 func CopyByPages(ctx context.Context, o CopyOptions, rows int) ([]CopiedTable, error) {
@@ -43,15 +47,12 @@ func FillEmpty(ctx context.Context, o Options) (filled []string, err error) {
 			continue
 		}
 		var values []any
-		var marks string
+		var marks []string
 		for i, c := range t.columns {
 			values = append(values, map[columnKind]any{textColumn: "text é", bytesColumn: []byte{0, 255}, intColumn: int64(7), boolColumn: true}[c.kind])
-			marks += []string{"", ", "}[min(i, 1)] + "$" + string(rune('1'+i))
-			if i >= 9 {
-				marks = marks[:len(marks)-1] + "1" + string(rune('0'+i-9))
-			}
+			marks = append(marks, "$"+strconv.Itoa(i+1))
 		}
-		if err := s.exec(ctx, "INSERT INTO "+quote(t.name)+" ("+list(names(t.columns))+") VALUES ("+marks+")", values...); err != nil {
+		if err := s.exec(ctx, "INSERT INTO "+quote(t.name)+" ("+list(names(t.columns))+") VALUES ("+strings.Join(marks, ", ")+")", values...); err != nil {
 			return nil, err
 		}
 		filled = append(filled, t.name)

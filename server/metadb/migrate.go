@@ -134,7 +134,10 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, o Options) error {
 	if err != nil {
 		return err
 	}
-	return m.run(ctx)
+	if err := m.run(ctx); err != nil || !o.onPostgres() {
+		return err
+	}
+	return m.rebase(ctx)
 }
 
 // migrator applies migrations to a database.

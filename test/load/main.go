@@ -26,6 +26,8 @@ type options struct {
 	binaries map[string]string
 	profile  string
 	list     bool
+	seed     string
+	seedRows postgresRows
 }
 
 func main() {
@@ -62,6 +64,10 @@ func parseOptions(args []string, getenv func(string) string) (options, error) {
 	f.StringVar(&o.dir, "dir", "", "parent of the working folder (default: the user's cache folder); a real disk, not tmpfs")
 	f.StringVar(&o.profile, "profile", "", "folder for CPU profiles of berthd, one for each scenario")
 	f.BoolVar(&o.list, "list", false, "print the scenarios and stop")
+	f.StringVar(&o.seed, "seed-postgres", "", "fill this PostgreSQL database, which berthd migrate up was run for, with rows and stop")
+	f.IntVar(&o.seedRows.tags, "seed-tags", 1_000_000, "tags that -seed-postgres makes, of one repository")
+	f.IntVar(&o.seedRows.repositories, "seed-repositories", 100_000, "repositories that -seed-postgres makes")
+	f.IntVar(&o.seedRows.referrers, "seed-referrers", 100_000, "referrers that -seed-postgres makes, of one subject")
 	paths := map[string]*string{}
 	for _, name := range []string{"berthd", "dist3", "reg2", "zot", "olareg", "nginx"} {
 		env := "BERTH_BENCH_" + strings.ToUpper(name)
@@ -98,6 +104,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 			}
 		}
 		return nil
+	}
+	if o.seed != "" {
+		return fillPostgres(ctx, o.seed, o.seedRows, progress)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
