@@ -207,6 +207,7 @@ func composeBalancer(t *testing.T, list []*testkit.Daemon) balancer {
 // An upgrade: one replica after the other ends and comes back, as compose and Kubernetes do it, while clients push and
 // pull. Nobody is told that anything is wrong.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	list := replicas(t, testkit.Postgres(t))
 	b := composeBalancer(t, list)
 	client := b.client(t, false)
@@ -262,6 +263,7 @@ func TestRollingRestart(t *testing.T) {
 // While PostgreSQL is away no replica is ready. The load balancer asks them nevertheless: what is in memory is served, and a
 // push is told by berth what is wrong.
 func TestBalancerWithoutDatabase(t *testing.T) {
+	t.Parallel()
 	postgres := testkit.OwnPostgres(t)
 	list := replicas(t, postgres.DSN)
 	b := composeBalancer(t, list)
@@ -274,21 +276,8 @@ func TestBalancerWithoutDatabase(t *testing.T) {
 	}
 
 	postgres.Crash()
-	ready := &http.Client{Timeout: 5 * time.Second}
 	for _, d := range list {
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			resp, err := ready.Get(d.URL + "/readyz")
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusServiceUnavailable {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("a replica without database is ready after 10 s")
-			}
-		}
+		awaitStatus(t, d.URL+"/readyz", http.StatusServiceUnavailable)
 	}
 	time.Sleep(3 * time.Second) // fall 2, inter 1s: the balancer knows
 	for range 2 * len(list) {
@@ -301,17 +290,8 @@ func TestBalancerWithoutDatabase(t *testing.T) {
 	}
 
 	postgres.Start(t)
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		resp, err := ready.Get(list[0].URL + "/readyz")
-		if err == nil {
-			resp.Body.Close()
-		}
-		if err == nil && resp.StatusCode == http.StatusOK {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("not ready 15 s after the database is back")
-		}
+	for _, d := range list {
+		awaitReady(t, d.URL)
 	}
 	client.pushPull(t, "team/app", "3", 1<<20)
 }

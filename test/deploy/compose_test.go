@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -163,6 +164,7 @@ func TestComposeSecrets(t *testing.T) {
 
 // The S3 server's command, run as the file says it with the program in the version of its image.
 func TestComposeS3(t *testing.T) {
+	t.Parallel()
 	versitygw := peer(t, "versitygw")
 	dir, known := prepared(t), strict(t)
 	var p project
@@ -177,34 +179,11 @@ func TestComposeS3(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	// Compose writes a dollar twice.
 	script := strings.ReplaceAll(adapt(t, s.Command[0], "/run/secrets/", dir+"/secrets/", "/data", data, ":7070", addr), "$$", "$")
-	cmd := exec.Command(s.Entrypoint[0], append(s.Entrypoint[1:], script)...)
-	cmd.Env = []string{"PATH=" + filepath.Dir(versitygw) + ":/usr/bin:/bin", "HOME=" + data}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait() // how it ends is not what is asked here
-		if t.Failed() {
-			t.Logf("log of versitygw:\n%s", log.String())
-		}
-	})
 	health := strings.Replace(s.Healthcheck.Test[len(s.Healthcheck.Test)-1], "127.0.0.1:7070", addr, 1)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get(health)
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				break
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not answer: %v", health, err)
-		}
+	start := func() (stop func()) {
+		return startS3(t, append(s.Entrypoint, script), filepath.Dir(versitygw), data, health)
 	}
+	stop := start()
 	env := []string{"BERTH_ADMIN_PASSWORD=" + adminPassword, "BERTH_ANONYMOUS=none"}
 	for name, value := range p.Services["berth1"].Environment {
 		if strings.HasPrefix(name, "REGISTRY_STORAGE_") {
@@ -212,5 +191,52 @@ func TestComposeS3(t *testing.T) {
 		}
 	}
 	d := testkit.Start(t, testkit.Options{Database: testkit.Postgres(t), Env: env})
-	docker{http: &http.Client{Timeout: time.Minute}, base: d.URL}.pushPull(t, "team/app", "1", 24<<20)
+	client := docker{http: &http.Client{Timeout: time.Minute}, base: d.URL}
+	client.pushPull(t, "team/app", "1", 24<<20)
+	token, _ := client.login(t, "team/app")
+	var manifest struct{ Config, Layers any }
+	_, text := client.call(t, token, http.MethodGet, "/v2/team/app/manifests/1", nil, "", http.StatusOK)
+	if err := json.Unmarshal(text, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	layer := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(fmt.Sprint(manifest.Layers))
+	config := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(fmt.Sprint(manifest.Config))
+
+	// The bucket is away: readiness tells, what is in the database is served, the rest is a clear 503, when all attempts have failed.
+	stop()
+	awaitStatus(t, d.URL+"/readyz", http.StatusServiceUnavailable)
+	for _, path := range []string{"/manifests/1", "/blobs/" + config} {
+		client.call(t, token, http.MethodGet, "/v2/team/app"+path, nil, "", http.StatusOK)
+	}
+	began := time.Now()
+	_, body := client.call(t, token, http.MethodGet, "/v2/team/app/blobs/"+layer, nil, "", http.StatusServiceUnavailable)
+	wants(t, string(body), "UNAVAILABLE", "storage")
+	t.Logf("a pull without the bucket was refused after %s", time.Since(began).Round(time.Millisecond))
+
+	start()
+	awaitStatus(t, d.URL+"/readyz", http.StatusOK)
+	client.pushPull(t, "team/app", "2", 24<<20)
+}
+
+// startS3 starts the server of the Compose file until the test ends or stop is called.
+func startS3(t *testing.T, args []string, path, home, health string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = []string{"PATH=" + path + ":/usr/bin:/bin", "HOME=" + home}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var log strings.Builder
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("log of versitygw:\n%s", log.String())
+		}
+	})
+	t.Cleanup(stop)
+	awaitStatus(t, health, http.StatusOK)
+	return stop
 }

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -126,17 +127,24 @@ func TestContainer(t *testing.T) {
 
 func awaitReady(t *testing.T, base string) {
 	t.Helper()
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	awaitStatus(t, base+"/readyz", http.StatusOK)
+}
+
+// awaitStatus asks until the address answers with the status.
+func awaitStatus(t *testing.T, address string, status int) {
+	t.Helper()
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		resp, err := client.Get(base + "/readyz")
+		resp, err := client.Get(address)
 		if err == nil {
 			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if resp.StatusCode == status {
 				return
 			}
+			err = errors.New(resp.Status)
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s is not ready after 20 s: %v", base, err)
+			t.Fatalf("%s is not %d after 20 s: %v", address, status, err)
 		}
 	}
 }
