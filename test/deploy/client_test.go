@@ -142,6 +142,16 @@ func (d docker) pushPull(t testing.TB, repository, tag string, size int) {
 	}
 }
 
+// layerOf is the digest of the only layer of a manifest.
+func layerOf(t testing.TB, manifest []byte) string {
+	t.Helper()
+	var m struct{ Layers []struct{ Digest string } }
+	if err := json.Unmarshal(manifest, &m); err != nil || len(m.Layers) != 1 {
+		t.Fatalf("%v\n%s", err, manifest)
+	}
+	return m.Layers[0].Digest
+}
+
 func digestOf(content []byte) string {
 	sum := sha256.Sum256(content)
 	return "sha256:" + hex.EncodeToString(sum[:])

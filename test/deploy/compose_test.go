@@ -194,20 +194,15 @@ func TestComposeS3(t *testing.T) {
 	client := docker{http: &http.Client{Timeout: time.Minute}, base: d.URL}
 	client.pushPull(t, "team/app", "1", 24<<20)
 	token, _ := client.login(t, "team/app")
-	var manifest struct{ Config, Layers any }
-	_, text := client.call(t, token, http.MethodGet, "/v2/team/app/manifests/1", nil, "", http.StatusOK)
-	if err := json.Unmarshal(text, &manifest); err != nil {
-		t.Fatal(err)
-	}
-	layer := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(fmt.Sprint(manifest.Layers))
-	config := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(fmt.Sprint(manifest.Config))
+	_, manifest := client.call(t, token, http.MethodGet, "/v2/team/app/manifests/1", nil, "", http.StatusOK)
+	layer := layerOf(t, manifest)
 
 	// The bucket is away: readiness tells, what is in the database is served, the rest is a clear 503, when all attempts have failed.
 	stop()
 	awaitStatus(t, d.URL+"/readyz", http.StatusServiceUnavailable)
-	for _, path := range []string{"/manifests/1", "/blobs/" + config} {
-		client.call(t, token, http.MethodGet, "/v2/team/app"+path, nil, "", http.StatusOK)
-	}
+	client.call(t, token, http.MethodGet, "/v2/team/app/manifests/1", nil, "", http.StatusOK)
+	small := client.pushBlob(t, token, "team/app", []byte("small content"))
+	client.call(t, token, http.MethodGet, "/v2/team/app/blobs/"+small, nil, "", http.StatusOK)
 	began := time.Now()
 	_, body := client.call(t, token, http.MethodGet, "/v2/team/app/blobs/"+layer, nil, "", http.StatusServiceUnavailable)
 	wants(t, string(body), "UNAVAILABLE", "storage")
