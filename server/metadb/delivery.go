@@ -74,6 +74,12 @@ func (tx *Tx) ReleaseDelivery(endpoint string, fence int64) error {
 	return tx.fenced(`UPDATE delivery SET holder = '', lease_until = 0 WHERE endpoint = $1 AND fence = $2`, endpoint, fence)
 }
 
+// FreeDeliveries takes all endpoints from their holders, for a process that knows that it is alone.
+func (tx *Tx) FreeDeliveries() error {
+	_, err := tx.exec(`UPDATE delivery SET holder = '', lease_until = 0, fence = fence + 1 WHERE holder <> ''`)
+	return err
+}
+
 // SaveDelivery moves the cursor to what the endpoint has got, or is ErrFenced.
 func (tx *Tx) SaveDelivery(endpoint string, fence int64, c event.Cursor) error {
 	return tx.fenced(`UPDATE delivery SET epoch = $3, event = $4 WHERE endpoint = $1 AND fence = $2`, endpoint, fence, c.Epoch, c.ID)

@@ -53,7 +53,7 @@ type Options struct {
 	Metrics *Metrics       // nil measures nothing
 
 	Poll  time.Duration // between looks for new events; default 500 ms
-	Lease time.Duration // how long a replica that vanished keeps an endpoint; default 30 s
+	Lease time.Duration // how long a replica that vanished keeps an endpoint; default 20 s
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -86,7 +86,7 @@ type Service struct {
 func New(ctx context.Context, o Options) (*Service, error) {
 	o.Keep, o.MaxAge = orDefault(o.Keep, 7*24*time.Hour), orDefault(o.MaxAge, 24*time.Hour)
 	o.Most = orDefault(o.Most, 1_000_000)
-	o.Poll, o.Lease = orDefault(o.Poll, 500*time.Millisecond), orDefault(o.Lease, 30*time.Second)
+	o.Poll, o.Lease = orDefault(o.Poll, 500*time.Millisecond), orDefault(o.Lease, 20*time.Second)
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics()
 	}
@@ -101,6 +101,11 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		s.mounts = s.mounts || made.wants(actionMount, blobMediaType)
 	}
 	var err error
+	if o.DB.Alone() { // whoever held an endpoint was killed: nobody need wait for that lease to run out
+		if err := o.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.FreeDeliveries() }); err != nil {
+			return nil, fmt.Errorf("webhook: %w", err)
+		}
+	}
 	s.namespace, err = prepare(ctx, o.DB, s.names(), o.Log)
 	return s, err
 }
