@@ -60,6 +60,9 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		{"ConcurrentReaders", testConcurrentReaders},
 		{"ManyOpenUploads", testManyOpenUploads},
 		{"OpenUpload", testOpenUpload},
+		{"Place", testPlace},
+		{"PlaceAbort", testPlaceAbort},
+		{"PlaceRepairs", testPlaceRepairs},
 		{"Model", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {

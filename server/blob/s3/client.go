@@ -70,7 +70,10 @@ func (s *Store) connect(ctx context.Context) error {
 		// The service sends elsewhere when the region is wrong; that is to be said, not followed.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	s.client = s3.NewFromConfig(conf, func(c *s3.Options) { o.adjust(c, o.Endpoint) })
+	s.client = s3.NewFromConfig(conf, func(c *s3.Options) {
+		o.adjust(c, o.Endpoint)
+		c.APIOptions = append(c.APIOptions, o.watchAttempts)
+	})
 	s.presign = s3.NewPresignClient(s3.NewFromConfig(conf, func(c *s3.Options) {
 		o.adjust(c, orDefault(o.RedirectEndpoint, o.Endpoint))
 	}))
@@ -91,7 +94,6 @@ func (o Options) adjust(c *s3.Options, endpoint string) {
 	}
 	c.EndpointOptions.DisableHTTPS = o.Insecure
 	c.DisableLogOutputChecksumValidationSkipped = true
-	c.APIOptions = append(c.APIOptions, o.watchAttempts)
 	if o.UserAgent != "" {
 		c.APIOptions = append(c.APIOptions, awsmiddleware.AddUserAgentKey(o.UserAgent))
 	}
@@ -122,7 +124,8 @@ func (o Options) retryer() aws.Retryer {
 // retryable knows errors of services that are not Amazon's.
 func retryable(err error) aws.Ternary {
 	switch code := errorCode(err); code {
-	case "XMinioServerNotInitialized", "SlowDownRead", "SlowDownWrite", "XMinioReadQuorum", "XMinioWriteQuorum", "ServiceUnavailable", "OperationAborted":
+	case "XMinioServerNotInitialized", "SlowDownRead", "SlowDownWrite", "XMinioReadQuorum", "XMinioWriteQuorum", "ServiceUnavailable", "OperationAborted",
+		"ExistingObjectIsDirectory": // versitygw, while another request removes the last object of a directory
 		return aws.TrueTernary
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
 		return aws.FalseTernary

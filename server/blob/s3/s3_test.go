@@ -1,7 +1,9 @@
 package s3_test
 
 import (
+	"io"
 	"log/slog"
+	"net/http"
 	"testing"
 
 	"github.com/berth-registry/berth/internal/testkit"
@@ -48,4 +50,26 @@ func open(t testing.TB, o s3.Options) *s3.Store {
 		}
 	})
 	return s
+}
+
+// fetch is a GET by somebody who knows nothing of S3.
+func fetch(t *testing.T, url, part string) (status int, body []byte, header http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if part != "" {
+		req.Header.Set("Range", part)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, body, resp.Header
 }
