@@ -34,6 +34,7 @@ import (
 	"github.com/berth-registry/berth/server/distapi"
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
@@ -70,6 +71,7 @@ type Server struct {
 	access   *access.Point
 	projects *project.Service
 	registry *registry.Service
+	jobs     *job.Service
 	webhooks *webhook.Service
 
 	certs *httpd.Certificates
@@ -88,7 +90,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 	for _, build := range []func(context.Context) error{
-		s.ground, s.storage, s.identities, s.notifications, s.engines, s.faces,
+		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.faces,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -281,8 +283,7 @@ func (s *Server) engines(ctx context.Context) error {
 	s.registry = registry.New(registry.Options{
 		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),
 		NoDelete: !s.conf.Storage.Delete.Enabled, ReadOnly: m.ReadOnly.Enabled,
-		UploadAge: m.UploadPurging.Age, SweepEvery: m.UploadPurging.Interval,
-		KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
+		UploadAge: m.UploadPurging.Age, KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
 		Room:        s.room().Take, TellMounts: s.webhooks.WantsMounts(),
 		UploadKey: key, Now: s.clock(), Log: s.log.Logger,
@@ -467,7 +468,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("http", s.http.Run(ctx)) })
-	g.Go(func() error { return named("registry", s.registry.Run(ctx)) })
+	g.Go(func() error { return named("jobs", s.jobs.Run(ctx)) })
 	g.Go(func() error { return named("notifications", s.webhooks.Run(ctx)) })
 	return g.Wait()
 }

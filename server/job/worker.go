@@ -187,7 +187,7 @@ func (s *Service) take(ctx context.Context, heads []metadb.JobHead, free int) (t
 	slices.SortStableFunc(heads, func(a, b metadb.JobHead) int { return a.Priority - b.Priority })
 	for i, h := range heads {
 		k, most := s.room(h.Kind)
-		n := min(most, free-took, max(1, free/(len(heads)-i)))
+		n := min(most, free-took, max(1, (free-took)/(len(heads)-i)))
 		if n <= 0 {
 			continue
 		}

@@ -2,7 +2,7 @@
 // lists. A face parses a request, calls one method here and writes what it returns.
 //
 // Every exported method asks the access room on its first line. Content goes bytes first, row second: a crash leaves at
-// most bytes that the row of their upload names, and Run sweeps them. What a method has acknowledged is durable.
+// most bytes that the row of their upload names, and Sweep removes them. What a method has acknowledged is durable.
 //
 // Small content (manifests, and blobs up to Limits.Inline) is kept in the metadata database, so that one durable write
 // serves it; larger content is in the blob store. Reads of manifests, tags and small blobs are answered from bounded
@@ -61,7 +61,6 @@ type Options struct {
 	KeepUploads bool                      // do not sweep old uploads
 	TellMounts  bool                      // a mount is an event: it then costs a transaction
 	UploadAge   time.Duration             // uploads that nobody touched for so long are swept; default 7 days
-	SweepEvery  time.Duration             // default 1 h
 	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h
 	CountCaches func(name string) Counter // may be nil
 
@@ -105,7 +104,6 @@ func (uncounted) Miss() {}
 // New returns a Service.
 func New(o Options) *Service {
 	o.UploadAge = orDefault(o.UploadAge, 7*24*time.Hour)
-	o.SweepEvery = orDefault(o.SweepEvery, time.Hour)
 	o.Lease = orDefault(o.Lease, 24*time.Hour)
 	count := o.CountCaches
 	if count == nil {

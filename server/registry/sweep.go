@@ -19,24 +19,9 @@ const (
 	strayAge = 24 * time.Hour
 )
 
-// Run sweeps what crashed or forgotten uploads left, until ctx ends. It costs nothing that grows with what is stored.
-func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.o.SweepEvery)
-	defer tick.Stop()
-	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.o.Log.Warn("sweep of uploads failed; it is tried again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
 // Sweep ends uploads that nobody touched for Options.UploadAge, and removes what they left: the bytes received, and
-// bytes that a crash left under a digest without a row. What cannot be swept does not keep the rest from it.
+// bytes that a crash left under a digest without a row. What cannot be swept does not keep the rest from it. It costs
+// nothing that grows with what is stored.
 func (s *Service) Sweep(ctx context.Context) error {
 	if s.o.ReadOnly || s.o.KeepUploads {
 		return nil

@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/berth-registry/berth/server/job"
+)
+
+// background is the queue of background work, and what is in it by schedule. docs/operate/jobs.md lists the kinds.
+func (s *Server) background(context.Context) (err error) {
+	s.jobs, err = job.New(job.Options{
+		DB: s.db, Worker: replicaName(), Metrics: s.metrics.Registry, Now: s.clock(), Log: s.log.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	return s.sweeping()
+}
+
+// replicaName tells people which replica has a job.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "berthd"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}
+
+// sweeping ends old uploads on one of the replicas; it is the configuration's uploadpurging.
+func (s *Server) sweeping() error {
+	q, err := job.Handle(s.jobs, job.Kind{Name: "upload.sweep", MaxAttempts: 3, FirstPause: time.Minute},
+		func(ctx context.Context, _ *job.Work, _ struct{}) error { return s.registry.Sweep(ctx) })
+	if err != nil {
+		return err
+	}
+	every := max(s.conf.Storage.Maintenance.UploadPurging.Interval, time.Second)
+	return job.Every(q, "upload.sweep", "@every "+every.String(), struct{}{})
+}
