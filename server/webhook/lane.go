@@ -1,9 +1,11 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,11 +46,15 @@ type batch struct {
 // read makes a batch of what is behind the cursor; nil when there is nothing. Events of repositories that are parked
 // already are set aside behind those.
 func (s *Service) read(ctx context.Context, e *endpoint, after event.Cursor, parked map[string]bool) (b *batch, behind []*lane, err error) {
-	events, err := s.o.DB.Events(ctx, after, batchLimit)
+	events, err := s.o.DB.Events(ctx, after, 2*batchLimit)
 	if err != nil || len(events) == 0 {
 		return nil, nil, err
 	}
+	events = events[:cut(events, batchLimit)]
 	b = &batch{last: events[len(events)-1].Cursor}
+	// Of two transactions that changed the same tag one waited for the other, and wrote its event later: the number tells.
+	// The cursor's order is that of their beginnings.
+	slices.SortFunc(events, func(a, b event.Event) int { return cmp.Compare(a.Cursor.ID, b.Cursor.ID) })
 	lanes := map[string]*lane{}
 	for _, ev := range events {
 		r, ok, err := s.record(ctx, ev)
@@ -76,6 +82,22 @@ func (s *Service) read(ctx context.Context, e *endpoint, after event.Cursor, par
 		l.items = append(l.items, item{r.ID, body})
 	}
 	return b, behind, nil
+}
+
+// cut says how many of the events make a batch: at most limit, or all, so that no event behind the cut has a smaller number
+// than one of its repository before it. Such pairs are of transactions that ran at the same time, and become visible
+// together, so that they are no further apart than there are writers.
+func cut(events []event.Event, limit int) int {
+	for n := min(limit, len(events)); n > 0; n-- {
+		highest := map[string]int64{}
+		for _, e := range events[:n] {
+			highest[e.Repository] = max(highest[e.Repository], e.Cursor.ID)
+		}
+		if !slices.ContainsFunc(events[n:], func(e event.Event) bool { return e.Cursor.ID < highest[e.Repository] }) {
+			return n
+		}
+	}
+	return len(events)
 }
 
 // round tries each lane once, side by side, until its first failure; of an endpoint that seems to be gone only one event.

@@ -247,6 +247,34 @@ func TestOrder(t *testing.T) {
 	})
 }
 
+// TestOrderOfBeginnings: a transaction that began first and wrote last, because it waited for another one, is told last.
+func TestOrderOfBeginnings(t *testing.T) {
+	db := open(t, metadb.Options{URL: testkit.Postgres(t)})
+	r := newReceiver(t, nil)
+	run(t, options(t, db, webhook.Endpoint{Name: "ci", URL: r.URL}))
+	began, wrote := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := db.Update(t.Context(), func(tx *metadb.Tx) error {
+			if err := tx.PutSetting("x", "1"); err != nil { // it has its epoch
+				return err
+			}
+			close(began)
+			<-wrote
+			return tx.Emit(event.TagMoved(t.Context(), "team/a", "second", oci.Digest{}))
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-began
+	move(t, db, "team/a", "first")
+	close(wrote)
+	all.Wait()
+	await(t, "both are told", func() bool { return len(r.took()) == 2 })
+	equal(t, "order", r.tags("team/a"), []string{"first", "second"})
+}
+
 // distinct fails unless there are n events with n ids.
 func distinct(t *testing.T, events []got, n int) {
 	t.Helper()
