@@ -129,7 +129,7 @@ func (r *Reads) Behind(ctx context.Context, c event.Cursor, limit int) (n int, o
 		oldest time.Time
 	}
 	a, err := one(ctx, r.s, func(rows *sql.Rows, a *answer) error { return rows.Scan(&a.n, micros{&a.oldest}) },
-		`SELECT COUNT(*), COALESCE(MIN(at), 0) FROM (SELECT at FROM event WHERE (epoch, id) > ($1, $2) ORDER BY epoch, id LIMIT $3) behind`,
+		`SELECT COUNT(*), COALESCE(MIN(at), 0) FROM (SELECT at FROM event WHERE `+r.d.behind+` LIMIT $3) behind`,
 		c.Epoch, c.ID, limit)
 	return a.n, a.oldest, err
 }

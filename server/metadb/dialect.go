@@ -22,6 +22,8 @@ type dialect struct {
 	lockText string
 	// settled limits a reading of events to those before which no other can still appear; see event.go.
 	settled string
+	// behind says which events lie behind the cursor ($1, $2), in their order.
+	behind string
 	// outboxEnd is the epoch and id of a cursor behind which is what no reader could have seen yet; see event.go.
 	outboxEnd string
 	// signals says that other processes have caches of what transactions change; see signal.go.
@@ -64,6 +66,7 @@ func sqliteDialect() *dialect {
 		),
 		hasTable:   "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)",
 		migratedAt: "CAST(strftime('%s', tstamp) AS INTEGER)",
+		behind:     "epoch >= $1 AND id > $2 ORDER BY id", // every epoch is 0
 		outboxEnd:  "0, COALESCE((SELECT MAX(id) FROM event), 0)",
 		classify:   classifySQLite,
 	}
@@ -95,6 +98,7 @@ func postgresDialect() *dialect {
 		forNoKeyUpdate: " FOR NO KEY UPDATE",
 		forKeyShare:    " FOR KEY SHARE",
 		lockText:       "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+		behind:         "(epoch, id) > ($1, $2) ORDER BY epoch, id",
 		settled:        " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		outboxEnd:      "pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807",
 		signals:        true,
