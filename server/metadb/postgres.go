@@ -64,6 +64,7 @@ func openPostgres(ctx context.Context, o Options) (*cluster, error) {
 	if err := await(ctx, cfg, d, o); err != nil {
 		return nil, d.fail(err)
 	}
+	plain.DefaultQueryExecMode = cfg.DefaultQueryExecMode
 	if err := migrateOn(ctx, plain, d, o); err != nil {
 		return nil, d.fail(err)
 	}
@@ -128,7 +129,7 @@ func await(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) erro
 			return err
 		}
 		o.Log.WarnContext(ctx, "metadata database is unreachable; berthd waits for it", "atMost", startWithin, "err", err)
-		if err := sleep(ctx, pause); err != nil {
+		if sleep(ctx, pause) != nil {
 			return err
 		}
 	}

@@ -32,6 +32,7 @@ debian_packages() {
   if wants test; then
     cat <<'LIST'
 postgresql       /usr/lib/postgresql/*/bin/initdb
+pgbouncer        /usr/sbin/pgbouncer
 docker.io        dockerd
 containerd       containerd
 podman           podman
@@ -112,6 +113,7 @@ install_debian() {
     for name in "${missing[@]}"; do
       case $name in
         postgresql) unit=postgresql.service ;;
+        pgbouncer) unit=pgbouncer.service ;;
         docker.io) unit="docker.service docker.socket" ;;
         containerd) unit=containerd.service ;;
         docker-registry) unit=docker-registry.service ;;
