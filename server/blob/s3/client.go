@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -25,6 +26,7 @@ import (
 
 const (
 	dialWithin   = 10 * time.Second
+	minBackoff   = 100 * time.Millisecond
 	maxBackoff   = 5 * time.Second
 	maxIdle      = 256
 	idleFor      = 60 * time.Second
@@ -115,10 +117,17 @@ func (o Options) transport(t *http.Transport) {
 func (o Options) retryer() aws.Retryer {
 	return retry.NewStandard(func(r *retry.StandardOptions) {
 		r.MaxAttempts = o.Attempts
-		r.MaxBackoff = maxBackoff
+		r.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) { return backoff(attempt), nil })
 		r.RateLimiter = ratelimit.None
 		r.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(retryable)}, r.Retryables...)
 	})
+}
+
+// backoff is how long to wait after so many attempts: longer each time, and never the same, so that those who failed
+// together do not come back together.
+func backoff(attempt int) time.Duration {
+	d := min(minBackoff<<min(max(attempt-1, 0), 10), maxBackoff)
+	return d/2 + rand.N(d/2+1)
 }
 
 // retryable knows errors of services that are not Amazon's.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -80,9 +79,9 @@ func (s *Store) open(ctx context.Context, key string) (*content, error) {
 }
 
 // get sends a request and keeps its body.
-func (c *content) get(in *s3.GetObjectInput) (*s3.GetObjectOutput, error) {
+func (c *content) get(in *s3.GetObjectInput, opts ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
-	out, err := c.s.client.GetObject(ctx, in)
+	out, err := c.s.client.GetObject(ctx, in, opts...)
 	if err != nil {
 		cancel(nil)
 		return nil, err
@@ -97,7 +96,7 @@ func (c *content) goOn() error {
 	if c.etag != "" {
 		in.IfMatch = &c.etag
 	}
-	out, err := c.get(in)
+	out, err := c.get(in, attempts(1)) // Read has the patience
 	if isMissing(err) || errorCode(err) == "PreconditionFailed" || errorStatus(err) == 412 {
 		return errChanged
 	} else if err != nil {
@@ -132,7 +131,7 @@ func (c *content) Read(p []byte) (int, error) {
 		if err == nil {
 			continue
 		}
-		if try >= c.s.o.Attempts || c.ctx.Err() != nil || errors.Is(err, errChanged) {
+		if try >= c.s.o.Attempts || c.ctx.Err() != nil || errors.Is(err, errChanged) || c.s.refusal(err) != "" {
 			return 0, c.s.failed("read", err)
 		}
 		if err := c.pause(try); err != nil {
@@ -174,10 +173,9 @@ func (c *content) read(p []byte) (int, error) {
 	return n, nil
 }
 
-// pause waits before another attempt, longer each time and never the same.
+// pause waits before another attempt.
 func (c *content) pause(try int) error {
-	d := min(50*time.Millisecond<<min(try, 10), maxBackoff)
-	t := time.NewTimer(d/2 + rand.N(d/2+1))
+	t := time.NewTimer(backoff(try))
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -17,7 +17,7 @@ const (
 	defaultCopies    = 100
 	defaultStall     = 30 * time.Second
 	defaultSlow      = 10 * time.Minute
-	defaultAttempts  = 6
+	defaultAttempts  = 7
 	defaultURLExpiry = 15 * time.Minute
 )
 
@@ -52,7 +52,7 @@ type Options struct {
 
 	Stall    time.Duration // no byte for so long ends an attempt; default 30 s
 	Slow     time.Duration // the same for what the service may take long for: copies, completing; default 10 min
-	Attempts int           // of each request; default 6
+	Attempts int           // of each request, over some 6 s; default 7
 
 	Log *slog.Logger     // default: nowhere
 	Now func() time.Time // default: time.Now

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
@@ -72,4 +74,12 @@ func fetch(t *testing.T, url, part string) (status int, body []byte, header http
 		t.Fatal(err)
 	}
 	return resp.StatusCode, body, resp.Header
+}
+
+// remove takes an object away behind the driver's back.
+func remove(t *testing.T, server *testkit.S3, bucket, key string) {
+	t.Helper()
+	if _, err := server.Client().DeleteObject(t.Context(), &awss3.DeleteObjectInput{Bucket: &bucket, Key: &key}); err != nil {
+		t.Fatal(err)
+	}
 }
