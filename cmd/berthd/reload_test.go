@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -198,6 +200,12 @@ func TestRegistry2Configuration(t *testing.T) {
 	certificate(t, dir)
 	write(t, filepath.Join(dir, "htpasswd"), users(t, "alice"))
 	debug := net.JoinHostPort("127.0.0.1", fmt.Sprint(testkit.FreePort(t)))
+	told := make(chan string, 100)
+	listener := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		told <- r.Header.Get("Authorization") + " " + string(body)
+	}))
+	defer listener.Close()
 	file := write(t, filepath.Join(dir, "config.yml"), fmt.Sprintf(`version: 0.1
 log:
   accesslog:
@@ -244,8 +252,7 @@ notifications:
     includereferences: true
   endpoints:
     - name: alistener
-      disabled: true
-      url: http://127.0.0.1:9/event
+      url: %[3]s/event
       headers: {Authorization: [Bearer x]}
       timeout: 1s
       threshold: 10
@@ -255,7 +262,7 @@ health:
     enabled: true
     interval: 10s
     threshold: 3
-`, dir, debug))
+`, dir, debug, listener.URL))
 	// The data directory is where the configuration puts the content, as a container has it.
 	d := testkit.Start(t, testkit.Options{Args: []string{file}, Data: filepath.Join(dir, "data")})
 	const index = "application/vnd.oci.image.index.v1+json"
@@ -287,8 +294,19 @@ health:
 	} else {
 		_ = r.Body.Close()
 	}
+	for wanted := []string{`"push"`, `"delete"`}; len(wanted) > 0; {
+		select {
+		case event := <-told:
+			if !strings.HasPrefix(event, "Bearer x {") || !strings.Contains(event, `"app"`) {
+				t.Fatalf("told: %s", event)
+			}
+			wanted = slices.DeleteFunc(wanted, func(action string) bool { return strings.Contains(event, action) })
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the endpoint was never told of %v", wanted)
+		}
+	}
 	log := d.Log()
-	for _, text := range []string{"notifications", "service=registry", "environment=staging"} {
+	for _, text := range []string{"service=registry", "environment=staging"} {
 		if !strings.Contains(log, text) {
 			t.Errorf("the log does not have %q:\n%s", text, log)
 		}
