@@ -2,7 +2,8 @@
 // its name changes, and the directory that holds a changed name is synced before the change is reported.
 //
 // Everything happens under a [Dir], which no name can leave (it is an [os.Root]), with rename as the only means to make
-// content visible: no locks and no links, so a directory on NFS works the same. It may assume nothing about its caller
+// content visible: no locks and no links, so a directory on NFS works the same; one that its server has forgotten (ESTALE)
+// is opened again. It may assume nothing about its caller
 // and has no product meaning.
 //
 // After a failed sync nobody knows what the disk holds: the kernel may have dropped the dirty pages, and a second sync
@@ -19,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -29,8 +31,9 @@ var ErrDoubtful = errors.New("the change may not survive a power loss")
 // Dir is a directory below which all names are resolved; a name that would leave it is an error. Safe for concurrent
 // use.
 type Dir struct {
-	root   *os.Root
-	prefix string // where this directory is below the one that was opened first, for hooks and messages
+	root   atomic.Pointer[os.Root]
+	again  func() (*os.Root, error) // opens root anew
+	prefix string                   // where this directory is below the one that was opened first, for hooks and messages
 	hook   Hook
 }
 
@@ -40,30 +43,62 @@ func OpenDir(path string, hook Hook) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("durable: open directory: %w", err)
 	}
-	return &Dir{root: root, hook: hook}, nil
+	d := &Dir{again: func() (*os.Root, error) { return os.OpenRoot(path) }, hook: hook}
+	d.root.Store(root)
+	return d, nil
+}
+
+// on does f, and once more in the directory opened anew when the file server does not know the open one any more: it was
+// restarted or replaced. What was open in it is for the garbage collector, since others may be using it.
+func (d *Dir) on(f func(*os.Root) error) error {
+	root := d.root.Load()
+	err := f(root)
+	if !errors.Is(err, syscall.ESTALE) {
+		return err
+	}
+	fresh, openErr := d.again()
+	if openErr != nil {
+		return err
+	}
+	d.root.CompareAndSwap(root, fresh)
+	return f(fresh)
 }
 
 // Sub opens a directory below d. Names below it are resolved without walking to it again.
 func (d *Dir) Sub(name string) (*Dir, error) {
-	root, err := d.root.OpenRoot(name)
+	again := func() (root *os.Root, err error) {
+		err = d.on(func(r *os.Root) error { root, err = r.OpenRoot(name); return err })
+		return root, err
+	}
+	root, err := again()
 	if err != nil {
 		return nil, fmt.Errorf("durable: open directory: %w", err)
 	}
-	return &Dir{root: root, prefix: path.Join(d.prefix, name), hook: d.hook}, nil
+	sub := &Dir{again: again, prefix: path.Join(d.prefix, name), hook: d.hook}
+	sub.root.Store(root)
+	return sub, nil
 }
 
 // Close releases the directory. Files that were opened through it stay open.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return d.root.Load().Close() }
 
 // Open opens a file for reading. The error is the one of package os, unwrapped: this is where readers spend their time.
-func (d *Dir) Open(name string) (*os.File, error) { return d.root.Open(name) }
+func (d *Dir) Open(name string) (f *os.File, err error) {
+	if f, err = d.root.Load().Open(name); errors.Is(err, syscall.ESTALE) {
+		err = d.on(func(r *os.Root) error { f, err = r.Open(name); return err })
+	}
+	return f, err
+}
 
 // Stat describes the file that name leads to.
-func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Stat(name) }
+func (d *Dir) Stat(name string) (info fs.FileInfo, err error) {
+	err = d.on(func(r *os.Root) error { info, err = r.Stat(name); return err })
+	return info, err
+}
 
 // Names lists the directory name, in no order.
 func (d *Dir) Names(name string) ([]string, error) {
-	f, err := d.root.Open(name)
+	f, err := d.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("durable: open directory: %w", err)
 	}
@@ -77,12 +112,14 @@ func (d *Dir) Names(name string) ([]string, error) {
 // Mkdir makes the directory name, or accepts it when it is there, and syncs its parent in both cases: whoever made it
 // may not have come that far.
 func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
-	if err := d.hook.call(OpMkdir, d.in(name), ""); err != nil {
-		return err
-	}
-	err := d.root.Mkdir(name, perm)
+	err := d.on(func(r *os.Root) error {
+		if err := d.hook.call(OpMkdir, d.in(name), ""); err != nil {
+			return err
+		}
+		return r.Mkdir(name, perm)
+	})
 	if errors.Is(err, fs.ErrExist) {
-		info, statErr := d.root.Stat(name)
+		info, statErr := d.Stat(name)
 		if statErr != nil {
 			err = statErr
 		} else if info.IsDir() {
@@ -99,10 +136,13 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
 // error is ErrDoubtful. The directory of old is not synced: after a power loss old may be there again, as a second
 // name of the same content or of none, so it must be a name that nobody takes for more than an unfinished file.
 func (d *Dir) Rename(old, new string) error {
-	if err := d.hook.call(OpRename, d.in(old), d.in(new)); err != nil {
-		return err
-	}
-	if err := d.root.Rename(old, new); err != nil {
+	err := d.on(func(r *os.Root) error {
+		if err := d.hook.call(OpRename, d.in(old), d.in(new)); err != nil {
+			return err
+		}
+		return r.Rename(old, new)
+	})
+	if err != nil {
 		return fmt.Errorf("durable: rename: %w", err)
 	}
 	if err := d.SyncDir(path.Dir(new)); err != nil {
@@ -114,10 +154,13 @@ func (d *Dir) Rename(old, new string) error {
 // Remove removes a file. It is not synced: a caller that removes many syncs the directory once, one that removes what
 // a power loss may bring back does not sync at all. A file that is not there is fs.ErrNotExist.
 func (d *Dir) Remove(name string) error {
-	if err := d.hook.call(OpRemove, d.in(name), ""); err != nil {
-		return err
-	}
-	if err := d.root.Remove(name); err != nil {
+	err := d.on(func(r *os.Root) error {
+		if err := d.hook.call(OpRemove, d.in(name), ""); err != nil {
+			return err
+		}
+		return r.Remove(name)
+	})
+	if err != nil {
 		return fmt.Errorf("durable: remove: %w", err)
 	}
 	return nil
@@ -128,7 +171,7 @@ func (d *Dir) SyncDir(name string) error {
 	if err := d.hook.call(OpSyncDir, d.in(name), ""); err != nil {
 		return err
 	}
-	f, err := d.root.Open(name)
+	f, err := d.Open(name)
 	if err != nil {
 		return fmt.Errorf("durable: open directory to sync: %w", err)
 	}

@@ -294,3 +294,57 @@ func TestIsFull(t *testing.T) {
 		}
 	}
 }
+
+// A directory that its file server has forgotten is opened again, by its path.
+func TestStaleDirectory(t *testing.T) {
+	parent := t.TempDir()
+	name := filepath.Join(parent, "d")
+	stale := map[durable.Op]bool{}
+	hook := func(op durable.Op, _, _ string) error {
+		if stale[op] {
+			stale[op] = false
+			return syscall.ESTALE
+		}
+		return nil
+	}
+	tree := func() {
+		if err := os.MkdirAll(filepath.Join(name, "sub"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree()
+	d, err := durable.OpenDir(name, hook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := d.Sub("sub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is open leads elsewhere from now on, as after a restore on the server.
+	if err := os.Rename(name, name+"-before"); err != nil {
+		t.Fatal(err)
+	}
+	tree()
+	stale[durable.OpOpen] = true
+	if err := d.WriteFile("x", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stale[durable.OpMkdir] = true
+	if err := sub.Mkdir("made", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stale[durable.OpRename] = true
+	if err := d.Rename("x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"y", "sub/made"} {
+		if _, err := os.Stat(filepath.Join(name, want)); err != nil {
+			t.Errorf("%s is not where the path leads: %v", want, err)
+		}
+	}
+	stale[durable.OpRemove] = true
+	if err := d.Remove("y"); err != nil {
+		t.Error(err)
+	}
+}

@@ -18,10 +18,14 @@ type File struct {
 // OpenFile opens a file for writing, with the flags and permissions of os.OpenFile. Neither the file nor its name is
 // durable before Publish.
 func (d *Dir) OpenFile(name string, flag int, perm fs.FileMode) (*File, error) {
-	if err := d.hook.call(OpOpen, d.in(name), ""); err != nil {
-		return nil, err
-	}
-	f, err := d.root.OpenFile(name, flag, perm)
+	var f *os.File
+	err := d.on(func(r *os.Root) (err error) {
+		if err := d.hook.call(OpOpen, d.in(name), ""); err != nil {
+			return err
+		}
+		f, err = r.OpenFile(name, flag, perm)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("durable: open file: %w", err)
 	}

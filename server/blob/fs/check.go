@@ -58,6 +58,8 @@ func (s *Store) ask(ctx context.Context) (blob.Space, error) {
 }
 
 func unavailable(cause error) error {
-	return fault.New(fault.Unavailable, fault.UnavailableReason,
+	f := fault.New(fault.Unavailable, fault.UnavailableReason,
 		"the blob storage does not answer or is not writable; try again later").Because(cause)
+	f.After = 5
+	return f
 }

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/berth-registry/berth/internal/durable"
@@ -114,11 +115,11 @@ func (s *Store) Open(ctx context.Context, d oci.Digest) (blob.Content, int64, er
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, 0, blob.Unknown(d)
 	} else if err != nil {
-		return nil, 0, fmt.Errorf("fs: open %s: %w", d, err)
+		return nil, 0, failed("open "+d.String(), err)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("fs: open %s: %w", d, err), f.Close())
+		return nil, 0, errors.Join(failed("open "+d.String(), err), f.Close())
 	}
 	return f, info.Size(), nil
 }
@@ -159,7 +160,7 @@ func (s *Store) Delete(ctx context.Context, ds ...oci.Digest) error {
 			err = dir.Remove(d.Hex())
 		}
 		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("fs: delete %s: %w", d, err))
+			errs = append(errs, failed("delete "+d.String(), err))
 			continue
 		}
 		touched[shard] = struct{}{}
@@ -181,13 +182,27 @@ func (s *Store) base(a oci.Algorithm) string { return path.Join("blobs", string(
 
 func (s *Store) uploadName(id string) string { return path.Join("uploads", id) }
 
-// failed turns an error of the file system into the contract's: STORAGE_FULL, or an internal one.
+// failed turns an error of the file system into the contract's: STORAGE_FULL, Unavailable when a file server does not
+// answer, or an internal one.
 func failed(what string, err error) error {
 	err = fmt.Errorf("fs: %s: %w", what, err)
-	if durable.IsFull(err) {
+	switch {
+	case durable.IsFull(err):
 		return blob.Full(err)
+	case isAway(err):
+		return unavailable(err)
 	}
 	return err
+}
+
+// isAway says that the file server of a network or FUSE file system does not answer, or has forgotten the file.
+func isAway(err error) bool {
+	for _, away := range []error{syscall.ESTALE, syscall.ETIMEDOUT, syscall.ENOTCONN, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ECONNREFUSED} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	return false
 }
 
 // The content that Open gives must be a file that net/http can hand to sendfile.

@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/durable"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
@@ -176,6 +178,30 @@ func TestSeenLate(t *testing.T) {
 	shown := time.AfterFunc(40*time.Millisecond, func() { _ = os.Rename(name+".hidden", name) })
 	defer shown.Stop()
 	blobtest.RequireContent(t, s, d, data)
+}
+
+// TestFileServerAway: what a network file system says when its server does not answer is told as that.
+func TestFileServerAway(t *testing.T) {
+	for _, errno := range []error{syscall.ETIMEDOUT, syscall.ENOTCONN, syscall.ESTALE} {
+		away := false
+		s := open(t, t.TempDir(), func(durable.Op, string, string) error {
+			if away {
+				return errno
+			}
+			return nil
+		})
+		d := blobtest.Put(t, s, "u", []byte("x"))
+		st := write(t, s, "v", blob.State{}, []byte("x"))
+		away = true
+		_, uploadErr := s.Upload(t.Context(), "w", blob.State{})
+		for what, err := range map[string]error{
+			"upload": uploadErr, "commit": s.Commit(t.Context(), "v", st, d), "abort": s.Abort(t.Context(), "v", st), "delete": s.Delete(t.Context(), d),
+		} {
+			if !fault.Is(err, fault.Unavailable) {
+				t.Errorf("%s, %v: %v; want Unavailable", what, errno, err)
+			}
+		}
+	}
 }
 
 // TestBrokenState: a state that says nonsense is an upload that is not known.
