@@ -24,6 +24,7 @@ type bench struct {
 	progress io.Writer
 	started  time.Time
 	report   *report
+	postgres *postgres // started by the first stage that stands on it
 
 	largeOnce large   // made when first needed: its digest costs a pass over a gigabyte
 	layers    []large // of the memory scenario
@@ -32,10 +33,18 @@ type bench struct {
 // measure runs all stages. A target that fails is named and left out of that stage; only the end of the context ends the run.
 func (b *bench) measure(ctx context.Context) (*report, error) {
 	b.report = newReport(b)
+	defer func() {
+		if b.postgres == nil {
+			return
+		}
+		if err := b.postgres.stop(); err != nil {
+			b.report.note("PostgreSQL: %v", err)
+		}
+	}()
 	for _, st := range allStages(b.size) {
 		var kept []scenario
 		for _, sc := range st.scenarios {
-			if b.only.MatchString(sc.name) {
+			if b.only.MatchString(sc.name) && (b.size.large || !sc.huge) {
 				kept = append(kept, sc)
 			}
 		}
@@ -47,11 +56,34 @@ func (b *bench) measure(ctx context.Context) (*report, error) {
 		if st.solo {
 			run = b.runSolo
 		}
-		if err := run(ctx, st); err != nil {
+		if err := b.runOn(ctx, st, run); err != nil {
 			return b.report, fmt.Errorf("stage %s: %w", st.name, err)
 		}
 	}
 	return b.report, nil
+}
+
+// runOn runs a stage with what it stands on. What cannot be started is named, and its stage left out.
+func (b *bench) runOn(ctx context.Context, st stage, run func(context.Context, stage, *backends) error) error {
+	on, err := b.startBackends(ctx, st.below)
+	if err != nil {
+		b.report.note("stage %s is left out: %v", st.name, err)
+		return context.Cause(ctx)
+	}
+	defer func() {
+		if err := on.stop(ctx); err != nil {
+			b.report.note("stage %s: %v", st.name, err)
+		}
+	}()
+	return run(ctx, st, on)
+}
+
+// startTarget starts a target as the stage wants it.
+func (b *bench) startTarget(ctx context.Context, st stage, t *target, on *backends) (*server, error) {
+	if st.start != nil {
+		return st.start(ctx, b, t, on)
+	}
+	return startServer(ctx, t, b.disk.dir, st.secure)
 }
 
 // fitting are the targets that have a scenario in the stage.
@@ -68,8 +100,9 @@ func (b *bench) fitting(st stage) []*target {
 	return ts
 }
 
-// runShared starts all targets, prepares all stores, and goes round: scenario by scenario, round by round, target by target.
-func (b *bench) runShared(ctx context.Context, st stage) error {
+// runShared starts all targets, prepares all stores, and goes round: scenario by scenario, round by round, target by target; or
+// round by round, scenario by scenario.
+func (b *bench) runShared(ctx context.Context, st stage, on *backends) error {
 	var servers []*server
 	defer func() {
 		for s, serr := range forEach(servers, (*server).stop) {
@@ -77,7 +110,7 @@ func (b *bench) runShared(ctx context.Context, st stage) error {
 		}
 	}()
 	for _, t := range b.fitting(st) {
-		s, err := startServer(ctx, t, b.disk.dir, st.secure)
+		s, err := b.startTarget(ctx, st, t, on)
 		if err != nil {
 			b.report.note("%s, stage %s: %v", t.name, st.name, err)
 			continue
@@ -89,16 +122,28 @@ func (b *bench) runShared(ctx context.Context, st stage) error {
 	for s, err := range failed {
 		b.report.note("%s could not be prepared for stage %s: %v", s.name, st.name, err)
 	}
+	sample := func(sc scenario, round int) {
+		for _, s := range servers {
+			if failed[s] == nil && sc.fits(s.can) && ctx.Err() == nil {
+				b.sample(ctx, sc, s, round)
+			}
+		}
+	}
+	if st.turns {
+		for round := range b.size.rounds {
+			for _, sc := range st.scenarios {
+				sample(sc, round)
+			}
+		}
+	}
 	for _, sc := range st.scenarios {
 		for round := range b.size.rounds {
-			for _, s := range servers {
-				if failed[s] == nil && sc.fits(s.can) {
-					b.sample(ctx, sc, s, round)
-				}
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
+			if !st.turns {
+				sample(sc, round)
 			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		b.say("%s", b.report.line(sc))
 	}
@@ -106,11 +151,11 @@ func (b *bench) runShared(ctx context.Context, st stage) error {
 }
 
 // runSolo gives each target, in each round, a process and a store of its own.
-func (b *bench) runSolo(ctx context.Context, st stage) error {
+func (b *bench) runSolo(ctx context.Context, st stage, on *backends) error {
 	b.say("stage %s", st.name)
 	for round := range b.size.rounds {
 		for _, t := range b.fitting(st) {
-			if err := b.soloTarget(ctx, st, t, round); err != nil {
+			if err := b.soloTarget(ctx, st, t, on, round); err != nil {
 				b.report.note("%s, stage %s: %v", t.name, st.name, err)
 			}
 			if ctx.Err() != nil {
@@ -124,8 +169,8 @@ func (b *bench) runSolo(ctx context.Context, st stage) error {
 	return nil
 }
 
-func (b *bench) soloTarget(ctx context.Context, st stage, t *target, round int) (err error) {
-	s, err := startServer(ctx, t, b.disk.dir, st.secure)
+func (b *bench) soloTarget(ctx context.Context, st stage, t *target, on *backends, round int) (err error) {
+	s, err := b.startTarget(ctx, st, t, on)
 	if err != nil {
 		return err
 	}

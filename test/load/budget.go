@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -14,6 +15,8 @@ const (
 	gib          = 1 << 30
 	maxDisk      = 4 * gib
 	minFree      = 8 * gib
+	maxDiskLarge = 17 * gib // with -large: three times 5 GiB, and what is beside it
+	minFreeLarge = 20 * gib
 	watchEvery   = 3 * time.Second
 	tmpfsMagic   = 0x01021994
 	diskBlock    = 512
@@ -24,11 +27,19 @@ const (
 type budget struct {
 	dir  string
 	free uint64 // bytes at the start
+	most int64  // bytes that the run may write
+
+	mu    sync.Mutex
+	other []string // folders that could not be in dir
 }
 
-// newBudget makes the working folder under parent. It refuses when less than 8 GB is free, and on tmpfs, where a sync costs
-// nothing and every durable figure would be a fiction.
-func newBudget(parent string) (*budget, error) {
+// newBudget makes the working folder under parent. It refuses when less than 8 GB (20 GB for large blobs of 5 GiB) is free, and on
+// tmpfs, where a sync costs nothing and every durable figure would be a fiction.
+func newBudget(parent string, large bool) (*budget, error) {
+	most, least := int64(maxDisk), uint64(minFree)
+	if large {
+		most, least = maxDiskLarge, minFreeLarge
+	}
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, fmt.Errorf("make the working folder: %w", err)
 	}
@@ -39,14 +50,41 @@ func newBudget(parent string) (*budget, error) {
 	if kind == tmpfsMagic {
 		return nil, fmt.Errorf("%s is tmpfs, where a sync costs nothing: name a folder on a disk with -dir", parent)
 	}
-	if free < minFree {
-		return nil, fmt.Errorf("%s has %.1f GB free, want at least 8 GB (the run uses up to 4 GB): name another disk with -dir", parent, float64(free)/gib)
+	if free < least {
+		return nil, fmt.Errorf("%s has %.1f GB free, want at least %d GB (the run uses up to %d GB): name another disk with -dir", parent, float64(free)/gib, least/gib, most/gib)
 	}
 	dir, err := os.MkdirTemp(parent, folderPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("make the working folder: %w", err)
 	}
-	return &budget{dir: dir, free: free}, nil
+	return &budget{dir: dir, free: free, most: most}, nil
+}
+
+// add brings a folder elsewhere under the bound.
+func (b *budget) add(dir string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.other = append(b.other, dir)
+}
+
+// used is the number of bytes that the run occupies.
+func (b *budget) used() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	sum := diskUsed(b.dir)
+	for _, dir := range b.other {
+		sum += diskUsed(dir)
+	}
+	return sum
+}
+
+// room refuses what could fill the disk.
+func (b *budget) room(bytes int64) error {
+	free, _, err := freeSpace(b.dir)
+	if err == nil && free < uint64(bytes) {
+		err = fmt.Errorf("%.1f GB are free, want %.1f GB", float64(free)/gib, float64(bytes)/gib)
+	}
+	return err
 }
 
 // freeSpace is the number of bytes that dir's file system has free, and what kind of file system it is.
@@ -73,11 +111,11 @@ func (b *budget) watch(ctx context.Context) (context.Context, context.CancelFunc
 				return
 			case <-tick.C:
 			}
-			if free, _, err := freeSpace(b.dir); err == nil && free+maxDisk >= b.free {
+			if free, _, err := freeSpace(b.dir); err == nil && free+uint64(b.most) >= b.free {
 				continue
 			}
-			if used := diskUsed(b.dir); used > maxDisk {
-				cancel(fmt.Errorf("the run wrote %.1f GB, more than its 4 GB", float64(used)/gib))
+			if used := b.used(); used > b.most {
+				cancel(fmt.Errorf("the run wrote %.1f GB, more than its %d GB", float64(used)/gib, b.most/gib))
 			}
 		}
 	}()

@@ -97,6 +97,12 @@ func (c *client) get(path string) (answer, error) {
 
 // startUpload opens an upload session and returns the path that takes the bytes of digest.
 func (c *client) startUpload(repo, digest string) (string, error) {
+	location, err := c.openUpload(repo)
+	return closingPath(location, digest), err
+}
+
+// openUpload opens an upload session and returns its location.
+func (c *client) openUpload(repo string) (string, error) {
 	path := "/v2/" + repo + "/blobs/uploads/"
 	a, err := c.call("POST", path, nil)
 	if err != nil {
@@ -105,15 +111,21 @@ func (c *client) startUpload(repo, digest string) (string, error) {
 	if a.status != 202 || a.location == "" {
 		return "", fmt.Errorf("POST %s: status %d with location %q, want 202: %.300s", path, a.status, a.location, a.body)
 	}
-	return closingPath(a.location, digest), nil
+	return a.location, nil
 }
 
-// closingPath is the path and query that close the upload at location; location may be a URL.
-func closingPath(location, digest string) string {
+// pathOf is the path and query of a location, which may be a URL.
+func pathOf(location string) string {
 	if _, rest, ok := strings.Cut(location, "://"); ok {
 		_, rest, _ = strings.Cut(rest, "/")
 		location = "/" + rest
 	}
+	return location
+}
+
+// closingPath is the path and query that close the upload at location.
+func closingPath(location, digest string) string {
+	location = pathOf(location)
 	if strings.Contains(location, "?") {
 		return location + "&digest=" + digest
 	}
@@ -143,6 +155,33 @@ func (c *client) pushLarge(repo string, l large) error {
 	a, err := c.stream(c.head, func(w io.Writer) error { return l.writeTo(w) }, wantHeaders|wantBody)
 	if err == nil && a.status != 201 {
 		err = fmt.Errorf("PUT of large blob to %s: status %d: %.300s", repo, a.status, a.body)
+	}
+	return err
+}
+
+// pushDocker uploads a large blob as docker does: POST, one PATCH of unknown length, and a PUT that names the digest.
+func (c *client) pushDocker(repo string, l large) error {
+	location, err := c.openUpload(repo)
+	if err != nil {
+		return err
+	}
+	c.head = appendHead(c.head[:0], c.host, "PATCH", pathOf(location), "", -1, "Content-Type", "application/octet-stream", "Transfer-Encoding", "chunked")
+	a, err := c.stream(c.head, func(w io.Writer) error {
+		cw := &chunkWriter{w: w}
+		if err := l.writeTo(cw); err != nil {
+			return err
+		}
+		return cw.end()
+	}, wantHeaders|wantBody)
+	if err == nil && (a.status != 202 || a.location == "") {
+		err = fmt.Errorf("PATCH of large blob to %s: status %d with location %q: %.300s", repo, a.status, a.location, a.body)
+	}
+	if err != nil {
+		return err
+	}
+	a, err = c.call("PUT", closingPath(a.location, l.digest), nil)
+	if err == nil && a.status != 201 {
+		err = fmt.Errorf("PUT of digest to %s: status %d: %.300s", repo, a.status, a.body)
 	}
 	return err
 }

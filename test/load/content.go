@@ -66,13 +66,16 @@ type image struct {
 }
 
 // newImage makes the image of a seed; two seeds share no byte string.
-func newImage(seed uint64) image {
+func newImage(seed uint64) image { return newImageOf(seed, layerSize) }
+
+// newImageOf is newImage with layers of another size.
+func newImageOf(seed uint64, layer int) image {
 	img := image{blobs: make([]content, 0, layersPerImg+1)}
 	config := fmt.Sprintf(`{"architecture":"amd64","os":"linux","created":"2026-01-01T00:00:00Z","config":{"Env":["PATH=/usr/bin"],"Labels":{"seed":"%d"}},`+
 		`"rootfs":{"type":"layers","diff_ids":[]},"history":[]}`, seed)
 	img.blobs = append(img.blobs, newContent([]byte(config)))
 	for i := range layersPerImg {
-		img.blobs = append(img.blobs, newBlob(layerSize, seed*layersPerImg+uint64(i)))
+		img.blobs = append(img.blobs, newBlob(layer, seed*layersPerImg+uint64(i)))
 	}
 	m := make([]byte, 0, 1024)
 	m = fmt.Appendf(m, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[`,
@@ -117,10 +120,13 @@ func newLarge(size int64, seed uint64) large {
 	return l
 }
 
-func (l large) writeTo(w io.Writer) error {
+func (l large) writeTo(w io.Writer) error { return l.writeRange(w, 0, l.size) }
+
+// writeRange writes the bytes from from up to but not including to, both multiples of 1 MiB.
+func (l large) writeRange(w io.Writer, from, to int64) error {
 	block := make([]byte, streamBlock)
 	fillRandom(block, l.seed)
-	for off := int64(0); off < l.size; off += streamBlock {
+	for off := from; off < to; off += streamBlock {
 		for i := 0; i < streamBlock; i += streamStamp {
 			binary.LittleEndian.PutUint64(block[i:], l.seed)
 			binary.LittleEndian.PutUint64(block[i+8:], uint64(off)+uint64(i))

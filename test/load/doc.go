@@ -7,15 +7,17 @@
 //	bare       a net/http handler that answers the same bytes with the same headers from memory (or a file)
 //	bare+sync  an upload handler that hashes, writes and syncs file and folder for each blob, manifest and tag
 //	nginx      the same bytes as a plain file, by sendfile
+//	raw        the S3 server itself, where berthd keeps content in its bucket: its own multipart upload and download
 //
 // Every target is a separate process (the ceilings are this program, started again), without authentication, with its log in
 // a file, on the loopback interface. Each scenario is run in rounds, target after target inside a round, and the median
 // counts, so that drift of the machine touches all targets alike. The load generator speaks HTTP/1.1 over plain sockets with
 // prepared requests (wire.go): it shares the processors with the server and must not be what is measured.
 //
-// It may write to one folder (-dir), which it makes, bounds to 4 GB and removes, also after Ctrl-C. It ends only processes
+// It may write to one folder (-dir), which it makes, bounds to 4 GB (17 GB with -large) and removes, also after Ctrl-C; only
+// PostgreSQL, which does not run as root, gets a folder among the temporary files when root runs this. It ends only processes
 // that it started.
 //
-// Start reading at main.go, then bench.go (stages and rounds), target.go (who is measured), scenario_*.go (what is measured)
-// and goal.go (what berthd promises).
+// Start reading at main.go, then bench.go (stages and rounds), target.go (who is measured), backend.go (PostgreSQL and S3 servers
+// behind berthd), scenario_*.go (what is measured) and goal.go (what berthd promises).
 package main

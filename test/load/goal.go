@@ -22,7 +22,53 @@ type figure uint8
 const (
 	figValue figure = iota
 	figCPUPerGB
+	figCPUPerOp // of comparisons only
 )
+
+// comparison is a figure of berthd in one scenario divided by the same in another. It is shown, and promises nothing.
+type comparison struct {
+	scenario, other string
+	figure          figure
+	about           string
+}
+
+// comparisons are what else docs/performance.md says of two scenarios.
+func comparisons() []comparison {
+	cs := []comparison{{scenario: "db-push-small/postgres", other: "db-push-small/sqlite", about: "images/s"}}
+	for _, sc := range []string{"scale-get-tag", "scale-blob-16k", "scale-push-small", "scale-push-64k"} {
+		many, one := fmt.Sprintf("%s/r%d", sc, replicaCount), sc+"/r1"
+		cs = append(cs, comparison{many, one, figValue, "operations/s"}, comparison{many, one, figCPUPerOp, "server CPU for an operation"})
+	}
+	return cs
+}
+
+// compared is a comparison with what was measured.
+type compared struct {
+	Scenario string  `json:"scenario"`
+	Other    string  `json:"other"`
+	About    string  `json:"about"`
+	Got      float64 `json:"got"`
+}
+
+// measure divides; ok is false when one of the two was not measured.
+func (c comparison) measure(rounds func(scenario, target string) []phase) (m compared, ok bool) {
+	mine, theirs := rounds(c.scenario, "berthd"), rounds(c.other, "berthd")
+	m = compared{Scenario: c.scenario, Other: c.other, About: c.about}
+	if c.figure == figCPUPerOp {
+		mine, theirs = costs(mine), costs(theirs)
+	}
+	m.Got, ok = quotient(mine, theirs)
+	return m, ok
+}
+
+// costs are the same rounds with the server CPU for an operation as their value.
+func costs(rounds []phase) []phase {
+	var out []phase
+	for _, p := range rounds {
+		out = append(out, phase{Round: p.Round, Value: p.cpuPerOp()})
+	}
+	return out
+}
 
 // goals are the promises of docs/performance.md.
 func goals() []goal {
@@ -34,6 +80,21 @@ func goals() []goal {
 	gs = append(gs, goal{scenario: "range-1m/c32", against: "bare", atLeast: 0.80})
 	for _, sc := range []string{"push-small/w1", "push-small/w8"} {
 		gs = append(gs, goal{scenario: sc, against: "bare+sync", atLeast: 1}, goal{scenario: sc, against: "dist3", atLeast: 5})
+	}
+	for _, make := range makesOfObjects() {
+		for _, sc := range []string{"s3-push-docker", "s3-push-known", "s3-pull-proxied", "s3-pull-redirect"} {
+			gs = append(gs, goal{scenario: sc + "/" + make, against: "raw", atLeast: 0.85}, goal{scenario: sc + "-5g/" + make, against: "raw", atLeast: 0.85})
+		}
+		for _, sc := range []string{"s3-memory-docker", "s3-memory-known"} {
+			gs = append(gs, goal{scenario: sc + "/" + make, atMost: 32, unit: "MiB"})
+		}
+	}
+	for _, sc := range []string{"db-get-tag", "db-get-digest"} {
+		gs = append(gs, goal{scenario: sc + "/postgres", other: sc + "/sqlite", atLeast: 0.80})
+	}
+	for _, what := range rowPages() {
+		name := "pg-rows-" + what.name + "-page-"
+		gs = append(gs, goal{scenario: name + "many", other: name + "few", atMost: 1.2}, goal{scenario: name + "many", atMost: 2, unit: "ms"})
 	}
 	return append(gs,
 		goal{scenario: "push-large", against: "bare+sync", atLeast: 0.90},

@@ -20,6 +20,7 @@ type options struct {
 	targets  []string
 	only     *regexp.Regexp
 	quick    bool
+	large    bool
 	rounds   int
 	jsonFile string
 	dir      string
@@ -59,6 +60,7 @@ func parseOptions(args []string, getenv func(string) string) (options, error) {
 	targets := f.String("targets", "", "comma-separated targets (default: all whose binary is there): "+strings.Join(targetNames(), ","))
 	only := f.String("only", "", "run only the scenarios whose name matches this regular expression")
 	f.BoolVar(&o.quick, "quick", false, "small sizes and one round: a look in under 90 seconds, not a measurement")
+	f.BoolVar(&o.large, "large", false, "the scenarios of 5 GiB, too: 17 GB of disk at most, some minutes for each round")
 	f.IntVar(&o.rounds, "rounds", 0, "rounds per scenario (default 3, with -quick 1)")
 	f.StringVar(&o.jsonFile, "json", "", "write every figure to this file as JSON")
 	f.StringVar(&o.dir, "dir", "", "parent of the working folder (default: the user's cache folder); a real disk, not tmpfs")
@@ -100,7 +102,11 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	if o.list {
 		for _, st := range allStages(fullSize()) {
 			for _, sc := range st.scenarios {
-				fmt.Fprintf(out, "%-26s %-8s %s\n", sc.name, sc.unit, sc.about)
+				about := sc.about
+				if sc.huge {
+					about += " (with -large)"
+				}
+				fmt.Fprintf(out, "%-32s %-8s %s\n", sc.name, sc.unit, about)
 			}
 		}
 		return nil
@@ -117,7 +123,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	if parent == "" {
 		parent = cache
 	}
-	disk, err := newBudget(parent)
+	disk, err := newBudget(parent, o.large && !o.quick)
 	if err != nil {
 		return err
 	}
@@ -126,6 +132,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	if o.quick {
 		b.size = quickSize()
 	}
+	b.size.large = o.large
 	if o.rounds > 0 {
 		b.size.rounds = o.rounds
 	}

@@ -18,9 +18,11 @@ type phase struct {
 	P50   time.Duration `json:"p50Nanoseconds,omitempty"`
 	P99   time.Duration `json:"p99Nanoseconds,omitempty"`
 	CPU   time.Duration `json:"serverCPUNanoseconds"`
-	Peak  int64         `json:"peakRSSBytes"`
-	Own   time.Duration `json:"generatorCPUNanoseconds"`
-	Other float64       `json:"otherCores"` // processors that neither server nor generator kept busy: noise
+	// Behind is what PostgreSQL and the S3 server behind a berthd used.
+	Behind time.Duration `json:"behindCPUNanoseconds,omitempty"`
+	Peak   int64         `json:"peakRSSBytes"`
+	Own    time.Duration `json:"generatorCPUNanoseconds"`
+	Other  float64       `json:"otherCores"` // processors that neither server nor generator kept busy: noise
 }
 
 // cpuPerOp is server CPU in milliseconds per operation; cpuPerGB in seconds per 10⁹ bytes.
@@ -38,33 +40,58 @@ func (p phase) cpuPerGB() float64 {
 	return p.CPU.Seconds() / (float64(p.Bytes) / 1e9)
 }
 
+// cost is the one of the two that the scenario is about.
+func (p phase) cost() float64 {
+	if p.Bytes > 0 {
+		return p.cpuPerGB()
+	}
+	return p.cpuPerOp()
+}
+
+// behind is the same for what is behind the server.
+func (p phase) behind() float64 {
+	p.CPU = p.Behind
+	return p.cost()
+}
+
 // meter measures a server's use of the machine between two moments.
 type meter struct {
 	s       *server
 	began   time.Time
 	server  time.Duration
+	behind  time.Duration
 	own     time.Duration
 	machine time.Duration
 }
 
 func startMeter(s *server) (*meter, error) {
-	s.proc.resetPeak()
-	u, err := s.proc.usage()
+	for _, p := range s.processes() {
+		p.resetPeak()
+	}
+	u, err := s.usage()
 	if err != nil {
 		return nil, err
 	}
-	return &meter{s: s, server: u.cpu, own: ownCPU(), machine: machineCPU(), began: time.Now()}, nil
+	behind, err := s.on.cpu()
+	if err != nil {
+		return nil, err
+	}
+	return &meter{s: s, server: u.cpu, behind: behind, own: ownCPU(), machine: machineCPU(), began: time.Now()}, nil
 }
 
 // stop fills everything of p that the meter knows.
 func (m *meter) stop(p *phase) error {
 	p.Wall = time.Since(m.began)
-	u, err := m.s.proc.usage()
+	u, err := m.s.usage()
 	if err != nil {
-		return fmt.Errorf("%s ended during the scenario: %w: %s", m.s.name, err, m.s.proc.logTail())
+		return err
 	}
-	p.CPU, p.Peak, p.Own = u.cpu-m.server, u.peak, ownCPU()-m.own
-	p.Other = max(0, (machineCPU()-m.machine-p.CPU-p.Own).Seconds()/p.Wall.Seconds())
+	behind, err := m.s.on.cpu()
+	if err != nil {
+		return err
+	}
+	p.CPU, p.Behind, p.Peak, p.Own = u.cpu-m.server, behind-m.behind, u.peak, ownCPU()-m.own
+	p.Other = max(0, (machineCPU()-m.machine-p.CPU-p.Behind-p.Own).Seconds()/p.Wall.Seconds())
 	return nil
 }
 
@@ -82,7 +109,7 @@ type work func(c *client, worker int, n int64) error
 func drive(ctx context.Context, s *server, l load, op work) (phase, error) {
 	clients := make([]*client, l.workers)
 	for i := range clients {
-		clients[i] = s.client()
+		clients[i] = s.clientOf(i)
 		defer clients[i].close()
 		if err := clients[i].dial(); err != nil {
 			return phase{}, err

@@ -23,11 +23,17 @@ type process struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{}
+	end  syscall.Signal // that asks it to end
 }
 
 // startProcess runs argv in its own process group, so that a stop reaches its children and nobody else, and so that Ctrl-C
 // reaches it only through us.
 func startProcess(log, dir string, env, argv []string) (*process, error) {
+	return startProcessAs(nil, log, dir, env, argv)
+}
+
+// startProcessAs is startProcess as another user; nil is ourselves.
+func startProcessAs(cred *syscall.Credential, log, dir string, env, argv []string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
@@ -36,11 +42,11 @@ func startProcess(log, dir string, env, argv []string) (*process, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.Env = append(cleanEnv(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
 	}
-	p := &process{cmd: cmd, log: log, done: make(chan struct{})}
+	p := &process{cmd: cmd, log: log, done: make(chan struct{}), end: syscall.SIGTERM}
 	go func() { _ = cmd.Wait(); close(p.done) }()
 	return p, nil
 }
@@ -74,14 +80,14 @@ func (p *process) stop() error {
 	if p.exited() {
 		return fmt.Errorf("process %d had ended before: see %s:\n%s", p.pid(), filepath.Base(p.log), p.logTail())
 	}
-	_ = syscall.Kill(p.pid(), syscall.SIGTERM)
+	_ = syscall.Kill(p.pid(), p.end)
 	select {
 	case <-p.done:
 		return nil
 	case <-time.After(stopWait):
 		_ = syscall.Kill(-p.pid(), syscall.SIGKILL)
 		<-p.done
-		return fmt.Errorf("process %d did not end within %s of SIGTERM", p.pid(), stopWait)
+		return fmt.Errorf("process %d did not end within %s of %s", p.pid(), stopWait, p.end)
 	}
 }
 
@@ -103,11 +109,14 @@ type usage struct {
 	peak int64         // bytes at most, since resetPeak
 }
 
-// usage sums over the process and its children (nginx works in children).
+// usage sums over the process and its children (nginx and PostgreSQL work in children).
 func (p *process) usage() (usage, error) {
 	var sum usage
 	for _, pid := range withChildren(p.pid()) {
 		u, err := pidUsage(pid)
+		if err != nil && pid != p.pid() {
+			continue // it ended meanwhile; what it used is its parent's now
+		}
 		if err != nil {
 			return sum, err
 		}
@@ -155,18 +164,22 @@ func pidUsage(pid int) (usage, error) {
 	return usage{cpu: cpu, rss: statusField(string(status), "VmRSS:"), peak: statusField(string(status), "VmHWM:")}, nil
 }
 
-// parseStatCPU reads utime and stime, fields 14 and 15 of /proc/<pid>/stat; the name in field 2 may hold blanks.
+// parseStatCPU reads fields 14 to 17 of /proc/<pid>/stat: utime and stime, and those of children that ended. The name in field 2
+// may hold blanks.
 func parseStatCPU(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
+	if len(fields) < 15 {
 		return 0, errors.New("read usage: /proc/<pid>/stat has an unknown form")
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("read usage: %w", err)
+	var ticks int64
+	for _, f := range fields[11:15] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read usage: %w", err)
+		}
+		ticks += n
 	}
-	return time.Duration(user+system) * time.Second / clockTicks, nil
+	return time.Duration(ticks) * time.Second / clockTicks, nil
 }
 
 // statusField reads a "VmRSS:   123 kB" line, in bytes.

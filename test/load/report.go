@@ -64,6 +64,17 @@ func (r *report) verdicts() []verdict {
 	return vs
 }
 
+// compared divides every pair of scenarios that was measured.
+func (r *report) compared() []compared {
+	var all []compared
+	for _, c := range comparisons() {
+		if m, ok := c.measure(r.rounds); ok {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // measured are the scenarios that have a figure.
 func (r *report) measured() []scenario {
 	var scs []scenario
@@ -83,6 +94,7 @@ type jsonReport struct {
 	Scenarios []jsonScenario                `json:"scenarios"`
 	Samples   map[string]map[string][]phase `json:"samples"` // scenario → target → rounds
 	Verdicts  []verdict                     `json:"verdicts"`
+	Compared  []compared                    `json:"compared,omitempty"`
 	Notes     []string                      `json:"notes,omitempty"`
 }
 
@@ -94,7 +106,7 @@ type jsonScenario struct {
 
 func (r *report) writeJSON(path string) error {
 	j := jsonReport{Time: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Rounds: r.roundCount, Targets: r.targets, Samples: r.samples,
-		Verdicts: r.verdicts(), Notes: r.notes}
+		Verdicts: r.verdicts(), Compared: r.compared(), Notes: r.notes}
 	for _, sc := range r.measured() {
 		j.Scenarios = append(j.Scenarios, jsonScenario{sc.name, sc.unit, sc.about})
 	}

@@ -8,6 +8,7 @@ type scenario struct {
 	unit  string // of phase.Value: what the table shows
 	about string
 	lower bool // a smaller value is the better one
+	huge  bool // only with -large
 	fits  func(ability) bool
 	run   func(ctx context.Context, b *bench, s *server, round int) (phase, error)
 }
@@ -21,14 +22,18 @@ type stage struct {
 	secure bool // over TLS
 	// solo starts each target anew for each round, one after the other, and removes its store: for scenarios that write so
 	// much that the stores could not stand beside each other.
-	solo      bool
+	solo bool
+	// turns goes round scenario by scenario inside a round, for scenarios that are compared with each other.
+	turns     bool
+	below     below
+	start     func(ctx context.Context, b *bench, t *target, on *backends) (*server, error) // nil: a store of its own
 	prepare   func(ctx context.Context, b *bench, servers []*server) map[*server]error
 	scenarios []scenario
 }
 
 // allStages is everything there is to measure, in order.
 func allStages(z size) []stage {
-	return []stage{
+	sts := []stage{
 		{name: "start", prepare: prepareNothing, scenarios: startScenarios("empty")},
 		{name: "push", prepare: prepareImages, scenarios: pushScenarios(z, "")},
 		{name: "read", prepare: prepareRead, scenarios: readScenarios("")},
@@ -40,6 +45,8 @@ func allStages(z size) []stage {
 		{name: "large over TLS", secure: true, solo: true, prepare: prepareLarge, scenarios: largeScenarios("/tls")},
 		{name: "rows", prepare: prepareRows, scenarios: rowScenarios()},
 	}
+	sts = append(sts, objectStages()...)
+	return append(sts, databaseStage(z), replicasStage(z), postgresRowsStage(z))
 }
 
 // only keeps the named scenarios.

@@ -22,18 +22,23 @@ func pushScenarios(z size, suffix string) []scenario {
 		name := fmt.Sprintf("push-small/w%d%s", workers, suffix)
 		scs = append(scs, scenario{name: name, unit: "img/s", fits: has(canPush),
 			about: fmt.Sprintf("push of images (manifest, config, 3 layers of 16 KiB, all new), %d at once", workers),
-			run: func(ctx context.Context, b *bench, s *server, round int) (phase, error) {
-				seed := pushSeed(name, round)
-				return drive(ctx, s, load{workers: workers, limit: b.size.phase, maxOps: z.pushOps}, func(c *client, w int, n int64) error {
-					return c.pushImage(fmt.Sprintf("load/push-%d", w), fmt.Sprintf("%x", seed+uint64(n)), newImage(seed+uint64(n)))
-				})
-			}})
+			run:   runPushImages(name, workers, layerSize, z.pushOps)})
 	}
 	return append(scs,
 		scenario{name: "mount/w8" + suffix, unit: "img/s", fits: has(canMount), run: runMount,
 			about: "mount of all blobs of an image into another repository and its manifest, 8 at once"},
 		scenario{name: "mixed/w8" + suffix, unit: "img/s", fits: has(canPush), run: runMixed,
 			about: "8 workers: 80 % pulls of whole images (manifest, config, 3 layers), 20 % pushes"})
+}
+
+// runPushImages pushes images that are all new.
+func runPushImages(name string, workers, layer int, maxOps int64) func(context.Context, *bench, *server, int) (phase, error) {
+	return func(ctx context.Context, b *bench, s *server, round int) (phase, error) {
+		seed := pushSeed(name, round)
+		return drive(ctx, s, load{workers: workers, limit: b.size.phase, maxOps: maxOps}, func(c *client, w int, n int64) error {
+			return c.pushImage(fmt.Sprintf("load/push-%d", w), fmt.Sprintf("%x", seed+uint64(n)), newImageOf(seed+uint64(n), layer))
+		})
+	}
 }
 
 func runMount(ctx context.Context, b *bench, s *server, round int) (phase, error) {

@@ -22,13 +22,14 @@ func prepareRows(ctx context.Context, b *bench, servers []*server) map[*server]e
 	})
 }
 
-// rowScenarios fetch the same page where there are few and where there are many rows.
-func rowScenarios() []scenario {
-	var scs []scenario
-	for _, what := range []struct {
-		name string
-		path func(c *client, count int) (string, error)
-	}{
+// rowPage is a page from the middle of many rows.
+type rowPage struct {
+	name string
+	path func(c *client, count int) (string, error)
+}
+
+func rowPages() []rowPage {
+	return []rowPage{
 		{"tags", func(_ *client, n int) (string, error) {
 			return fmt.Sprintf("/v2/%s/tags/list?n=%d&last=%s", repoRowTags, pageSize, rowTag(n/2)), nil
 		}},
@@ -36,7 +37,28 @@ func rowScenarios() []scenario {
 			return fmt.Sprintf("/v2/_catalog?n=%d&last=%s", pageSize, rowRepo(n/2)), nil
 		}},
 		{"referrers", secondReferrersPage},
-	} {
+	}
+}
+
+// runRowPage reports the median time of a page out of count rows.
+func runRowPage(ctx context.Context, b *bench, s *server, what rowPage, count int) (phase, error) {
+	var path string
+	err := s.with(func(c *client) (err error) {
+		path, err = what.path(c, count)
+		return err
+	})
+	if err != nil {
+		return phase{}, err
+	}
+	p, err := hot(ctx, s, 1, b.size.phase/2, []request{newRequest(s.launch.addr, "GET", path, "", 200, -1)})
+	p.Value = float64(p.P50) / float64(time.Millisecond)
+	return p, err
+}
+
+// rowScenarios fetch the same page where there are few and where there are many rows.
+func rowScenarios() []scenario {
+	var scs []scenario
+	for _, what := range rowPages() {
 		for _, many := range []bool{false, true} {
 			suffix := "10k"
 			if many {
@@ -49,17 +71,7 @@ func rowScenarios() []scenario {
 					if many {
 						s, count = s.twin, b.size.manyRows
 					}
-					var path string
-					err := s.with(func(c *client) (err error) {
-						path, err = what.path(c, count)
-						return err
-					})
-					if err != nil {
-						return phase{}, err
-					}
-					p, err := hot(ctx, s, 1, b.size.phase/2, []request{newRequest(s.launch.addr, "GET", path, "", 200, -1)})
-					p.Value = float64(p.P50) / float64(time.Millisecond)
-					return p, err
+					return runRowPage(ctx, b, s, what, count)
 				}})
 		}
 	}

@@ -33,17 +33,29 @@ type server struct {
 	looks  []look // one for each round (scenario_start.go)
 	// holdsLarge says that push-large was run on this store, so that pull-large need not push by itself.
 	holdsLarge bool
-	// twin is a second process of the same target with another store (scenario_rows.go).
+	// twin is a second process of the same target with another store (scenario_rows.go) or other settings.
 	twin *server
+
+	on       *backends // what it stands on; nil: files of its own
+	objects  *objects  // of the raw target: the S3 server that it is
+	space    string    // name of its database, and of its bucket
+	held     large     // what its bucket has for pulls (scenario_objects.go)
+	replicas []*server // more processes on the same database and bucket
+	borrowed bool      // its process belongs to the stage
 }
 
 // startServer starts a target in a fresh folder under parent.
 func startServer(ctx context.Context, t *target, parent string, secure bool) (*server, error) {
+	return startServerWith(ctx, t, parent, secure, nil)
+}
+
+// startServerWith is startServer with more settings in the environment.
+func startServerWith(ctx context.Context, t *target, parent string, secure bool, env []string) (*server, error) {
 	dir, err := os.MkdirTemp(parent, t.name+"-")
 	if err != nil {
 		return nil, err
 	}
-	s := &server{target: t, launch: launch{binary: t.binary, dir: dir}}
+	s := &server{target: t, launch: launch{binary: t.binary, dir: dir, env: env}}
 	if secure {
 		if s.launch.cert, s.launch.key, err = writeCertificate(dir); err != nil {
 			return nil, err
@@ -68,7 +80,7 @@ func (s *server) start(ctx context.Context) error {
 		return fmt.Errorf("configure %s: %w", s.name, err)
 	}
 	began := time.Now()
-	if s.proc, err = startProcess(filepath.Join(s.launch.dir, "log"), s.launch.dir, env, argv); err != nil {
+	if s.proc, err = startProcess(filepath.Join(s.launch.dir, "log"), s.launch.dir, append(env, s.launch.env...), argv); err != nil {
 		return err
 	}
 	r := newRequest(s.launch.addr, "GET", s.kind.ready, "", 200, -1)
@@ -92,9 +104,15 @@ func (s *server) start(ctx context.Context) error {
 
 // stop ends the process and removes its folder.
 func (s *server) stop() error {
+	if s.borrowed {
+		return nil
+	}
 	var err error
 	if s.proc != nil {
 		err = s.proc.stop()
+	}
+	for _, r := range s.replicas {
+		err = errors.Join(err, r.stop())
 	}
 	if s.twin != nil {
 		err = errors.Join(err, s.twin.stop())
@@ -103,6 +121,38 @@ func (s *server) stop() error {
 }
 
 func (s *server) client() *client { return newClient(s.launch.addr, s.tls) }
+
+// clientOf is a client for the nth connection: replicas get their turn.
+func (s *server) clientOf(n int) *client {
+	if n %= len(s.replicas) + 1; n > 0 {
+		return s.replicas[n-1].client()
+	}
+	return s.client()
+}
+
+// processes are what counts as the server: all replicas, not what they stand on.
+func (s *server) processes() []*process {
+	ps := []*process{s.proc}
+	for _, r := range s.replicas {
+		ps = append(ps, r.proc)
+	}
+	return ps
+}
+
+// usage sums over the replicas.
+func (s *server) usage() (usage, error) {
+	var sum usage
+	for _, p := range s.processes() {
+		u, err := p.usage()
+		if err != nil {
+			return sum, fmt.Errorf("%s ended: %w: %s", s.name, err, p.logTail())
+		}
+		sum.cpu += u.cpu
+		sum.rss += u.rss
+		sum.peak += u.peak
+	}
+	return sum, nil
+}
 
 // with runs f on a new connection.
 func (s *server) with(f func(c *client) error) error {
@@ -113,7 +163,12 @@ func (s *server) with(f func(c *client) error) error {
 
 // trimLogs keeps logs out of the disk budget; nginx has its access log beside.
 func (s *server) trimLogs() {
-	s.proc.trimLog()
+	for _, p := range append(s.processes(), s.on.processes()...) {
+		p.trimLog()
+	}
+	if s.borrowed {
+		return
+	}
 	_ = os.Truncate(filepath.Join(s.launch.dir, "access.log"), 0)
 }
 

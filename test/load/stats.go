@@ -75,8 +75,10 @@ func medianPhase(rounds []phase) phase {
 	// The median of quotients, not the quotient of medians: rounds differ in how much they did.
 	if m.Bytes > 0 {
 		m.CPU = time.Duration(pick(phase.cpuPerGB) * float64(m.Bytes))
+		m.Behind = time.Duration(pick(phase.behind) * float64(m.Bytes))
 	} else {
 		m.CPU = time.Duration(pick(phase.cpuPerOp) * float64(m.Ops) * float64(time.Millisecond))
+		m.Behind = time.Duration(pick(phase.behind) * float64(m.Ops) * float64(time.Millisecond))
 	}
 	return m
 }

@@ -88,7 +88,7 @@ func TestMedianPhase(t *testing.T) {
 }
 
 func TestParseStatCPU(t *testing.T) {
-	got, err := parseStatCPU("42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 100 0 0")
+	got, err := parseStatCPU("42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 200 50 40 10 20 0 9 0 100 0 0")
 	if err != nil || got != 3*time.Second {
 		t.Errorf("parseStatCPU = %v, %v; want 3s", got, err)
 	}

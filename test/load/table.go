@@ -12,6 +12,7 @@ func (r *report) print(out io.Writer) {
 	r.printFigures(out)
 	r.printCosts(out)
 	r.printGoals(out)
+	r.printCompared(out)
 	if r.quick {
 		fmt.Fprintln(out, "\none round: a look, not a measurement")
 	}
@@ -42,7 +43,7 @@ func (r *report) printFigures(out io.Writer) {
 
 // printCosts has server CPU and peak memory for each scenario and target.
 func (r *report) printCosts(out io.Writer) {
-	fmt.Fprint(out, "\nserver CPU (ms for each operation, or s for each GB where bytes count) | peak RSS in MiB\n\n")
+	fmt.Fprint(out, "\nserver CPU (ms for each operation, or s for each GB where bytes count) + that of PostgreSQL and the S3 server behind it | peak RSS in MiB\n\n")
 	w := newTable(out)
 	fmt.Fprintf(w, "scenario\tCPU in\t%s\t\n", strings.Join(r.targets, "\t"))
 	for _, sc := range r.measured() {
@@ -55,12 +56,10 @@ func (r *report) printCosts(out io.Writer) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t", sc.name, unit)
 		for _, t := range r.targets {
-			cpu := r.cell(sc.name, t, func(p phase) float64 {
-				if p.Bytes > 0 {
-					return p.cpuPerGB()
-				}
-				return p.cpuPerOp()
-			})
+			cpu := r.cell(sc.name, t, phase.cost)
+			if p, ok := r.value(sc.name, t); ok && p.Behind > 0 {
+				cpu += " + " + number(p.behind())
+			}
 			rss := r.cell(sc.name, t, func(p phase) float64 { return float64(p.Peak) / (1 << 20) })
 			if cpu == "–" {
 				fmt.Fprint(w, "–\t")
@@ -108,6 +107,19 @@ func (r *report) printGoals(out io.Writer) {
 	}
 	w.Flush()
 	fmt.Fprintf(out, "\n%d of %d goals pass\n", passed, len(vs))
+}
+
+func (r *report) printCompared(out io.Writer) {
+	cs := r.compared()
+	if len(cs) == 0 {
+		return
+	}
+	fmt.Fprint(out, "\ncompared\n\n")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, c := range cs {
+		fmt.Fprintf(w, "%s\t/ %s\t%s\t%.2f\n", c.Scenario, c.Other, c.About, c.Got)
+	}
+	w.Flush()
 }
 
 // line is one scenario in the progress output.

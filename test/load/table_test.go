@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNumber(t *testing.T) {
@@ -64,6 +65,11 @@ func TestGoalsAreMeasurable(t *testing.T) {
 	for _, k := range kinds() {
 		able[k.name] = k.can
 	}
+	for _, c := range comparisons() {
+		if scenarios[c.scenario].run == nil || scenarios[c.other].run == nil {
+			t.Errorf("a comparison names the scenarios %s and %s, one of which is not there", c.scenario, c.other)
+		}
+	}
 	for _, g := range goals() {
 		sc, ok := scenarios[g.scenario]
 		if !ok {
@@ -81,6 +87,23 @@ func TestGoalsAreMeasurable(t *testing.T) {
 		if (g.atLeast > 0) == (g.atMost > 0) {
 			t.Errorf("the goal of %s has no bound or two", g.scenario)
 		}
+	}
+}
+
+// A comparison divides round by round, and CPU by what was done with it.
+func TestComparison(t *testing.T) {
+	rounds := map[string][]phase{
+		"a": {{Round: 0, Value: 300, Ops: 300, CPU: 3 * time.Second}, {Round: 1, Value: 20, Ops: 20, CPU: time.Second}},
+		"b": {{Round: 0, Value: 100, Ops: 100, CPU: 500 * time.Millisecond}, {Round: 1, Value: 10, Ops: 10, CPU: 250 * time.Millisecond}},
+	}
+	of := func(scenario, _ string) []phase { return rounds[scenario] }
+	for f, want := range map[figure]float64{figValue: 2.5, figCPUPerOp: 2} {
+		if got, ok := (comparison{scenario: "a", other: "b", figure: f}).measure(of); !ok || got.Got != want {
+			t.Errorf("figure %d: %+v, %v; want %v", f, got, ok, want)
+		}
+	}
+	if got, ok := (comparison{scenario: "a", other: "c"}).measure(of); ok {
+		t.Errorf("with what was not measured: %+v", got)
 	}
 }
 

@@ -25,6 +25,8 @@ const (
 	canReferrers                     // referrers API
 	canRestart                       // its start-up is of interest
 	canRows                          // its rows can be written directly
+	canObjects                       // keeps content in a bucket, or is the S3 server
+	canReplicas                      // runs on PostgreSQL, and several beside each other
 )
 
 // launch is what a kind needs to start a process.
@@ -35,6 +37,7 @@ type launch struct {
 	debug  string // another address, for profiles
 	cert   string // empty: plain HTTP
 	key    string
+	env    []string // further settings
 }
 
 // kind is a sort of target: how it is found, what it can and how it starts.
@@ -55,11 +58,12 @@ type target struct {
 }
 
 func kinds() []kind {
-	all := canPull | canPush | canMount | canTags | canManyTags | canCatalog | canReferrers | canRestart | canRows
+	all := canPull | canPush | canMount | canTags | canManyTags | canCatalog | canReferrers | canRestart | canRows | canObjects | canReplicas
 	return []kind{
 		{name: "berthd", can: all, ready: "/readyz", find: findBerthd, command: commandBerthd},
 		{name: "bare", can: canPull | canFile | canTags | canManyTags | canCatalog | canReferrers, ready: "/ready", find: findSelf, command: commandSelf("bare")},
 		{name: "bare+sync", can: canPush | canMount | canManyTags, ready: "/v2/", find: findSelf, command: commandSelf("sync"), seed: seedBareSync},
+		{name: "raw", can: canObjects, find: findSelf},
 		{name: "nginx", can: canFile, ready: "/ready", find: findInPath("nginx", "/usr/sbin/nginx"), command: commandNginx},
 		{name: "dist3", can: canPull | canPush | canMount | canTags | canCatalog | canRestart, ready: "/v2/", find: findDist3, command: commandDistribution, seed: seedDistribution},
 		{name: "reg2", can: canPull | canPush | canMount | canTags | canCatalog | canRestart, ready: "/v2/", find: findInPath("docker-registry"), command: commandDistribution, seed: seedDistribution},

@@ -26,6 +26,8 @@ type wire struct {
 	conn net.Conn
 	buf  []byte
 	r, w int // the unread part of buf
+	// patience is how long a request may take with its answer.
+	patience time.Duration
 }
 
 // answer is a response. Its strings are set only when asked for (want).
@@ -48,7 +50,7 @@ const (
 )
 
 func newWire(addr string, conf *tls.Config) *wire {
-	return &wire{addr: addr, tls: conf, buf: make([]byte, wireBuffer)}
+	return &wire{addr: addr, tls: conf, buf: make([]byte, wireBuffer), patience: wireTimeout}
 }
 
 func (c *wire) dial() error {
@@ -121,7 +123,7 @@ func (c *wire) stream(head []byte, body func(io.Writer) error, keep want) (answe
 }
 
 func (c *wire) send(head, body []byte) error {
-	if err := c.conn.SetDeadline(time.Now().Add(wireTimeout)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(c.patience)); err != nil {
 		return err
 	}
 	if len(body) == 0 {
@@ -309,4 +311,33 @@ func (c *wire) readN(a *answer, n int64, keep bool) error {
 		n -= int64(take)
 	}
 	return nil
+}
+
+const wireChunk = 32 << 10 // what Go's HTTP client, which docker uses, makes of a body of unknown length
+
+// chunkWriter writes a body in chunks, those of one Write in one system call.
+type chunkWriter struct {
+	w   io.Writer
+	buf []byte
+}
+
+func (c *chunkWriter) Write(p []byte) (int, error) {
+	c.buf = c.buf[:0]
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), wireChunk)
+		c.buf = strconv.AppendInt(c.buf, int64(n), 16)
+		c.buf = append(c.buf, "\r\n"...)
+		c.buf = append(c.buf, rest[:n]...)
+		c.buf = append(c.buf, "\r\n"...)
+		rest = rest[n:]
+	}
+	if _, err := c.w.Write(c.buf); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (c *chunkWriter) end() error {
+	_, err := io.WriteString(c.w, "0\r\n\r\n")
+	return err
 }
