@@ -35,9 +35,17 @@
 //
 // The log is copied into the database by a checkpointer on a connection of its own, so that no caller pays for that.
 //
-// On PostgreSQL each update is a transaction of its own, and the server groups commits. A deadlock runs it again.
+// On PostgreSQL each update is a transaction of its own, and the server groups commits. A deadlock runs it again, and so does
+// a connection that is lost before the commit; one that is lost in it leaves the outcome unknown, which is Unavailable.
 // Isolation is READ COMMITTED: what a closure has to rely on until it commits, the methods lock (MissingBlobs,
 // MissingManifests, LinkBlob, PutTag), and what it must rule out it asks after its own change (see UnlinkBlob).
+//
+// # Replicas
+//
+// Caches of several processes hear of each other's changes through a table (signal.go): whoever writes a method of Tx that
+// changes or removes a row that some cache holds calls tx.changed there, and not in the engine. The same connection knows when
+// the server cannot be reached, and then everyone is told so at once ([DB.Update] and every read: Unavailable), and how
+// far our clock is from the server's ([DB.Clock]), by which claims and leases are measured.
 //
 // # Blobs, claims and the sweep
 //
@@ -52,14 +60,14 @@
 // A crash after 1 leaves the upload row. When it has expired ([Reads.ExpiredUploads]), or when it is cancelled or fails,
 // whoever ends it does for its digest:
 //
-//  1. Update: read the row, as it is now, and [Tx.ClaimOrphan] (digest, upload, until). When it is not claimed the bytes
+//  1. Update: read the row, as it is now, and [Tx.ClaimOrphan] (digest, upload, hold). When it is not claimed the bytes
 //     are in use, or will be: the same transaction ends with [Tx.EndUpload], which fails when another replica has
 //     announced a digest since. On ErrClaimed another process is at it: next time.
-//  2. The store deletes the bytes, with a deadline before until.
+//  2. The store deletes the bytes, with a deadline before hold is over.
 //  3. Update: [Tx.DeleteClaimed] and [Tx.EndUpload].
 //
 // A method that claims begins with beginClaim, so that no mount is taken into the intake behind its back. A claim is a
 // blob row in state Claimed, so a push of the same digest meets it at its own step 1 (or 3) and is refused
 // until the claim is over: bytes can never be deleted under a blob that was promised. A sweep that dies leaves upload
-// and claim, and the next one takes the claim over after until.
+// and claim, and the next one takes the claim over when hold is over.
 package metadb
