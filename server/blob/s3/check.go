@@ -3,6 +3,8 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -53,6 +55,9 @@ func (s *Store) firstLook(ctx context.Context) error {
 		var f *fault.Error
 		if advice := s.refusal(err); advice != "" {
 			return errors.New("s3: " + advice + asText(err))
+		}
+		if status := errorStatus(err); status >= 300 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
+			return fmt.Errorf("s3: %s refuses: check storage.s3: %w", s.place(), err)
 		}
 		if ctxErr := context.Cause(ctx); ctxErr != nil && errors.As(err, &f) {
 			err = errors.Join(err, ctxErr)

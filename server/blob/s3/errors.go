@@ -108,7 +108,7 @@ func (s *Store) refusal(err error) string {
 	switch code := errorCode(err); code {
 	case "NoSuchBucket":
 		return at + " does not exist: make it, or correct storage.s3.bucket, region and regionendpoint"
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound":
 		return at + ": the service does not know the access key: check storage.s3.accesskey"
 	case "SignatureDoesNotMatch":
 		return at + ": the signature does not match: check storage.s3.secretkey, and that nothing on the way changes requests"
