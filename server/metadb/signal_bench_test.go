@@ -43,3 +43,11 @@ func BenchmarkTagMoves(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTrust is what each use of a cache pays on PostgreSQL.
+func BenchmarkTrust(b *testing.B) {
+	_, e := replica(b, testkit.Postgres(b), metadb.Options{})
+	for b.Loop() {
+		_ = e.trust()
+	}
+}
