@@ -204,6 +204,47 @@ func TestFileServerAway(t *testing.T) {
 	}
 }
 
+// TestStraysOfReplicas: what overtaken and dead attempts leave is found under the name of their upload, as young as its
+// youngest file, and goes with one Abort.
+func TestStraysOfReplicas(t *testing.T) {
+	dir := t.TempDir()
+	a, b := openShared(t, dir), openShared(t, dir)
+	write(t, a, "old", blob.State{}, []byte("one attempt"))
+	write(t, b, "old", blob.State{}, []byte("and another"))
+	hourAgo := time.Now().Add(-time.Hour)
+	files, err := filepath.Glob(filepath.Join(dir, "uploads", "old.*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, name := range files {
+		if err := os.Chtimes(name, hourAgo, hourAgo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, a, "at-work", blob.State{}, []byte("long ago"))
+	if files, err = filepath.Glob(filepath.Join(dir, "uploads", "at-work.*")); err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	if err := os.Chtimes(files[0], hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, "at-work", blob.State{}, []byte("just now"))
+	// What an NFS client leaves of a file that was removed while it was open.
+	if err := os.WriteFile(filepath.Join(dir, "uploads", ".nfs0000000000000001"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := b.StaleUploads(t.Context(), hourAgo.Add(time.Minute))
+	if err != nil || len(ids) != 1 || ids[0] != "old" {
+		t.Fatalf("stale: %v, %v; want old", ids, err)
+	}
+	if err := b.Abort(t.Context(), "old", blob.State{}); err != nil {
+		t.Fatal(err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "uploads", "old*")); len(files) > 0 {
+		t.Errorf("left: %v", files)
+	}
+}
+
 // TestBrokenState: a state that says nonsense is an upload that is not known.
 func TestBrokenState(t *testing.T) {
 	s := openShared(t, t.TempDir())
