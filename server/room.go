@@ -14,9 +14,9 @@ func (s *Server) room() *blob.Room {
 	var disks []blob.Spacer
 	if d, ok := s.blobs.(blob.Spacer); ok {
 		disks = append(disks, d)
-		if s.conf.Berth.Database.URL.Reveal() == "" {
-			disks = append(disks, databaseDisk{s.conf.Berth.Data})
-		}
+	}
+	if s.conf.Berth.Database.URL.Reveal() == "" && s.conf.Storage.InMemory == nil {
+		disks = append(disks, databaseDisk{s.conf.Berth.Data}) // also when the blobs are in a bucket
 	}
 	return blob.NewRoom(s.o.Now, disks...)
 }

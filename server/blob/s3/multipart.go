@@ -18,13 +18,11 @@ import (
 // multipart is a multipart upload to key. Its parts are nowhere to be seen until it is complete, so an object of the same
 // upload, the marker, names it: who ends the upload after a crash finds it there.
 type multipart struct {
-	s       *Store
-	key     string
-	id      string
-	marker  string
-	since   time.Time // by the service's clock; zero when it does not tell
-	locked  bool
-	content bool
+	s      *Store
+	key    string
+	id     string
+	marker string
+	since  time.Time // by the service's clock; zero when it does not tell
 }
 
 // markerPrefix begins the names of markers, which no segment's name does.
@@ -48,11 +46,13 @@ func (s *Store) begin(ctx context.Context, id, key string, content bool) (*multi
 	if err != nil {
 		return nil, err
 	}
-	m := &multipart{s: s, key: key, id: aws.ToString(out.UploadId), marker: s.uploadPrefix(id) + markerPrefix + nonce(), content: content}
+	m := &multipart{s: s, key: key, id: aws.ToString(out.UploadId), marker: s.uploadPrefix(id) + markerPrefix + nonce()}
 	m.since, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
 	text, err := json.Marshal(mark{m.key, m.id})
 	if err == nil {
-		err = s.put(ctx, m.marker, pagesOf(text), false)
+		body := pagesOf(text)
+		err = s.put(ctx, m.marker, body, false)
+		body.free()
 	}
 	if err != nil {
 		m.abort(ctx)

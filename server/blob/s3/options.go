@@ -13,7 +13,7 @@ const (
 	minPart          = 5 << 20
 	maxPart          = 5 << 30
 	defaultPart      = 5 << 20
-	partMemory       = 30 << 20 // of one upload, as long as ChunkSize allows
+	partMemory       = 28 << 20 // of one upload, as long as ChunkSize allows
 	defaultCopies    = 100
 	defaultStall     = 30 * time.Second
 	defaultSlow      = 10 * time.Minute

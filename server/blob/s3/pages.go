@@ -126,7 +126,7 @@ func (r *pageReader) Seek(offset int64, whence int) (int64, error) {
 
 // flights sends parts in the background, a bounded number at once. A failure ends them all.
 type flights struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // the flights' own, which land and abandon end
 	cancel context.CancelCauseFunc
 	slots  chan struct{}
 	wg     sync.WaitGroup

@@ -15,13 +15,14 @@ const (
 	maxPieces = 16
 )
 
+// maxSegments bounds what a row that is damaged can make us list: more than the largest object has.
+const maxSegments = 2 << 20
+
 // segment is an object with a part of an upload's bytes.
 type segment struct {
 	nonce       string // of the writer that made it
 	start, size int64
 }
-
-func (g segment) end() int64 { return g.start + g.size }
 
 // run is count segments of one writer and one size, one behind the other.
 type run struct {
@@ -67,7 +68,7 @@ func (s segments) split(least int64) (whole segments, pieces []segment) {
 	for n > 0 && s[n-1].size < least {
 		n--
 	}
-	return s[:n:n], segments(s[n:]).list()
+	return s[:n:n], s[n:].list()
 }
 
 // segmentKey is the name of a segment of upload id.
@@ -118,7 +119,7 @@ func progressOf(id string, state blob.State) (p progress, fresh bool, err error)
 	}
 	at := int64(0)
 	for _, r := range in.Runs {
-		if r[0] < 0 || r[0] >= int64(len(in.Writers)) || r[1] != at || r[2] < 1 || r[3] < 1 {
+		if r[0] < 0 || r[0] >= int64(len(in.Writers)) || r[1] != at || r[2] < 1 || r[3] < 1 || r[3] > maxSegments || r[2] > (state.Offset-at)/r[3] {
 			return p, false, blob.UploadUnknown(id)
 		}
 		next := run{in.Writers[r[0]], r[1], r[2], r[3]}

@@ -244,7 +244,7 @@ func (r *uploadReader) Read(p []byte) (int, error) {
 		switch {
 		case r.cur != nil:
 			n, err := r.cur.Read(p)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = r.Close()
 			}
 			if n > 0 || err != nil {
