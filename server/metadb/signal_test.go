@@ -261,6 +261,32 @@ func TestSignalAfterAGap(t *testing.T) {
 	}
 }
 
+// TestSignalsAreTrimmed: changes that every replica has seen are removed, later ones are not.
+func TestSignalsAreTrimmed(t *testing.T) {
+	dsn := testkit.Postgres(t)
+	db, _ := replica(t, dsn, metadb.Options{})
+	put := func(name string) {
+		change(t, db, func(tx *metadb.Tx) error { _, err := tx.PutAccount(metadb.Account{Name: name}); return err })
+	}
+	put("before")
+	if err := metadb.Trim(t.Context(), db, func() { put("after") }); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	rows, err := conn.Query(t.Context(), "SELECT key FROM cache_change")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || !slices.Equal(keys, []string{"after"}) {
+		t.Errorf("what is left: %v, %v; want after", keys, err)
+	}
+}
+
 // TestSilentServer: a server that is there and says nothing, as behind a router that drops packets, is found out within
 // TrustFor; what is asked then is answered in bounded time, soon at once, and all is well when it speaks again.
 func TestSilentServer(t *testing.T) {
