@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // PostgresServer is a PostgreSQL of one test's own, which it can stop and start again on the same port with the same
@@ -82,4 +84,35 @@ func (p *PostgresServer) Crash() {
 		p.release()
 		p.release = nil
 	}
+}
+
+// Stop ends the server as an administrator's restart does: sessions are ended, everything is written. Start starts it
+// again.
+func (p *PostgresServer) Stop(t testing.TB) {
+	t.Helper()
+	if p.release == nil {
+		return
+	}
+	file := filepath.Join(p.data, "postmaster.pid")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("testkit: process of PostgreSQL: %v", err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatalf("testkit: process of PostgreSQL: %v", err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGINT); err != nil { // "fast" in PostgreSQL's words
+		t.Fatalf("testkit: stop PostgreSQL: %v", err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("testkit: PostgreSQL does not stop")
+		}
+	}
+	p.Crash() // only the keeper is left
 }

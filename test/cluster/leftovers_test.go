@@ -1,0 +1,323 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/jackc/pgx/v5"
+)
+
+// rows asks the database as an administrator would.
+func rows[T any](f *fleet, query string, args ...any) []T {
+	f.t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	defer stop()
+	conn, err := pgx.Connect(ctx, f.postgres.DSN)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	got, err := conn.Query(ctx, query, args...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(got, pgx.RowToStructByPos[T])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return all
+}
+
+// count is the number that a question comes to.
+func (f *fleet) count(query string) int {
+	f.t.Helper()
+	type one struct{ N int }
+	return rows[one](f, query)[0].N
+}
+
+// outbox is the events in the order of their numbers, in which those of one tag happened.
+type outbox []recorded
+
+type recorded struct {
+	ID                            int64
+	Kind, Repository, Digest, Tag string
+}
+
+func (f *fleet) events() outbox {
+	f.t.Helper()
+	return rows[recorded](f, `SELECT id, kind, repository, digest, tag FROM event ORDER BY id`)
+}
+
+// fact is what the endpoint is told of it; "" for what it is not.
+func (e recorded) fact() string {
+	switch e.Kind {
+	case "tag.moved":
+		return what("push", e.Repository, e.Digest, e.Tag)
+	case "tag.deleted":
+		return what("delete", e.Repository, "", e.Tag)
+	case "manifest.deleted", "blob.deleted":
+		return what("delete", e.Repository, e.Digest, "")
+	case "blob.mounted":
+		return what("mount", e.Repository, e.Digest, "")
+	}
+	return ""
+}
+
+// movesOf are the digests that a tag was moved to.
+func (o outbox) movesOf(repo, tag string) (digests []string) {
+	for _, e := range o {
+		if e.Kind == "tag.moved" && e.Repository == repo && e.Tag == tag {
+			digests = append(digests, e.Digest)
+		}
+	}
+	return digests
+}
+
+const (
+	contentPrefix = "some/prefix/docker/registry/v2/blobs/"
+	uploadPrefix  = "some/prefix/berth/uploads/"
+)
+
+// objects are the keys in the bucket, and multipart uploads that nobody ended.
+func (f *fleet) objects() (keys, multiparts []string) {
+	f.t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	client := f.bucket.Client()
+	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &f.name})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for _, o := range page.Contents {
+			keys = append(keys, aws.ToString(o.Key))
+		}
+	}
+	open := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &f.name})
+	for open.HasMorePages() {
+		page, err := open.NextPage(ctx)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for _, u := range page.Uploads {
+			multiparts = append(multiparts, aws.ToString(u.Key))
+		}
+	}
+	return keys, multiparts
+}
+
+// abandon lets the uploads that clients left open count as abandoned, and proves that nothing is left of them, or of
+// anything that was interrupted: neither rows nor objects nor multipart uploads, and that replicas did not sweep side by
+// side.
+func (c *crowd) abandon(f *fleet) {
+	f.t.Helper()
+	open := f.count(`SELECT count(*) FROM upload`)
+	before, _ := f.objects()
+	staged := len(below(before, uploadPrefix))
+	if open == 0 || staged == 0 {
+		f.t.Errorf("%d uploads are open, with %d objects: nothing was left to be swept", open, staged)
+	}
+	for i, d := range f.replicas {
+		f.configure(i, 2*time.Second, time.Second)
+		d.Restart(f.t)
+	}
+	var rest, multiparts []string
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+		var keys []string
+		keys, multiparts = f.objects()
+		rest = below(keys, uploadPrefix)
+		if len(rest)+len(multiparts) == 0 && f.count(`SELECT count(*) FROM upload`) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			f.judge.fault("60 s after they were abandoned, %d uploads are left, %d objects below %s (%.300q), %d multipart uploads (%.300q)",
+				f.count(`SELECT count(*) FROM upload`), len(rest), uploadPrefix, rest, len(multiparts), multiparts)
+			return
+		}
+	}
+	f.t.Logf("swept: %d uploads, %d objects of them and of what was interrupted", open, staged)
+	f.verifyContent()
+	f.verifyJobs()
+}
+
+func below(keys []string, prefix string) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return !strings.HasPrefix(k, prefix) })
+}
+
+// verifyContent holds the bucket against the rows: each object of content has one, and each row its object.
+func (f *fleet) verifyContent() {
+	f.t.Helper()
+	keys, _ := f.objects()
+	type named struct {
+		Digest string
+		State  int16
+	}
+	known := map[string]bool{}
+	for _, b := range rows[named](f, `SELECT digest, state FROM blob WHERE NOT inline`) {
+		alg, hex, _ := strings.Cut(b.Digest, ":")
+		known[contentPrefix+alg+"/"+hex[:2]+"/"+hex+"/data"] = true
+		if b.State != 0 {
+			f.judge.fault("blob %s is claimed for deletion, and nobody deletes it", b.Digest)
+		}
+	}
+	found := 0
+	for _, k := range keys {
+		if !known[k] {
+			f.judge.fault("object %s has no row", k)
+		}
+		if known[k] {
+			found++
+			delete(known, k)
+		}
+	}
+	for k := range known {
+		f.judge.fault("a row says that there is %s", k)
+	}
+	f.t.Logf("bucket: %d objects, and as many rows", found)
+}
+
+// verifyJobs proves that sweeps did not run side by side, and that none is stuck.
+func (f *fleet) verifyJobs() {
+	f.t.Helper()
+	type run struct {
+		ID             int64
+		State          int16
+		Worker         string
+		Started, Ended int64
+	}
+	runs := rows[run](f, `SELECT id, state, worker, started_at, ended_at FROM job WHERE kind = 'upload.sweep' AND state >= 3 ORDER BY started_at`)
+	workers := map[string]int{}
+	dead := 0
+	for i, r := range runs {
+		workers[r.Worker]++
+		if r.State == 4 {
+			dead++
+		}
+		if i > 0 && r.Started < runs[i-1].Ended {
+			f.judge.fault("sweep %d began %s before sweep %d had ended", r.ID, time.Duration(runs[i-1].Ended-r.Started)*time.Microsecond, runs[i-1].ID)
+		}
+	}
+	if len(runs) < 5 {
+		f.judge.fault("%d sweeps have run, with one every two seconds", len(runs))
+	}
+	if old := f.count(fmt.Sprintf(`SELECT count(*) FROM job WHERE state = 2 AND started_at < %d`, time.Now().Add(-time.Minute).UnixMicro())); old > 0 {
+		f.judge.fault("%d jobs have been running for more than a minute", old)
+	}
+	f.t.Logf("%d sweeps (%d given up while something was away), one after the other, by %d processes", len(runs), dead, len(workers))
+}
+
+// verifyNotifications proves that the endpoint was told all that was acknowledged, and all that the outbox has, each
+// repository's in its order.
+func (c *crowd) verifyNotifications(f *fleet) {
+	f.t.Helper()
+	events := f.events()
+	want := map[string]bool{}
+	for _, e := range events {
+		if fact := e.fact(); fact != "" {
+			want[fact] = true
+		}
+	}
+	acked := 0
+	for _, w := range c.writers {
+		for _, fact := range w.expected {
+			if acked++; !want[string(fact)] {
+				f.judge.fault("%s was acknowledged and is not in the outbox", fact)
+			}
+		}
+	}
+	var missing []string
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		missing = f.sink.missing(want)
+		if len(missing) == 0 || time.Now().After(deadline) {
+			break
+		}
+	}
+	if len(missing) > 0 {
+		f.judge.fault("%d notifications did not come in 60 s, such as %q; %s", len(missing), missing[0], f.delivery(missing))
+	}
+	first, again := f.sink.list()
+	f.t.Logf("notifications: %d facts of which %d were acknowledged to clients, all told; %d told again, %d refused by the endpoint on purpose",
+		len(first), acked, again, f.sink.failed)
+	f.verifyOrder(first, events)
+	if left := f.count(`SELECT count(*) FROM delivery_parked`); left > 0 {
+		f.judge.fault("%d notifications are still set aside", left)
+	}
+}
+
+// delivery says for a failure's report how far the endpoint is: whether it is slow, or whether something was left out.
+func (f *fleet) delivery(missing []string) string {
+	type place struct {
+		Epoch, Event, Fence int64
+		Holder, Failure     string
+	}
+	type numbered struct {
+		ID, Epoch                     int64
+		Kind, Repository, Digest, Tag string
+	}
+	at := rows[place](f, `SELECT epoch, event, fence, holder, failure FROM delivery WHERE endpoint = 'sink'`)
+	passed := 0
+	for _, e := range rows[numbered](f, `SELECT e.id, e.epoch, e.kind, e.repository, e.digest, e.tag FROM event e, delivery d
+		WHERE d.endpoint = 'sink' AND (e.epoch, e.id) <= (d.epoch, d.event)`) {
+		if slices.Contains(missing, recorded{e.ID, e.Kind, e.Repository, e.Digest, e.Tag}.fact()) {
+			if passed++; passed <= 3 {
+				f.t.Logf("left out: %+v", e)
+			}
+		}
+	}
+	return fmt.Sprintf("%d of them were passed, %d are set aside; the place is %+v", passed, f.count(`SELECT count(*) FROM delivery_parked`), at)
+}
+
+// verifyOrder holds the order in which facts of a repository were told against that of the outbox.
+func (f *fleet) verifyOrder(first []told, events outbox) {
+	numbers := map[int64]bool{}
+	for _, e := range events {
+		numbers[e.ID] = true
+	}
+	last := map[string]int64{}
+	disorder := 0
+	for _, n := range first {
+		number, err := numberOf(n.ID)
+		if err != nil || !numbers[number] {
+			f.judge.fault("%s was told with the id %s, which is not of an event in the outbox: %v", n.what(), n.ID, err)
+		}
+		if number < last[n.Target.Repository] {
+			if disorder++; disorder <= 3 {
+				f.judge.fault("%s (event %d) was told after event %d of the same repository", n.what(), number, last[n.Target.Repository])
+			}
+		}
+		last[n.Target.Repository] = number
+	}
+	if disorder > 3 {
+		f.judge.fault("%d notifications were told out of order", disorder)
+	}
+}
+
+// numberOf is the number in the outbox that the last groups of an event's id are.
+func numberOf(id string) (int64, error) {
+	parts := strings.Split(id, "-")
+	n, err := strconv.ParseUint(strings.Join(parts[max(0, len(parts)-2):], ""), 16, 64)
+	return int64(n & (1<<62 - 1)), err //nolint:gosec // of 62 bits
+}
+
+// missing are facts that the endpoint was not told.
+func (s *sink) missing(want map[string]bool) (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	got := map[string]bool{}
+	for _, n := range s.first {
+		got[n.what()] = true
+	}
+	for w := range want {
+		if !got[w] {
+			all = append(all, w)
+		}
+	}
+	return all
+}
