@@ -1,11 +1,11 @@
-// Package testkit starts real things for tests: the berthd binary and a PostgreSQL server, on loopback, in
+// Package testkit starts real things for tests: the berthd binary, PostgreSQL and S3 servers, on loopback, in
 // temporary directories, and ends them again.
 //
 // It may assume a Unix machine with the Go toolchain. Nothing it starts outlives the test process: daemons end in
-// t.Cleanup, and what the whole process shares (the built binary, the PostgreSQL cluster) is watched by a keeper
+// t.Cleanup, and what the whole process shares (the built binary, the PostgreSQL cluster, S3 servers) is watched by a keeper
 // that notices the end of the process however it comes, also by a timeout or by SIGKILL.
 //
-// Start reading at Start in daemon.go; Postgres is in postgres.go.
+// Start reading at Start in daemon.go; Postgres is in postgres.go, S3Bucket and StartS3 in s3.go.
 //
 // Environment:
 //

@@ -97,10 +97,15 @@ func (s *Store) removeOne(ctx context.Context, key string) error {
 }
 
 // Abort implements blob.Store. It lists what begins with the upload's name, since a writer or a commit that died has left
-// what no state tells of.
-func (s *Store) Abort(ctx context.Context, id string, _ blob.State) error {
+// what no state tells of. An upload that is in its state, as most small ones are that end in the database, is spared the
+// request; what a writer of it that died has left is swept as that of an upload without a row.
+func (s *Store) Abort(ctx context.Context, id string, state blob.State) error {
 	if err := blob.CheckID(id); err != nil {
 		return err
+	}
+	if p, fresh, err := progressOf(id, state); err == nil && !fresh && len(p.segments) == 0 && !p.litter {
+		s.ended.add(id)
+		return nil
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanWithin)
 	defer stop()

@@ -319,3 +319,26 @@ func TestURL(t *testing.T) {
 		}
 	})
 }
+
+// Small content that ends in the database, as the config of every image that docker pushes, costs the bucket no request.
+func TestSmallUploadAsksNothing(t *testing.T) {
+	s, x, _, _ := troubled(t, testkit.VersityGW)
+	x.plan(&plan{times: -1, do: refuse(500, "InternalError")})
+	data := blobtest.Random(7, 10_000)
+	state := send(t, s, "small", blob.State{}, data[:4000])
+	state = send(t, s, "small", state, data[4000:])
+	r, err := s.OpenUpload(t.Context(), "small", state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	r.Close()
+	if err := s.Abort(t.Context(), "small", state); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Upload(t.Context(), "small", state); err == nil {
+		t.Error("an upload that was aborted goes on")
+	}
+}
