@@ -58,7 +58,7 @@ lint:
 	else echo "lint: golangci-lint $$version is not installed, only vet ran; to install it: test/setup/setup.sh lint"; fi
 
 bench:
-	test/setup/setup.sh bench
+	test/setup/setup.sh test bench
 	go run ./test/load $(ARGS)
 
 fuzz-short: ## each fuzz target for FUZZTIME
