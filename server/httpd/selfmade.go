@@ -54,7 +54,7 @@ type authority struct {
 func selfMade(dir string, names []string, now time.Time) (ca *authority, leaf *tls.Certificate, fresh bool, err error) {
 	ca, err = loadAuthority(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		ca, err = makeAuthority(dir, now)
+		ca, err = firstAuthority(dir, now)
 	}
 	if err != nil {
 		return nil, nil, false, err
@@ -113,6 +113,45 @@ func loadAuthority(dir string) (*authority, error) {
 		return nil, fmt.Errorf("%s does not belong to %s; restore the pair or make a new CA: berthd cert new", caKeyFile, filepath.Join(dir, caCertFile))
 	}
 	return ca, nil
+}
+
+// How long a replica waits for another that makes the CA in a directory that they share, before it takes it for dead.
+const (
+	makingDir   = ".making-ca"
+	makingPause = 20 * time.Millisecond
+	makingTries = 250
+)
+
+// firstAuthority makes the CA, or waits for the replica that makes it at this moment: two that make one each would show
+// clients different ones, and leave the key of one with the certificate of the other. A directory is what only one can make,
+// also on NFS.
+func firstAuthority(dir string, now time.Time) (*authority, error) {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	making := filepath.Join(dir, makingDir)
+	for try := 1; ; try++ {
+		err := os.Mkdir(making, 0o700)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		mine := err == nil
+		ca, err := loadAuthority(dir)
+		if mine {
+			defer func() { _ = os.Remove(making) }()
+			if errors.Is(err, fs.ErrNotExist) {
+				ca, err = makeAuthority(dir, now)
+			}
+			return ca, err
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return ca, err
+		}
+		if try%makingTries == 0 {
+			_ = os.Remove(making) // whoever made it has died
+		}
+		time.Sleep(makingPause)
+	}
 }
 
 func makeAuthority(dir string, now time.Time) (*authority, error) {
