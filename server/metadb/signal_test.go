@@ -2,6 +2,7 @@ package metadb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -284,6 +285,43 @@ func TestSignalsAreTrimmed(t *testing.T) {
 	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || !slices.Equal(keys, []string{"after"}) {
 		t.Errorf("what is left: %v, %v; want after", keys, err)
+	}
+}
+
+// TestClaimsByOneClock: a claim holds as long as it was made for, also between replicas whose clocks are minutes apart.
+func TestClaimsByOneClock(t *testing.T) {
+	dsn := testkit.Postgres(t)
+	at := func(skew time.Duration) *metadb.DB {
+		db, _ := replica(t, dsn, metadb.Options{Now: func() time.Time { return time.Now().Add(skew) }})
+		return db
+	}
+	behind, right, ahead := at(-10*time.Minute), at(0), at(10*time.Minute)
+	for name, db := range map[string]*metadb.DB{"behind": behind, "ahead": ahead} {
+		if off := time.Until(db.Clock()()).Abs(); off > 2*time.Second {
+			t.Errorf("the shared clock of the replica %s is off by %s", name, off)
+		}
+		for what, hold := range map[string]time.Duration{"holds": time.Minute, "is over": -time.Second} {
+			d := oci.FromBytes(oci.SHA256, []byte(name+what))
+			change(t, db, func(tx *metadb.Tx) error {
+				if err := tx.CreateUpload(metadb.Upload{ID: name + what, HashState: []byte{}, DriverState: []byte{}}); err != nil {
+					return err
+				}
+				return tx.SetCommitting(name+what, d)
+			})
+			claim := func(db *metadb.DB) (claimed bool, err error) {
+				err = db.Update(t.Context(), func(tx *metadb.Tx) error { claimed, err = tx.ClaimOrphan(d, name+what, hold); return err })
+				return claimed, err
+			}
+			if claimed, err := claim(db); !claimed || err != nil {
+				t.Fatal(claimed, err)
+			}
+			for other, db := range map[string]*metadb.DB{"right": right, "ahead": ahead, "behind": behind} {
+				claimed, err := claim(db)
+				if held := errors.Is(err, metadb.ErrClaimed); held != (hold > 0) || claimed == held {
+					t.Errorf("a claim that %s, of the replica %s, seen by the one that is %s: %v, %v", what, name, other, claimed, err)
+				}
+			}
+		}
 	}
 }
 
