@@ -156,7 +156,6 @@ func (d *daemon) everything(t *testing.T, r *receiver, blobs bool) string {
 	return out.String()
 }
 
-
 // settle replaces what differs in every run, after a look at its form.
 func (d *daemon) settle(body string) string {
 	for _, r := range []struct{ form, by string }{
