@@ -372,7 +372,7 @@ func TestCancel(t *testing.T) {
 		t.Fatalf("%+v, %v", j, err)
 	}
 	y.untilState(first, metadb.JobCancelled)
-	if cause.Load() != error(job.ErrCancelled) {
+	if cause.Load() != job.ErrCancelled {
 		t.Errorf("cause: %v", cause.Load())
 	}
 	remote := enqueue(y, q, args{}, job.Ask{})

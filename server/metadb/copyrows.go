@@ -233,7 +233,7 @@ func (s *copySide) copyPage(ctx context.Context, c *cursor) (n int, more bool, e
 // insert writes a page to SQLite.
 func (s *copySide) insert(ctx context.Context, c *cursor) (n int, more bool, err error) {
 	marks := strings.TrimSuffix(strings.Repeat("?, ", len(c.t.columns)), ", ")
-	stmt, err := s.conn.PrepareContext(ctx, "INSERT INTO "+quote(c.t.name)+" ("+list(names(c.t.columns))+") VALUES ("+marks+")")
+	stmt, err := s.conn.PrepareContext(ctx, "INSERT INTO "+quote(c.t.name)+" ("+list(names(c.t.columns))+") VALUES ("+marks+")") //nolint:sqlclosecheck // the next lines do
 	if err != nil {
 		return 0, false, s.fail(err)
 	}

@@ -32,6 +32,9 @@ func TestImages(t *testing.T) {
 				}
 				lines = append(lines, line)
 			}
+			if err := rows.Err(); err != nil {
+				t.Fatal(err)
+			}
 			return strings.Join(lines, "\n")
 		}
 		config, layer := oci.FromBytes(oci.SHA256, []byte("config")), oci.FromBytes(oci.SHA256, []byte("layer"))

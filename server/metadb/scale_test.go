@@ -91,8 +91,8 @@ func TestPostgresScale(t *testing.T) {
 	sql = raw(t, metadb.Options{URL: u.String()})
 	sql.SetMaxOpenConns(1)
 	asked := metadb.Record(db)
-	repository, tag, subject := fmt.Sprintf("scale/r%07d", scaleRepositories/2), fmt.Sprintf("v%09d", scaleTags/2), oci.Digest{}
-	subject, err = oci.ParseDigest("sha256:" + strings.Repeat("f", 64))
+	repository, tag := fmt.Sprintf("scale/r%07d", scaleRepositories/2), fmt.Sprintf("v%09d", scaleTags/2)
+	subject, err := oci.ParseDigest("sha256:" + strings.Repeat("f", 64))
 	if err != nil {
 		t.Fatal(err)
 	}

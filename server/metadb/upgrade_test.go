@@ -175,7 +175,9 @@ func TestVersionBefore(t *testing.T) {
 				t.Errorf("%v\n\t%s", err, s)
 				continue
 			}
-			_ = stmt.Close()
+			if err := stmt.Close(); err != nil { //nolint:sqlclosecheck // one at a time
+				t.Error(err)
+			}
 		}
 		for _, s := range recorded(t, "writes.sql") {
 			r, err := db.ExecContext(t.Context(), s)

@@ -161,7 +161,7 @@ func (w *writer) chore(f func(*conn)) bool {
 		return false
 	}
 	if !leads {
-		<-r.done
+		<-r.done //nolint:errcheck // errLead: a chore has no other answer
 	}
 	defer w.pass()
 	f(w.conn)

@@ -95,14 +95,14 @@ func (d *delivery) next(ctx context.Context) (more bool, err error) {
 
 // round makes an attempt at the batch and draws the conclusions.
 func (d *delivery) round(ctx context.Context) error {
-	b, now := d.batch, d.s.o.Now()
+	b := d.batch
 	if len(b.lanes) > 0 {
 		gone := d.fails >= int64(d.e.Threshold)
 		delivered, failed, err := b.round(ctx, d.e, gone)
 		if err != nil {
 			return err
 		}
-		now = d.s.o.Now()
+		now := d.s.o.Now()
 		if delivered > 0 {
 			if err := d.succeeded(ctx, now); err != nil {
 				return err

@@ -250,7 +250,7 @@ func (r *attemptReader) Read(p []byte) (int, error) {
 			r.rest = r.rest[1:]
 		}
 		n, err := r.from.Read(p)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = r.Close()
 		}
 		if n > 0 || err != nil {
