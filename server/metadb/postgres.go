@@ -126,7 +126,7 @@ func await(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) erro
 			continue
 		}
 		if d.classify(err) != classUnavailable || !o.Now().Add(pause).Before(deadline) || ctx.Err() != nil {
-			return err
+			return fmt.Errorf("berth.database.url names a database that cannot be used: %w", err)
 		}
 		o.Log.WarnContext(ctx, "metadata database is unreachable; berthd waits for it", "atMost", startWithin, "err", err)
 		if sleep(ctx, pause) != nil {

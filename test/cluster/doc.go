@@ -10,7 +10,7 @@
 //   - the tags that many move at once behave as one register: no acknowledged move is lost, and no read is older than
 //     metadb.TrustFor, or than the beginning of an outage of the database (history_test.go says how that is decided);
 //   - the outbox has every acknowledged move once, in an order that agrees with what clients saw, and ends with what the tag
-//     is; the endpoint of notifications was told all of it, in the same order for each repository;
+//     is; the endpoint of notifications was told all of it, what is about one tag in its order;
 //   - berthd answers 5xx only with 503, with Retry-After and a text, and only while a dependency is away; never in a rolling
 //     restart;
 //   - nothing stays behind: after the sweep, the bucket and the database have nothing that no row explains.
@@ -23,7 +23,7 @@
 //
 // Environment:
 //
-//	BERTH_CLUSTER_SECONDS  how long the storm lasts (40)
+//	BERTH_CLUSTER_SECONDS  how long the storm lasts (30)
 //	BERTH_CLUSTER_SEED     the seed of a run to repeat: the same operations, though not the same moments
 //	BERTH_CLUSTER_S3       minio or versitygw (versitygw)
 package cluster

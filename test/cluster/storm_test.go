@@ -27,7 +27,7 @@ const (
 
 // TestStorm lets clients work while everything under them dies and comes back, and asks for everything afterwards.
 func TestStorm(t *testing.T) {
-	seconds, seed := number(t, "BERTH_CLUSTER_SECONDS", 40), uint64(number(t, "BERTH_CLUSTER_SEED", int(rand.Uint32())))
+	seconds, seed := number(t, "BERTH_CLUSTER_SECONDS", 30), uint64(number(t, "BERTH_CLUSTER_SEED", int(rand.Uint32())))
 	testkit.RequireDisk(t, t.TempDir(), 3<<30)
 	t.Logf("seed %d, %s; again with BERTH_CLUSTER_SEED=%d", seed, s3Kind(t), seed)
 	f := newFleet(t)
