@@ -41,7 +41,7 @@ type intake struct {
 
 // intakeLanes is how many parts of the log are written at once: a disk syncs several files in the time of one, and who
 // finds a lane idle does not wait for the sync of another.
-const intakeLanes = 4
+const intakeLanes = 2
 
 type intakeLane struct {
 	log      *intakeLog
