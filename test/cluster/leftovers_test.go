@@ -247,8 +247,8 @@ func (c *crowd) verifyNotifications(f *fleet) {
 		f.judge.fault("%d notifications did not come in %s, such as %q; %s", len(missing), deliveredWithin, missing[0], f.delivery(missing))
 	}
 	first, again := f.sink.list()
-	f.t.Logf("notifications: %d facts of which %d were acknowledged to clients, all told; %d told again, %d refused by the endpoint on purpose",
-		len(first), acked, again, f.sink.failed)
+	f.t.Logf("notifications: %d facts told, %d of those that were acknowledged to writers, %d missing; %d told again, %d refused by the endpoint on purpose",
+		len(first), acked, len(missing), again, f.sink.failed)
 	f.verifyOrder(first, events)
 	if left := f.count(`SELECT count(*) FROM delivery_parked`); left > 0 {
 		f.judge.fault("%d notifications are still set aside", left)

@@ -51,13 +51,13 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch n := rand.IntN(1000); {
-	case n < 20:
+	case n < 10:
 		s.mu.Lock()
 		s.failed++
 		s.mu.Unlock()
 		w.WriteHeader(http.StatusInternalServerError)
 		return
-	case n < 22:
+	case n < 11:
 		time.Sleep(1500 * time.Millisecond) // it takes it, and its sender does not hear of that
 	}
 	s.mu.Lock()

@@ -159,7 +159,8 @@ func (c *crowd) verifyHot(f *fleet) {
 			final = a.digest()
 		}
 		order := events.movesOf(hotRepo, hotTag(i))
-		for _, fault := range append(h.check(), h.agrees(order)...) {
+		contradictions := append(h.check(), h.agrees(order)...)
+		for _, fault := range contradictions {
 			f.judge.fault("%s: %s", hotTag(i), fault)
 		}
 		if len(order) == 0 || order[len(order)-1] != final {
@@ -177,7 +178,7 @@ func (c *crowd) verifyHot(f *fleet) {
 			})
 		}
 		all.Wait()
-		f.t.Logf("%s: %d moves acknowledged, %d in the outbox with those that got no answer, %d reads: one register",
-			hotTag(i), len(acked), len(order), h.reads())
+		f.t.Logf("%s: %d moves acknowledged, %d in the outbox with those that got no answer, %d reads, %d contradictions",
+			hotTag(i), len(acked), len(order), h.reads(), len(contradictions))
 	}
 }
