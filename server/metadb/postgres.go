@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -184,8 +185,12 @@ func (p *cluster) dropIdle() {
 	p.db.SetMaxIdleConns(p.open)
 }
 
-// timely names a time-out of ours, which is the server's fault and not the caller's.
+// timely names a time-out of ours, which is the server's fault and not the caller's; and of a caller that has left it says
+// so, although what ended is the connection that its leaving has closed.
 func (p *cluster) timely(ctx context.Context, err error) error {
+	if left := ctx.Err(); left != nil && errors.Is(err, driver.ErrBadConn) {
+		return left
+	}
 	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
