@@ -73,7 +73,17 @@ func blows() []blow {
 	}
 }
 
-func (c *chaos) replica() int { return c.rnd.IntN(replicaCount) }
+// replica is a victim: half of the time the one that delivers notifications.
+func (c *chaos) replica() int {
+	if port := c.f.sink.from(); port != "" && c.rnd.IntN(2) == 0 {
+		for i, d := range c.f.replicas {
+			if strings.HasSuffix(d.Addr, ":"+port) {
+				return i
+			}
+		}
+	}
+	return c.rnd.IntN(replicaCount)
+}
 
 // pause waits some milliseconds.
 func (c *chaos) pause(least, most int) {

@@ -1,10 +1,14 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -14,10 +18,15 @@ const (
 	hotRepo = "cluster/hot"
 	hotTags = 3
 	movers  = 6
+	restFor = 3 // seconds without moves of a tag, of hotTags times as many
 )
 
-// mover moves and reads the hot tags.
+// mover moves and reads the hot tags. Most reads are a client's, and may be behind by TrustFor, which hides much while a tag
+// is moved ten times a second. So each tag has its moments of rest, and some reads are of the row itself, which is never
+// behind.
 type mover struct {
+	dsn       string
+	row       *pgx.Conn // nil until it is needed, and after a failure
 	c         *client
 	judge     *judge
 	name      string
@@ -31,8 +40,15 @@ func hotTag(i int) string { return fmt.Sprint("hot", i) }
 func (m *mover) step() {
 	i := m.rnd.IntN(hotTags)
 	h := m.histories[i]
-	if m.rnd.IntN(3) > 0 {
+	switch m.rnd.IntN(6) {
+	case 0:
+		m.readRow(i, h)
+		return
+	case 1, 2, 3:
 		m.read(i, h)
+		return
+	}
+	if (int(time.Now().Unix())/restFor+i)%hotTags == 0 {
 		return
 	}
 	m.next++
@@ -67,6 +83,37 @@ func (m *mover) read(i int, h *history) {
 		h.read(a.digest(), m.judge.trustedFrom(a.began, a.ended, metadb.TrustFor), a.ended)
 	default:
 		m.judge.fault("read of %s: %s", hotTag(i), a)
+	}
+}
+
+// readRow notes what the database says that the tag is.
+func (m *mover) readRow(i int, h *history) {
+	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	var err error
+	if m.row == nil {
+		if m.row, err = pgx.Connect(ctx, m.dsn); err != nil {
+			m.row = nil
+			return // it is away
+		}
+	}
+	var digest string
+	began := time.Now()
+	err = m.row.QueryRow(ctx, `SELECT t.digest FROM tag t JOIN repository r ON r.id = t.repo_id WHERE r.name = $1 AND t.name = $2`,
+		hotRepo, hotTag(i)).Scan(&digest)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		m.close()
+		return
+	}
+	h.read(digest, began, time.Now())
+}
+
+func (m *mover) close() {
+	if m.row != nil {
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		_ = m.row.Close(ctx) // it is a reader's
+		m.row = nil
 	}
 }
 

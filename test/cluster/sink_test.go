@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -19,12 +20,17 @@ type sink struct {
 	got    map[string]int // id of an event → how often
 	first  []told         // in the order in which they came for the first time
 	failed int
+	sender string // address of the replica that was the last
 }
+
+// pace is how long the endpoint takes at least, so that whoever is killed while it delivers is in the middle of a batch.
+const pace = 2 * time.Millisecond
 
 // told is what a notification says.
 type told struct {
 	ID, Action string
 	Target     struct{ Repository, Digest, Tag, MediaType string }
+	Source     struct{ Addr string }
 }
 
 // what is the fact without its id.
@@ -45,6 +51,7 @@ func newSink(t *testing.T) *sink {
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	time.Sleep(pace)
 	var envelope struct{ Events []told }
 	if err := json.NewDecoder(r.Body).Decode(&envelope); err != nil {
 		w.WriteHeader(http.StatusBadRequest)
@@ -63,10 +70,19 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range envelope.Events {
+		s.sender = e.Source.Addr
 		if s.got[e.ID]++; s.got[e.ID] == 1 {
 			s.first = append(s.first, e)
 		}
 	}
+}
+
+// from is the port of the replica that told the last fact.
+func (s *sink) from() (port string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, port, _ = net.SplitHostPort(s.sender)
+	return port
 }
 
 // list is what has come, each once, and how many came again.

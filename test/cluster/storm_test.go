@@ -90,9 +90,11 @@ func newCrowd(f *fleet, seed uint64) *crowd {
 		})
 	}
 	for i := range movers {
-		c.movers = append(c.movers, &mover{
-			c: f.client(), judge: f.judge, name: fmt.Sprint("m", i), rnd: random(2, i), histories: c.histories,
-		})
+		m := &mover{
+			dsn: f.postgres.DSN, c: f.client(), judge: f.judge, name: fmt.Sprint("m", i), rnd: random(2, i), histories: c.histories,
+		}
+		c.movers = append(c.movers, m)
+		f.t.Cleanup(m.close)
 	}
 	for i := range pullers {
 		c.pullers = append(c.pullers, &puller{c: f.client(), judge: f.judge, shelf: c.shelf, rnd: random(3, i)})
