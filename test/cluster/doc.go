@@ -8,7 +8,7 @@
 //
 //   - every acknowledged write is there, byte for byte, and every acknowledged delete is not;
 //   - the tags that many move at once behave as one register: no acknowledged move is lost, and no read is older than
-//     metadb.TrustFor, or than the beginning of an outage of the database (history_test.go says how that is decided);
+//     two seconds, or than the beginning of an outage of the database (history_test.go says how that is decided);
 //   - the outbox has every acknowledged move once, in an order that agrees with what clients saw, and ends with what the tag
 //     is; the endpoint of notifications was told all of it, what is about one tag in its order;
 //   - berthd answers 5xx only with 503, with Retry-After and a text, and only while a dependency is away; never in a rolling

@@ -45,6 +45,9 @@ func (o outages) overlaps(from, to time.Time, slack time.Duration) bool {
 	return false
 }
 
+// trustFor is how far a replica may be behind another's acknowledged change, as docs/operate/ha.md promises.
+const trustFor = 2 * time.Second
+
 // recovery is how long after a dependency has come back berthd may still refuse what needs it.
 const recovery = 5 * time.Second
 

@@ -10,35 +10,35 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/jackc/pgx/v5"
+	"github.com/berth-registry/berth/internal/testkit"
 )
 
 // rows asks the database as an administrator would.
-func rows[T any](f *fleet, query string, args ...any) []T {
+func (f *fleet) rows(query string) [][]string {
 	f.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
-	defer stop()
-	conn, err := pgx.Connect(ctx, f.postgres.DSN)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	got, err := conn.Query(ctx, query, args...)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	all, err := pgx.CollectRows(got, pgx.RowToStructByPos[T])
+	db := testkit.SQL{DSN: f.postgres.DSN}
+	defer db.Close()
+	all, err := db.Query(query)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	return all
 }
 
+// number reads a number out of a row.
+func (f *fleet) number(text string) int64 {
+	f.t.Helper()
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
 // count is the number that a question comes to.
 func (f *fleet) count(query string) int {
 	f.t.Helper()
-	type one struct{ N int }
-	return rows[one](f, query)[0].N
+	return int(f.number(f.rows(query)[0][0]))
 }
 
 // outbox is the events in the order of their numbers, in which those of one tag happened.
@@ -51,7 +51,11 @@ type recorded struct {
 
 func (f *fleet) events() outbox {
 	f.t.Helper()
-	return rows[recorded](f, `SELECT id, kind, repository, digest, tag FROM event ORDER BY id`)
+	var all outbox
+	for _, r := range f.rows(`SELECT id, kind, repository, digest, tag FROM event ORDER BY id`) {
+		all = append(all, recorded{f.number(r[0]), r[1], r[2], r[3], r[4]})
+	}
+	return all
 }
 
 // fact is what the endpoint is told of it; "" for what it is not.
@@ -155,16 +159,12 @@ func below(keys []string, prefix string) []string {
 func (f *fleet) verifyContent() {
 	f.t.Helper()
 	keys, _ := f.objects()
-	type named struct {
-		Digest string
-		State  int16
-	}
 	known := map[string]bool{}
-	for _, b := range rows[named](f, `SELECT digest, state FROM blob WHERE NOT inline`) {
-		alg, hex, _ := strings.Cut(b.Digest, ":")
+	for _, b := range f.rows(`SELECT digest, state FROM blob WHERE NOT inline`) {
+		alg, hex, _ := strings.Cut(b[0], ":")
 		known[contentPrefix+alg+"/"+hex[:2]+"/"+hex+"/data"] = true
-		if b.State != 0 {
-			f.judge.fault("blob %s is claimed for deletion, and nobody deletes it", b.Digest)
+		if b[1] != "0" {
+			f.judge.fault("blob %s is claimed for deletion, and nobody deletes it", b[0])
 		}
 	}
 	found := 0
@@ -186,22 +186,19 @@ func (f *fleet) verifyContent() {
 // verifyJobs proves that sweeps did not run side by side, and that none is stuck.
 func (f *fleet) verifyJobs() {
 	f.t.Helper()
-	type run struct {
-		ID             int64
-		State          int16
-		Worker         string
-		Started, Ended int64
-	}
-	runs := rows[run](f, `SELECT id, state, worker, started_at, ended_at FROM job WHERE kind = 'upload.sweep' AND state >= 3 ORDER BY started_at`)
+	runs := f.rows(`SELECT id, state, worker, started_at, ended_at FROM job WHERE kind = 'upload.sweep' AND state >= 3 ORDER BY started_at`)
 	workers := map[string]int{}
 	dead := 0
 	for i, r := range runs {
-		workers[r.Worker]++
-		if r.State == 4 {
+		workers[r[2]]++
+		if r[1] == "4" {
 			dead++
 		}
-		if i > 0 && r.Started < runs[i-1].Ended {
-			f.judge.fault("sweep %d began %s before sweep %d had ended", r.ID, time.Duration(runs[i-1].Ended-r.Started)*time.Microsecond, runs[i-1].ID)
+		if i == 0 {
+			continue
+		}
+		if over := f.number(runs[i-1][4]) - f.number(r[3]); over > 0 {
+			f.judge.fault("sweep %s began %s before sweep %s had ended", r[0], time.Duration(over)*time.Microsecond, runs[i-1][0])
 		}
 	}
 	if len(runs) < 5 {
@@ -257,21 +254,13 @@ func (c *crowd) verifyNotifications(f *fleet) {
 
 // delivery says for a failure's report how far the endpoint is: whether it is slow, or whether something was left out.
 func (f *fleet) delivery(missing []string) string {
-	type place struct {
-		Epoch, Event, Fence int64
-		Holder, Failure     string
-	}
-	type numbered struct {
-		ID, Epoch                     int64
-		Kind, Repository, Digest, Tag string
-	}
-	at := rows[place](f, `SELECT epoch, event, fence, holder, failure FROM delivery WHERE endpoint = 'sink'`)
+	at := f.rows(`SELECT epoch, event, fence, holder, failure FROM delivery WHERE endpoint = 'sink'`)
 	passed := 0
-	for _, e := range rows[numbered](f, `SELECT e.id, e.epoch, e.kind, e.repository, e.digest, e.tag FROM event e, delivery d
+	for _, r := range f.rows(`SELECT e.id, e.kind, e.repository, e.digest, e.tag, e.epoch FROM event e, delivery d
 		WHERE d.endpoint = 'sink' AND (e.epoch, e.id) <= (d.epoch, d.event)`) {
-		if slices.Contains(missing, recorded{e.ID, e.Kind, e.Repository, e.Digest, e.Tag}.fact()) {
+		if slices.Contains(missing, recorded{f.number(r[0]), r[1], r[2], r[3], r[4]}.fact()) {
 			if passed++; passed <= 3 {
-				f.t.Logf("left out: %+v", e)
+				f.t.Logf("left out: %q", r)
 			}
 		}
 	}

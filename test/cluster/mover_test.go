@@ -1,16 +1,12 @@
 package cluster
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/internal/testkit"
 )
 
 // The tags that all movers move at once.
@@ -21,12 +17,11 @@ const (
 	restFor = 3 // seconds without moves of a tag, of hotTags times as many
 )
 
-// mover moves and reads the hot tags. Most reads are a client's, and may be behind by TrustFor, which hides much while a tag
+// mover moves and reads the hot tags. Most reads are a client's, and may be behind by trustFor, which hides much while a tag
 // is moved ten times a second. So each tag has its moments of rest, and some reads are of the row itself, which is never
 // behind.
 type mover struct {
-	dsn       string
-	row       *pgx.Conn // nil until it is needed, and after a failure
+	sql       *testkit.SQL
 	c         *client
 	judge     *judge
 	name      string
@@ -80,40 +75,23 @@ func (m *mover) read(i int, h *history) {
 	case a.unsure():
 		time.Sleep(50 * time.Millisecond)
 	case a.status == http.StatusOK, a.status == http.StatusNotFound:
-		h.read(a.digest(), m.judge.trustedFrom(a.began, a.ended, metadb.TrustFor), a.ended)
+		h.read(a.digest(), m.judge.trustedFrom(a.began, a.ended, trustFor), a.ended)
 	default:
 		m.judge.fault("read of %s: %s", hotTag(i), a)
 	}
 }
 
-// readRow notes what the database says that the tag is.
+// readRow notes what the database says that the tag is, unless it is away.
 func (m *mover) readRow(i int, h *history) {
-	ctx, stop := context.WithTimeout(context.Background(), time.Second)
-	defer stop()
-	var err error
-	if m.row == nil {
-		if m.row, err = pgx.Connect(ctx, m.dsn); err != nil {
-			m.row = nil
-			return // it is away
-		}
-	}
-	var digest string
 	began := time.Now()
-	err = m.row.QueryRow(ctx, `SELECT t.digest FROM tag t JOIN repository r ON r.id = t.repo_id WHERE r.name = $1 AND t.name = $2`,
-		hotRepo, hotTag(i)).Scan(&digest)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		m.close()
-		return
-	}
-	h.read(digest, began, time.Now())
-}
-
-func (m *mover) close() {
-	if m.row != nil {
-		ctx, stop := context.WithTimeout(context.Background(), time.Second)
-		defer stop()
-		_ = m.row.Close(ctx) // it is a reader's
-		m.row = nil
+	rows, err := m.sql.Query(`SELECT t.digest FROM tag t JOIN repository r ON r.id = t.repo_id WHERE r.name = $1 AND t.name = $2`, hotRepo, hotTag(i))
+	switch {
+	case err != nil:
+		time.Sleep(50 * time.Millisecond)
+	case len(rows) == 0:
+		h.read("", began, time.Now())
+	default:
+		h.read(rows[0][0], began, time.Now())
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/internal/testkit"
-	"github.com/berth-registry/berth/server/metadb"
 )
 
 // sample is an image that is there before something goes away.
@@ -110,7 +109,7 @@ func TestWithoutPostgres(t *testing.T) {
 				wants(t, c, http.StatusOK, warm.repo, "manifests", "1", warm.manifest.digest)
 				wants(t, c, http.StatusOK, warm.repo, "manifests", warm.manifest.digest, warm.manifest.digest)
 			}
-			time.Sleep(metadb.TrustFor / 2)
+			time.Sleep(trustFor / 2)
 		}
 		const quick = 2 * time.Second
 		for range replicaCount {

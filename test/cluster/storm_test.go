@@ -91,10 +91,10 @@ func newCrowd(f *fleet, seed uint64) *crowd {
 	}
 	for i := range movers {
 		m := &mover{
-			dsn: f.postgres.DSN, c: f.client(), judge: f.judge, name: fmt.Sprint("m", i), rnd: random(2, i), histories: c.histories,
+			sql: &testkit.SQL{DSN: f.postgres.DSN}, c: f.client(), judge: f.judge, name: fmt.Sprint("m", i), rnd: random(2, i), histories: c.histories,
 		}
 		c.movers = append(c.movers, m)
-		f.t.Cleanup(m.close)
+		f.t.Cleanup(m.sql.Close)
 	}
 	for i := range pullers {
 		c.pullers = append(c.pullers, &puller{c: f.client(), judge: f.judge, shelf: c.shelf, rnd: random(3, i)})

@@ -7,14 +7,12 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/berth-registry/berth/server/metadb"
 )
 
 // verify asks every replica for everything, in peace.
 func (c *crowd) verify(f *fleet) {
 	f.t.Helper()
-	time.Sleep(metadb.TrustFor) // after which nothing is old
+	time.Sleep(trustFor) // after which nothing is old
 	began := time.Now()
 	var checked counts
 	for i := range f.replicas {

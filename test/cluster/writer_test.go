@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"time"
-
-	"github.com/berth-registry/berth/server/metadb"
 )
 
 // writer pushes and deletes in a repository of its own, one request at a time, and compares what it reads with what it was
@@ -458,10 +456,10 @@ func (w *writer) expectManifest(d string) {
 	}
 }
 
-// expectTag reads a tag at another replica, which may be behind by TrustFor.
+// expectTag reads a tag at another replica, which may be behind by trustFor.
 func (w *writer) expectTag(tag string, since time.Time) {
 	a := w.c.head(w.repo, "manifests", tag)
-	if a.unsure() || since.After(w.judge.trustedFrom(a.began, a.ended, metadb.TrustFor)) {
+	if a.unsure() || since.After(w.judge.trustedFrom(a.began, a.ended, trustFor)) {
 		return
 	}
 	if want := w.tags[tag].digest; a.digest() != want {
@@ -476,7 +474,7 @@ func (w *writer) expectGone(kind, d string, since time.Time) {
 		if a.unsure() || a.status == http.StatusNotFound {
 			return
 		}
-		if since.Before(w.judge.trustedFrom(a.began, a.ended, metadb.TrustFor)) {
+		if since.Before(w.judge.trustedFrom(a.began, a.ended, trustFor)) {
 			w.judge.fault("%s: %s %s is there %s after it was deleted: %d", w.repo, kind, d, a.began.Sub(since), a.status)
 			return
 		}
