@@ -45,10 +45,19 @@ func (s *Service) deliver(ctx context.Context, e *endpoint, l lease) error {
 			return err
 		}
 		if !busy {
-			pause(ctx, jitter(s.o.Poll))
+			pause(ctx, d.idle())
 		}
 	}
 	return nil
+}
+
+// idle is how long nothing is to be done: until the next look, or until the next attempt when that comes first.
+func (d *delivery) idle() time.Duration {
+	wait := jitter(d.s.o.Poll)
+	if d.batch != nil {
+		wait = min(wait, max(d.batch.next.Sub(d.s.o.Now()), 0))
+	}
+	return wait
 }
 
 // step does what is due, and reports whether there may be more at once.
