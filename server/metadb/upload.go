@@ -14,7 +14,7 @@ type Upload struct {
 	ID          string
 	Repository  string // full name; the repository need not exist yet
 	Principal   string
-	Algorithm   oci.Algorithm
+	Algorithm   oci.Algorithm // "" of one that was cancelled; see EndedUpload
 	StartedAt   time.Time
 	UpdatedAt   time.Time
 	Received    int64      // bytes
@@ -54,7 +54,8 @@ func (tx *Tx) CreateUpload(u Upload) error {
 // UpdateUpload records that the upload went from one number of received bytes to another; ErrNotFound when it has ended,
 // or when another process has moved it from there already.
 func (tx *Tx) UpdateUpload(id string, from, to int64, hashState, driverState []byte) error {
-	n, err := tx.exec(`UPDATE upload SET received = $3, hash_state = $4, driver_state = $5, updated_at = $6 WHERE id = $1 AND received = $2`,
+	n, err := tx.exec(`UPDATE upload SET received = $3, hash_state = $4, driver_state = $5, updated_at = $6
+		WHERE id = $1 AND received = $2 AND algorithm <> ''`,
 		id, from, to, hashState, driverState, toMicros(tx.now))
 	if err == nil && n == 0 {
 		err = ErrNotFound
@@ -76,7 +77,7 @@ func (tx *Tx) SetCommitting(id string, d oci.Digest) error {
 	if err == nil && b.State == Claimed {
 		return ErrClaimed
 	}
-	n, err := tx.exec(`UPDATE upload SET committing = $2, updated_at = $3 WHERE id = $1`, id, d.String(), toMicros(tx.now))
+	n, err := tx.exec(`UPDATE upload SET committing = $2, updated_at = $3 WHERE id = $1 AND algorithm <> ''`, id, d.String(), toMicros(tx.now))
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}
@@ -93,6 +94,17 @@ func (tx *Tx) EndUpload(u Upload) (ended bool, err error) {
 
 // DeleteUpload ends an upload, whatever it is; existed says whether there was one.
 func (tx *Tx) DeleteUpload(id string) (existed bool, err error) {
-	n, err := tx.exec(`DELETE FROM upload WHERE id = $1`, id)
+	n, err := tx.exec(`DELETE FROM upload WHERE id = $1 AND algorithm <> ''`, id)
 	return n == 1, err
+}
+
+// EndedUpload records that an upload was cancelled, so that its id is known as ended everywhere until it expires as
+// uploads do: a row without an algorithm, which no method changes any more but EndUpload.
+func (tx *Tx) EndedUpload(u Upload) error {
+	now := toMicros(tx.now)
+	_, err := tx.exec(`INSERT INTO upload (id, repository, principal, algorithm, started_at, updated_at, received, hash_state, driver_state, committing)
+		VALUES ($1, $2, $3, '', $4, $4, 0, $5, $5, '')
+		ON CONFLICT (id) DO UPDATE SET algorithm = '', updated_at = excluded.updated_at WHERE upload.committing = ''`,
+		u.ID, u.Repository, u.Principal, now, []byte{})
+	return err
 }

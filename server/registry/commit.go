@@ -115,8 +115,11 @@ func (s *Service) readSmall(c Chunk) (head []byte, more bool, err error) {
 func (s *Service) commitInline(ctx context.Context, name ref.Name, u *inProgress, d oci.Digest, body []byte) error {
 	if got := oci.FromBytes(d.Algorithm(), body); got != d {
 		err := mismatch(got, d)
-		if !u.once {
+		switch {
+		case u.recorded:
 			s.failed(ctx, u, err)
+		case !u.once:
+			s.sessions.end(u.ID) // nothing of it is anywhere
 		}
 		return err
 	}

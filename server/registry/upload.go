@@ -94,7 +94,12 @@ func (s *Service) CancelUpload(ctx context.Context, name ref.Name, id string) er
 		return err
 	}
 	defer release()
-	if err := s.end(context.WithoutCancel(ctx), u, true); err != nil && !errors.Is(err, metadb.ErrClaimed) { // then a sweep ends it
+	ctx = context.WithoutCancel(ctx)
+	if err := s.end(ctx, u, true); err != nil && !errors.Is(err, metadb.ErrClaimed) { // then a sweep ends it
+		return fmt.Errorf("registry: cancel upload %s: %w", u.ID, err)
+	}
+	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.EndedUpload(u.Upload) })
+	if err != nil {
 		return fmt.Errorf("registry: cancel upload %s: %w", u.ID, err)
 	}
 	return nil
@@ -126,6 +131,9 @@ func (s *Service) upload(ctx context.Context, name ref.Name, id string) (*inProg
 	}
 	if err != nil {
 		return nil, fmt.Errorf("registry: upload %s: %w", said.core, err)
+	}
+	if row.Algorithm == "" { // cancelled
+		return nil, unknownUpload(name, id)
 	}
 	return &inProgress{Upload: row, recorded: true}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
@@ -237,6 +238,15 @@ func TestCancel(t *testing.T) {
 			}
 			_, err := p.Append(p.ctx, name, id, all(data))
 			wantFault(p, "append to a cancelled one", err, fault.NotFound, fault.BlobUploadUnknown)
+			p.restart() // and on any other replica
+			_, err = p.UploadStatus(p.ctx, name, id)
+			wantFault(p, "status of a cancelled one after a restart", err, fault.NotFound, fault.BlobUploadUnknown)
+			_, err = p.Append(p.ctx, name, id, all(data))
+			wantFault(p, "append to a cancelled one after a restart", err, fault.NotFound, fault.BlobUploadUnknown)
+		}
+		p.later(8 * 24 * time.Hour)
+		if err := p.Sweep(p.ctx); err != nil {
+			p.Fatal(err)
 		}
 		p.wantClean()
 	})

@@ -147,18 +147,23 @@ func attempts(n int) func(*s3.Options) {
 	return func(o *s3.Options) { o.RetryMaxAttempts = n }
 }
 
-// stalled says that an attempt made no progress. It is worth another one.
+// stalled says that an attempt made no progress. It is worth one more on another connection; a service that hangs then,
+// hangs.
 type stalled struct {
 	operation string
 	after     time.Duration
+	last      bool
 }
+
+// stalls counts the attempts of one call that made no progress.
+type stalls struct{}
 
 func (e *stalled) Error() string {
 	return fmt.Sprintf("%s: no progress for %s", e.operation, e.after)
 }
 
 // RetryableError is asked by the SDK.
-func (e *stalled) RetryableError() bool { return true }
+func (e *stalled) RetryableError() bool { return !e.last }
 
 // pulse lets a body that is being sent say that it moves.
 type pulse struct{ beat func() }
@@ -173,6 +178,14 @@ func withPulse(ctx context.Context) (context.Context, *pulse) {
 
 // watchAttempts ends every attempt that makes no progress, so that the next one can begin on another connection.
 func (o Options) watchAttempts(stack *middleware.Stack) error {
+	err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc("CountStalls", func(
+		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+	) (middleware.InitializeOutput, middleware.Metadata, error) {
+		return next.HandleInitialize(middleware.WithStackValue(ctx, stalls{}, new(int)), in)
+	}), middleware.Before)
+	if err != nil {
+		return err
+	}
 	return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("WatchAttempt", func(
 		ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
 	) (out middleware.FinalizeOutput, meta middleware.Metadata, err error) {
@@ -182,7 +195,7 @@ func (o Options) watchAttempts(stack *middleware.Stack) error {
 		case "CopyObject", "UploadPartCopy", "CompleteMultipartUpload":
 			patience = o.Slow
 		}
-		end := &stalled{operation, patience}
+		end := &stalled{operation: operation, after: patience}
 		watched, cancel := context.WithCancelCause(ctx)
 		timer := time.AfterFunc(patience, func() { cancel(end) })
 		if p, ok := ctx.Value(pulseKey{}).(*pulse); ok {
@@ -196,6 +209,10 @@ func (o Options) watchAttempts(stack *middleware.Stack) error {
 		timer.Stop()
 		if err != nil && errors.Is(context.Cause(watched), end) {
 			err = end // not the cancelled context, which nobody would retry
+			if n, ok := middleware.GetStackValue(ctx, stalls{}).(*int); ok {
+				*n++
+				end.last = *n > 1
+			}
 		}
 		if err != nil || operation != "GetObject" { // whose body is yet to be read
 			cancel(nil)

@@ -150,7 +150,7 @@ func (c *content) read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	end := &stalled{"GetObject", c.s.o.Stall}
+	end := &stalled{operation: "GetObject", after: c.s.o.Stall}
 	stop := c.stop
 	if c.timer == nil {
 		c.timer = time.AfterFunc(c.s.o.Stall, func() { stop(end) })

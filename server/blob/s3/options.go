@@ -15,7 +15,7 @@ const (
 	defaultPart      = 5 << 20
 	partMemory       = 28 << 20 // of one upload, as long as ChunkSize allows
 	defaultCopies    = 100
-	defaultStall     = 30 * time.Second
+	defaultStall     = 15 * time.Second
 	defaultSlow      = 10 * time.Minute
 	defaultAttempts  = 7
 	defaultURLExpiry = 15 * time.Minute

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"TagsProtectManifests", testTagsProtect},
 		{"SecurityScans", testSecurityScans},
 		{"Uploads", testUploads},
+		{"EndedUpload", testEndedUpload},
 		{"Sweep", testSweep},
 		{"SweepTakeover", testSweepTakeover},
 		{"SweepAgainstPush", testSweepAgainstPush},

@@ -364,3 +364,33 @@ func testEventsConcurrent(t *testing.T, db *metadb.DB) {
 		}
 	}
 }
+
+// testEndedUpload: a cancelled upload stays known as ended, nothing goes on with it, and it expires.
+func testEndedUpload(t *testing.T, db *metadb.DB) {
+	ctx := t.Context()
+	for _, recorded := range []bool{true, false} {
+		u := metadb.Upload{ID: fmt.Sprint("ended-", recorded), Repository: "x/a", Principal: "alice", Algorithm: oci.SHA256, HashState: []byte{}, DriverState: []byte{}}
+		if recorded {
+			update(t, db, func(tx *metadb.Tx) error { return tx.CreateUpload(u) })
+		}
+		update(t, db, func(tx *metadb.Tx) error { return tx.EndedUpload(u) })
+		row := get[metadb.Upload](t)(db.Upload(ctx, u.ID))
+		equal(t, "algorithm of an ended upload", row.Algorithm, oci.Algorithm(""))
+		update(t, db, func(tx *metadb.Tx) error {
+			wantErr(t, "progress", tx.UpdateUpload(u.ID, 0, 5, nil, nil), metadb.ErrNotFound)
+			wantErr(t, "commit", tx.SetCommitting(u.ID, digestOf("x")), metadb.ErrNotFound)
+			existed, err := tx.DeleteUpload(u.ID)
+			equal(t, "ended by a commit", existed, false)
+			return err
+		})
+		expired := get[[]metadb.Upload](t)(db.ExpiredUploads(ctx, row.UpdatedAt.Add(time.Second), metadb.Upload{}, 10))
+		if len(expired) != 1 || expired[0].ID != u.ID {
+			t.Fatalf("expired: %+v", expired)
+		}
+		update(t, db, func(tx *metadb.Tx) error {
+			ended, err := tx.EndUpload(expired[0])
+			equal(t, "swept", ended, true)
+			return err
+		})
+	}
+}
