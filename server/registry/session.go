@@ -16,7 +16,8 @@ import (
 // sessions gives uploads their ids. An id proves by a signature when, by whom and for which repository the upload was
 // started, so that starting one writes nothing, on any replica; its row is made when there are bytes to remember. An
 // upload that ends is remembered as ended in bounded memory. Where that is forgotten, or on another replica, its id
-// begins an empty upload again, for the same caller and repository, until the id expires. Where no other process makes
+// begins an empty upload again, for the same caller and repository, until the id expires; except that of an upload which was
+// cancelled, whose row says so (metadb.Tx.EndedUpload). Where no other process makes
 // rows, one that has only been started is remembered, too, and not looked up.
 //
 // An id is a random UUID, as the specification wants it, which names the row and the bytes, "-", eight digits of the start
