@@ -257,6 +257,9 @@ func (s *Service) receive(ctx context.Context, u *inProgress, h *oci.Hasher, c C
 		return received{err: err}
 	}
 	st, serr := w.Suspend(context.WithoutCancel(ctx))
+	if fault.Is(serr, fault.Unavailable) {
+		return received{err: serr} // the store is away: what was acknowledged before is as it was
+	}
 	if serr != nil {
 		return received{err: lost{serr}}
 	}
