@@ -303,7 +303,7 @@ func TestClaimsByOneClock(t *testing.T) {
 		for what, hold := range map[string]time.Duration{"holds": time.Minute, "is over": -time.Second} {
 			d := oci.FromBytes(oci.SHA256, []byte(name+what))
 			change(t, db, func(tx *metadb.Tx) error {
-				if err := tx.CreateUpload(metadb.Upload{ID: name + what, HashState: []byte{}, DriverState: []byte{}}); err != nil {
+				if err := tx.CreateUpload(metadb.Upload{ID: name + what, Algorithm: oci.SHA256, HashState: []byte{}, DriverState: []byte{}}); err != nil {
 					return err
 				}
 				return tx.SetCommitting(name+what, d)
