@@ -57,8 +57,15 @@ func ShowFiles(certFile, keyFile string, now time.Time) (info CertInfo, warning 
 // NewSelfMade makes a new CA and certificate below dir, replacing what is there. Clients have to trust the new CA. A
 // running server takes it up at its next reload.
 func NewSelfMade(dir string, hosts []string, now time.Time) ([]CertInfo, error) {
-	ca, err := makeAuthority(dir, now)
+	ca, err := newAuthority(now)
 	if err != nil {
+		return nil, err
+	}
+	key, err := keyPEM(ca.key)
+	if err != nil {
+		return nil, err
+	}
+	if err := writePair(dir, caKeyFile, caCertFile, key, ca.pem); err != nil {
 		return nil, err
 	}
 	if _, err := makeLeaf(dir, ca, wantedNames(hosts), now); err != nil {

@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -115,46 +116,76 @@ func loadAuthority(dir string) (*authority, error) {
 	return ca, nil
 }
 
-// How long a replica waits for another that makes the CA in a directory that they share, before it takes it for dead.
+// offerDir holds the first CA between the moment that one was agreed on and the moment that its files are in place.
 const (
-	makingDir   = ".making-ca"
-	makingPause = 20 * time.Millisecond
-	makingTries = 250
+	offerDir  = "first-ca"
+	offerFile = "pair.pem"
 )
 
-// firstAuthority makes the CA, or waits for the replica that makes it at this moment: two that make one each would show
-// clients different ones, and leave the key of one with the certificate of the other. A directory is what only one can make,
-// also on NFS.
+// firstAuthority makes the CA of a directory that several replicas may start in together: two that made one each would show
+// clients different ones, and leave the key of one with the certificate of the other.
+//
+// Each replica makes a pair and offers it by renaming a directory, which only one of them can do, also on NFS. All of them
+// then put the offered pair in place, so it does not matter which one dies, and nobody waits. The offer goes when the
+// certificate is in place; a replica so slow that its own offer comes after that sees the certificate, and takes it.
 func firstAuthority(dir string, now time.Time) (*authority, error) {
+	ca, err := newAuthority(now)
+	if err != nil {
+		return nil, err
+	}
+	key, err := keyPEM(ca.key)
+	if err != nil {
+		return nil, err
+	}
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	making := filepath.Join(dir, makingDir)
-	for try := 1; ; try++ {
-		err := os.Mkdir(making, 0o700)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+	mine, err := os.MkdirTemp(dir, offerDir+"-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(mine) }()
+	if err := durable.WriteFile(filepath.Join(mine, offerFile), append(key, ca.pem...), 0o600); err != nil {
+		return nil, err
+	}
+	offer := filepath.Join(dir, offerDir)
+	lost := os.Rename(mine, offer) // fails when another replica's is there: a directory is not put over one that holds something
+
+	// The offer is read before the look at the certificate: an offer that is not the agreed one can only be read when the
+	// certificate of the agreed one is in place.
+	text, err := os.ReadFile(filepath.Join(offer, offerFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if _, missing := os.Stat(filepath.Join(dir, caCertFile)); errors.Is(missing, fs.ErrNotExist) {
+		if err != nil {
+			return nil, fmt.Errorf("%s: no CA could be offered to other replicas: %w", offer, cmp.Or(lost, err))
+		}
+		keyText, certText := splitPair(text)
+		if err := writePair(dir, caKeyFile, caCertFile, keyText, certText); err != nil {
 			return nil, err
 		}
-		mine := err == nil
-		ca, err := loadAuthority(dir)
-		if mine {
-			defer func() { _ = os.Remove(making) }()
-			if errors.Is(err, fs.ErrNotExist) {
-				ca, err = makeAuthority(dir, now)
-			}
-			return ca, err
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return ca, err
-		}
-		if try%makingTries == 0 {
-			_ = os.Remove(making) // whoever made it has died
-		}
-		time.Sleep(makingPause)
 	}
+	// Under a name of its own first: another's offer may take the place while this one is being removed.
+	done := mine + "-done"
+	defer func() { _ = os.RemoveAll(done) }()
+	if err := os.Rename(offer, done); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return loadAuthority(dir)
 }
 
-func makeAuthority(dir string, now time.Time) (*authority, error) {
+// splitPair takes what was offered apart into the key's block and the rest.
+func splitPair(text []byte) (key, cert []byte) {
+	block, rest := pem.Decode(text)
+	if block == nil {
+		return nil, nil // what loadAuthority then finds, it names
+	}
+	return pem.EncodeToMemory(block), rest
+}
+
+// newAuthority is a CA that is nowhere yet.
+func newAuthority(now time.Time) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -185,12 +216,7 @@ func makeAuthority(dir string, now time.Time) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca := &authority{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-	// Key first: a crash in between leaves a key that nobody has seen a certificate of, and the next start makes both.
-	if err := writePair(dir, caKeyFile, caCertFile, key, ca.pem); err != nil {
-		return nil, err
-	}
-	return ca, nil
+	return &authority{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
 }
 
 func loadLeaf(dir string) (*tls.Certificate, error) {
@@ -246,7 +272,11 @@ func makeLeaf(dir string, ca *authority, names []string, now time.Time) (*tls.Ce
 		return nil, err
 	}
 	// No CA behind the leaf: clients that trust it have it, and others would not gain by it.
-	if err := writePair(dir, leafKeyFile, leafCertFile, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
+	keyText, err := keyPEM(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := writePair(dir, leafKeyFile, leafCertFile, keyText, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
@@ -260,18 +290,24 @@ func serialNumber() (*big.Int, error) {
 	return n.Add(n, big.NewInt(1)), nil // RFC 5280 wants it positive
 }
 
-func writePair(dir, keyFile, certFile string, key *ecdsa.PrivateKey, certPEM []byte) error {
+func keyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+}
+
+// writePair writes the key first: a crash in between leaves a key that nobody has seen a certificate of, and the next start
+// makes both.
+func writePair(dir, keyFile, certFile string, key, cert []byte) error {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(dir, keyFile), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, keyFile), key, 0o600); err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, certFile), certPEM, 0o600)
+	return durable.WriteFile(filepath.Join(dir, certFile), cert, 0o600)
 }
 
 // wantedNames are the names and addresses that the self-made certificate must carry: the loopback ones, the machine's
