@@ -120,7 +120,7 @@ func (p *Point) Check(ctx context.Context, v identity.Verb, name ref.Name) error
 // right is the subject's right, without its token.
 func (p *Point) right(who identity.Principal, v identity.Verb, exists, public bool) bool {
 	switch who.Kind {
-	case identity.System:
+	case identity.System, identity.Local:
 		return true
 	case identity.User, identity.Robot:
 		// Nobody loses by signing in what everybody has.
@@ -134,7 +134,7 @@ func (p *Point) right(who identity.Principal, v identity.Verb, exists, public bo
 // known reports whether the principal is of a kind that this room has rules for.
 func known(who identity.Principal) bool {
 	switch who.Kind {
-	case identity.Anonymous, identity.User, identity.Robot, identity.System:
+	case identity.Anonymous, identity.User, identity.Robot, identity.System, identity.Local:
 		return true
 	}
 	return false
@@ -151,7 +151,7 @@ func (p *Point) mayCreate(who identity.Principal) bool {
 	case AnyPusher:
 		return true
 	case Admins:
-		return who.Admin || who.Kind == identity.System
+		return administrator(who)
 	}
 	return who.Kind == identity.System
 }

@@ -67,6 +67,7 @@ func principals() []struct {
 		{"admin", root},
 		{"admin with a pull token", narrowed(root, grants(identity.Pull))},
 		{"system", identity.Principal{Kind: identity.System}},
+		{"local", identity.Principal{Kind: identity.Local}},
 	}
 }
 

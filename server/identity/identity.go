@@ -19,6 +19,7 @@ const (
 	User           // a person, from any source of identities
 	Robot          // a machine account
 	System         // berthd itself: jobs, sweeps
+	Local          // who the operating system lets use the data directory: an administrator without an account
 )
 
 // Verb is one thing that can be done to a repository or to the registry.
@@ -81,9 +82,11 @@ func (p Principal) String() string {
 		return "anonymous"
 	case System:
 		return "system"
+	case Local:
+		return "local"
 	case User, Robot:
 		switch p.Name {
-		case "anonymous", "system", "nobody":
+		case "anonymous", "system", "local", "nobody":
 			return "user:" + p.Name
 		}
 		return p.Name

@@ -20,8 +20,8 @@ func TestContextWithoutPrincipal(t *testing.T) {
 func TestNamesAreDistinct(t *testing.T) {
 	seen := map[string]identity.Principal{}
 	for _, p := range []identity.Principal{
-		{}, {Kind: identity.Anonymous}, {Kind: identity.System},
-		{Kind: identity.User, Name: "alice"}, {Kind: identity.User, Name: "anonymous"}, {Kind: identity.User, Name: "system"}, {Kind: identity.User, Name: "nobody"},
+		{}, {Kind: identity.Anonymous}, {Kind: identity.System}, {Kind: identity.Local},
+		{Kind: identity.User, Name: "alice"}, {Kind: identity.User, Name: "anonymous"}, {Kind: identity.User, Name: "system"}, {Kind: identity.User, Name: "local"}, {Kind: identity.User, Name: "nobody"},
 	} {
 		if before, twice := seen[p.String()]; twice {
 			t.Errorf("%+v and %+v are both called %s", before, p, p)
