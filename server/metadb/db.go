@@ -30,6 +30,8 @@ type Options struct {
 	// Manual refuses to open a database whose schema is behind, instead of migrating it.
 	Manual bool
 	copied bool // Copy opens its own unfinished target
+	// Grace is for how long Review keeps what may have lost its last reference; default 24 h. See gc.go.
+	Grace time.Duration
 	// Log may be nil.
 	Log *slog.Logger
 	// Now is the clock; nil is time.Now.
@@ -42,6 +44,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Grace <= 0 {
+		o.Grace = 24 * time.Hour
 	}
 	return o
 }

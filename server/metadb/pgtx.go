@@ -50,7 +50,7 @@ func (p *cluster) attempt(ctx context.Context, soft bool, fn func(*Tx) error) (a
 		return p.undone(err), p.d.fail(err)
 	}
 	t := &transaction{on: pgTx{conn}, d: p.d}
-	tx := &Tx{Reads: Reads{t, p.d}, ctx: ctx, now: p.now(), skew: time.Duration(p.signals.offset.Load())}
+	tx := &Tx{Reads: Reads{t, p.d}, ctx: ctx, now: p.now(), skew: time.Duration(p.signals.offset.Load()), grace: p.grace}
 	err = run(fn, tx)
 	if err == nil && t.err == nil && len(tx.changes) > 0 {
 		err = tx.announceChanges(p.signals.origin.Load())

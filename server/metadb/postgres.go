@@ -53,6 +53,7 @@ type cluster struct {
 	signals *signals
 	log     *slog.Logger
 	now     func() time.Time
+	grace   time.Duration
 }
 
 func openPostgres(ctx context.Context, o Options) (*cluster, error) {
@@ -72,7 +73,7 @@ func openPostgres(ctx context.Context, o Options) (*cluster, error) {
 	if o.Outage == 0 {
 		o.Outage = defaultOutage
 	}
-	p := &cluster{d: d, db: stdlib.OpenDB(*cfg), open: max(o.MaxOpen, 2), signals: newSignals(cfg, d, o), log: o.Log, now: o.Now}
+	p := &cluster{d: d, db: stdlib.OpenDB(*cfg), open: max(o.MaxOpen, 2), signals: newSignals(cfg, d, o), log: o.Log, now: o.Now, grace: o.Grace}
 	if o.MaxOpen <= 0 {
 		p.open = 16
 	}

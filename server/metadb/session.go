@@ -37,6 +37,7 @@ type Tx struct {
 
 	changes []Change      // what caches have to forget; see signal.go
 	skew    time.Duration // of the database's clock from now
+	grace   time.Duration // Options.Grace
 }
 
 // Now is the time of the transaction: what its rows say was their creation or update.

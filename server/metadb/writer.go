@@ -24,6 +24,7 @@ type writer struct {
 	d       *dialect
 	log     *slog.Logger
 	now     func() time.Time
+	grace   time.Duration
 	poison  *atomic.Pointer[error]
 	syncer  *syncer
 	intake  *intake
@@ -67,7 +68,7 @@ var errLead = errors.New("metadb: lead")
 
 func newWriter(c *conn, d *dialect, poison *atomic.Pointer[error], wal string, in *intake, o Options) *writer {
 	return &writer{
-		conn: c, d: d, log: o.Log, now: o.Now, poison: poison, syncer: newSyncer(wal, poison, in, o), intake: in,
+		conn: c, d: d, log: o.Log, now: o.Now, grace: o.Grace, poison: poison, syncer: newSyncer(wal, poison, in, o), intake: in,
 		written: make(chan struct{}, 1), came: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 }
@@ -322,7 +323,7 @@ func (t *batchTx) mark() error {
 // it, and everyone is run alone. That is rare, and a savepoint for each request would cost all of them.
 func (t *batchTx) runOne(r *request, beside bool) error {
 	s := &transaction{on: t.w.conn, d: t.w.d, claim: t.claim}
-	tx := &Tx{Reads: Reads{s, t.w.d}, ctx: context.Background(), now: t.now}
+	tx := &Tx{Reads: Reads{s, t.w.d}, ctx: context.Background(), now: t.now, grace: t.w.grace}
 	r.err = run(r.fn, tx)
 	r.hooks = tx.hooks
 	if r.err == nil && s.err != nil {
