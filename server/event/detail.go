@@ -46,6 +46,14 @@ type Detail struct {
 	FromRepository string   `json:"fromRepository,omitempty"` // where a mounted blob came from
 	Tagged         bool     `json:"tagged,omitempty"`         // the push of this manifest moved tags, which have events of their own
 	Request        *Request `json:"request,omitempty"`
+
+	Damage *DamageDetail `json:"damage,omitempty"`
+}
+
+// DamageDetail is what an event says of a damaged blob.
+type DamageDetail struct {
+	What string   `json:"what,omitempty"` // was found; for people
+	Tags []string `json:"tags,omitempty"` // of the repository, that cannot be pulled without the blob
 }
 
 // WithDetail returns the event with a payload, and the request of the context in it.

@@ -42,6 +42,8 @@ const (
 	KindTagDeleted      = "tag.deleted"
 	KindBlobMounted     = "blob.mounted"
 	KindBlobDeleted     = "blob.deleted"
+	KindBlobDamaged     = "blob.damaged"
+	KindBlobRepaired    = "blob.repaired"
 )
 
 func fact(ctx context.Context, kind, repository string, d oci.Digest, tag string) Event {
@@ -76,4 +78,10 @@ func BlobMounted(ctx context.Context, repository string, d oci.Digest) Event {
 // BlobDeleted says that a blob was taken out of a repository.
 func BlobDeleted(ctx context.Context, repository string, d oci.Digest) Event {
 	return fact(ctx, KindBlobDeleted, repository, d, "")
+}
+
+// Damage says that the bytes of a blob were found to be wrong or gone (KindBlobDamaged), or are right again
+// (KindBlobRepaired). The repository is one of those that need it, "" when none does.
+func Damage(ctx context.Context, kind, repository string, d oci.Digest) Event {
+	return fact(ctx, kind, repository, d, "")
 }

@@ -17,6 +17,7 @@ type BlobState int16
 const (
 	Live    BlobState = 0
 	Claimed BlobState = 1 // being deleted: nobody may link to it
+	Damaged BlobState = 2 // the bytes are not what the digest says, or are gone; see damage.go
 )
 
 // Blob is a content object, once for all repositories; manifests are blobs too.
@@ -35,10 +36,10 @@ func scanBlob(rows *sql.Rows, b *Blob) error {
 	return rows.Scan(digest{&b.Digest}, &b.Size, &b.Inline, &b.State, micros{&b.CreatedAt}, micros{&b.LeaseUntil})
 }
 
-// Blob finds a live blob that the repository has, or ErrNotFound.
+// Blob finds a blob that the repository has, or ErrNotFound. It is live, or damaged: who asks says so, and does not use it.
 func (r *Reads) Blob(ctx context.Context, repoID int64, d oci.Digest) (Blob, error) {
 	return one(ctx, r.s, scanBlob, `SELECT `+blobColumns+` FROM repo_blob rb JOIN blob b ON b.digest = rb.digest
-		WHERE rb.repo_id = $1 AND rb.digest = $2 AND b.state = 0`, repoID, d.String())
+		WHERE rb.repo_id = $1 AND rb.digest = $2 AND b.state <> 1`, repoID, d.String())
 }
 
 // BlobAnywhere finds a blob in whatever state and repository, or ErrNotFound.
@@ -60,7 +61,8 @@ func (r *Reads) Content(ctx context.Context, d oci.Digest) ([]byte, error) {
 // PutBlob records a blob and, when content is not nil, keeps its bytes here. The bytes of any other are in the store
 // already. Of a live blob the lease is extended as by LeaseBlob, never shortened; one whose bytes are in the store becomes inline when it
 // is put with content, because a manifest is read from here, and because content that is sent again repairs what the
-// store may have lost. CreatedAt and State of b are not used.
+// store may have lost. One that is damaged is live again, with these bytes and no others. CreatedAt and State of b are not
+// used.
 //
 // ErrClaimed says that the blob is being deleted.
 func (tx *Tx) PutBlob(b Blob, content []byte) error {
@@ -84,8 +86,11 @@ func (tx *Tx) keepBlob(b Blob, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if have.State == Claimed {
+	switch have.State {
+	case Claimed:
 		return ErrClaimed
+	case Damaged:
+		return tx.replace(have, b, content)
 	}
 	if have.Size != b.Size {
 		return fmt.Errorf("metadb: blob %s has %d bytes and is put with %d", b.Digest, have.Size, b.Size)
@@ -121,8 +126,8 @@ func (tx *Tx) LeaseBlob(d oci.Digest, until time.Time) error {
 // half is the middle between now and then.
 func (tx *Tx) half(until time.Time) time.Time { return tx.now.Add(until.Sub(tx.now) / 2) }
 
-// LinkBlob gives the repository the blob; created says whether it was without. ErrNotFound when there is no such blob,
-// ErrClaimed when it is being deleted. From here on the blob cannot be claimed.
+// LinkBlob gives the repository the blob; created says whether it was without. ErrNotFound when there is no such blob or it
+// is damaged, ErrClaimed when it is being deleted. From here on the blob cannot be claimed.
 func (tx *Tx) LinkBlob(repoID int64, d oci.Digest) (created bool, err error) {
 	n, err := tx.exec(`INSERT INTO repo_blob (repo_id, digest, created_at)
 		SELECT $1, b.digest, $3 FROM blob b WHERE b.digest = $2 AND b.state = 0`+tx.d.forKeyShare+`
@@ -131,8 +136,12 @@ func (tx *Tx) LinkBlob(repoID int64, d oci.Digest) (created bool, err error) {
 		return n == 1, err
 	}
 	b, err := tx.BlobAnywhere(tx.ctx, d)
-	if err == nil && b.State == Claimed {
+	switch {
+	case err != nil:
+	case b.State == Claimed:
 		err = ErrClaimed
+	case b.State == Damaged:
+		err = ErrNotFound
 	}
 	return false, err
 }
@@ -149,10 +158,12 @@ func (tx *Tx) UnlinkBlob(repoID int64, d oci.Digest) (existed bool, err error) {
 	return n == 1, err
 }
 
-// MissingBlobs are those of ds that the repository does not have, in the order of ds, each once. What is not missing
-// stays linked until the transaction ends.
+// MissingBlobs are those of ds that the repository does not have or that are damaged, in the order of ds, each once. What
+// is not missing stays linked until the transaction ends.
 func (tx *Tx) MissingBlobs(repoID int64, ds []oci.Digest) ([]oci.Digest, error) {
-	return tx.missing(`SELECT digest FROM repo_blob WHERE repo_id = $1 AND digest IN (`, repoID, ds)
+	// The question about the blob takes no lock, which pushes of a base layer would all want.
+	return tx.missing(`SELECT digest FROM repo_blob WHERE repo_id = $1
+		AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.digest = repo_blob.digest AND b.state = 2) AND digest IN (`, repoID, ds)
 }
 
 func (tx *Tx) missing(query string, repoID int64, ds []oci.Digest) ([]oci.Digest, error) {

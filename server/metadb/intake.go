@@ -31,12 +31,13 @@ type intake struct {
 	waits atomic.Int64 // entries without rows
 
 	mu       sync.Mutex
-	entries  []*intakeEntry // without rows, oldest first
-	digests  map[string]int // how many of entries have this digest
-	bytes    int64          // of their contents
-	number   uint64         // of the last entry
-	claiming int            // transactions in progress that claim blobs for deletion
-	claimed  uint64         // how many have ended
+	entries  []*intakeEntry  // without rows, oldest first
+	digests  map[string]int  // how many of entries have this digest
+	bytes    int64           // of their contents
+	number   uint64          // of the last entry
+	damaged  map[string]bool // digests whose repair takes a transaction
+	claiming int             // transactions in progress that claim blobs for deletion
+	claimed  uint64          // how many have ended
 }
 
 // intakeLanes is how many parts of the log are written at once: a disk syncs several files in the time of one, and who
@@ -59,6 +60,20 @@ func (k *intake) mark() Mark {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return Mark{k.claimed, k.claiming == 0}
+}
+
+// hurt says of a digest that it is damaged, or not any more: what the rows of a damaged blob need, makeRows does not do.
+func (k *intake) hurt(digest string, is bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !is {
+		delete(k.damaged, digest)
+		return
+	}
+	if k.damaged == nil {
+		k.damaged = map[string]bool{}
+	}
+	k.damaged[digest] = true
 }
 
 // claim says that a transaction begins to claim; from here on no link is taken in, so those it finds are all there are.
@@ -138,7 +153,7 @@ func (k *intake) keep(e *intakeEntry, since Mark) (kept bool, err error) {
 	}
 	k.mu.Lock()
 	if k.bytes+int64(len(e.content)) > maxIntake || len(k.entries) > maxIntakeEntries ||
-		e.link && (k.claiming > 0 || since != Mark{k.claimed, true}) {
+		k.damaged[e.digest] || e.link && (k.claiming > 0 || since != Mark{k.claimed, true}) {
 		k.mu.Unlock()
 		return false, nil
 	}

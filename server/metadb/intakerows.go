@@ -119,7 +119,8 @@ var intakeTexts = func() map[int]intakeText {
 			blobs: `INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ` + values(`(?,?,TRUE,0,?,?)`, 4) + `
 				ON CONFLICT (digest) DO UPDATE SET size = excluded.size, inline = TRUE, state = 0, lease_until = MAX(blob.lease_until, excluded.lease_until)
 				WHERE blob.state <> 0 OR NOT blob.inline OR blob.lease_until < (excluded.lease_until + excluded.created_at) / 2`,
-			contents: `INSERT INTO blob_content (digest, bytes) VALUES ` + values(`(?,?)`, 2) + ` ON CONFLICT (digest) DO NOTHING`,
+			contents: `INSERT INTO blob_content (digest, bytes) VALUES ` + values(`(?,?)`, 2) + `
+				ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE blob_content.bytes <> excluded.bytes`, // it was damaged
 			links: `INSERT INTO repo_blob (repo_id, digest, created_at) SELECT v.column1, v.column2, v.column3 FROM (VALUES ` + values(`(?,?,?)`, 3) + `) v
 				JOIN repository r ON r.id = v.column1 JOIN blob b ON b.digest = v.column2 AND b.state = 0 WHERE TRUE ON CONFLICT (repo_id, digest) DO NOTHING`,
 			leases: `UPDATE blob SET lease_until = $1 WHERE digest IN (` + list(3) + `) AND state = 0 AND lease_until < $2`,

@@ -60,9 +60,10 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 type transaction struct {
 	on    session
 	d     *dialect
-	claim func() error // before a claim of a blob; nil where that needs nothing
-	wrote bool         // something may have been changed
-	err   error        // of the driver, as it came
+	claim func() error                 // before a claim of a blob; nil where that needs nothing
+	hurt  func(digest string, is bool) // tells the intake what is damaged; nil where there is none
+	wrote bool                         // something may have been changed
+	err   error                        // of the driver, as it came
 }
 
 // beginClaim comes before the first question of a method that claims a blob for deletion.

@@ -79,6 +79,14 @@ func (l *lite) start(ctx context.Context, o Options) error {
 		return l.d.fail(err)
 	}
 	l.intake = newIntake(l.path+"-intake", &l.poison, o)
+	if err := c.query(ctx, func(rows *sql.Rows) error {
+		var d string
+		err := rows.Scan(&d)
+		l.intake.hurt(d, true)
+		return err
+	}, `SELECT digest FROM damage`); err != nil {
+		return l.d.fail(err)
+	}
 	l.writer = newWriter(w, l.d, &l.poison, l.path+"-wal", l.intake, o)
 	l.copier = newCheckpointer(c, l.writer, &l.poison, o)
 	l.quit, l.ended = make(chan struct{}), make(chan struct{})

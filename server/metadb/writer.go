@@ -322,7 +322,7 @@ func (t *batchTx) mark() error {
 // r.err. A request that fails has mostly only looked; beside others, one that has also written takes the transaction with
 // it, and everyone is run alone. That is rare, and a savepoint for each request would cost all of them.
 func (t *batchTx) runOne(r *request, beside bool) error {
-	s := &transaction{on: t.w.conn, d: t.w.d, claim: t.claim}
+	s := &transaction{on: t.w.conn, d: t.w.d, claim: t.claim, hurt: t.w.intake.hurt}
 	tx := &Tx{Reads: Reads{s, t.w.d}, ctx: context.Background(), now: t.now, grace: t.w.grace}
 	r.err = run(r.fn, tx)
 	r.hooks = tx.hooks
