@@ -51,8 +51,11 @@ type connKey struct{}
 
 // connContext and connState tell the connection when a handler has it.
 func connContext(ctx context.Context, nc net.Conn) context.Context {
-	if c, ok := nc.(*conn); ok {
+	switch c := nc.(type) {
+	case *conn:
 		return context.WithValue(ctx, connKey{}, c)
+	case *peerConn:
+		return WithPeer(ctx, c.peer)
 	}
 	return ctx
 }

@@ -41,6 +41,26 @@ type ErrorWriter struct {
 	Service func(*http.Request) string
 	// Table maps a fault to its status and code; nil is DefaultProblem. The distribution face owns the table.
 	Table func(*fault.Error) Problem
+	// Faces are the ones whose failures look otherwise.
+	Faces []Face
+}
+
+// Face is how failures look below a path, for a face that does not answer with the distribution API's document.
+type Face struct {
+	Prefix string // of paths: "/api/"
+	Table  func(*fault.Error) Problem
+	// Document is the body of an answer and its media type; id is the request's.
+	Document func(f *fault.Error, p Problem, id string) (mediaType string, body []byte)
+}
+
+// face is the one that a path belongs to, nil for the distribution API.
+func (e *ErrorWriter) face(path string) *Face {
+	for i := range e.Faces {
+		if strings.HasPrefix(path, e.Faces[i].Prefix) {
+			return &e.Faces[i]
+		}
+	}
+	return nil
 }
 
 // DefaultProblem is the table of last resort: the kind alone decides the status, and codes that clients act upon
@@ -103,7 +123,8 @@ func (e *ErrorWriter) Write(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	own := writerOf(w)
 	f := e.find(err)
-	p := e.problem(f)
+	face := e.face(r.URL.Path)
+	p := e.problem(face, f)
 	if own != nil {
 		own.rec.Reason = string(f.Reason)
 		if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
@@ -124,7 +145,7 @@ func (e *ErrorWriter) Write(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
-	e.render(w, r, f, p)
+	e.render(w, r, face, f, p)
 }
 
 // find gives the fault in err; limits of net/http that surface as plain errors become faults here.
@@ -141,8 +162,11 @@ func hasFault(err error) bool {
 	return errors.As(err, &f)
 }
 
-func (e *ErrorWriter) problem(f *fault.Error) Problem {
+func (e *ErrorWriter) problem(face *Face, f *fault.Error) Problem {
 	table := e.Table
+	if face != nil {
+		table = face.Table
+	}
 	if table == nil {
 		table = DefaultProblem
 	}
@@ -160,7 +184,7 @@ func (e *ErrorWriter) log() *slog.Logger {
 	return e.Log
 }
 
-func (e *ErrorWriter) render(w http.ResponseWriter, r *http.Request, f *fault.Error, p Problem) {
+func (e *ErrorWriter) render(w http.ResponseWriter, r *http.Request, face *Face, f *fault.Error, p Problem) {
 	h := w.Header()
 	// What the handler prepared for the good answer does not describe this one.
 	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Etag", "Cache-Control", "Docker-Content-Digest", "Location"} {
@@ -169,14 +193,28 @@ func (e *ErrorWriter) render(w http.ResponseWriter, r *http.Request, f *fault.Er
 	if p.Status != http.StatusRequestedRangeNotSatisfiable { // there it says how long the content is: RFC 9110, 15.5.17
 		delete(h, "Content-Range")
 	}
-	h.Set("Content-Type", "application/json")
 	if f.After > 0 || p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", strconv.Itoa(max(f.After, 1)))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("Www-Authenticate", e.challenge(w, r, f))
+		h.Set("Www-Authenticate", e.challenge(w, r, face, f))
 	}
-	id := RequestID(w)
+	mediaType, body := "application/json", []byte(nil)
+	if face != nil {
+		mediaType, body = face.Document(f, p, RequestID(w))
+	} else {
+		body = document(f, p, RequestID(w))
+	}
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a peer that is gone needs no second failure
+	}
+}
+
+// document is the distribution API's.
+func document(f *fault.Error, p Problem, id string) []byte {
 	body := make([]byte, 0, 256)
 	body = append(body, `{"errors":[{"code":`...)
 	body = appendJSON(body, p.Code)
@@ -187,12 +225,7 @@ func (e *ErrorWriter) render(w http.ResponseWriter, r *http.Request, f *fault.Er
 	}
 	body = appendJSON(body, message)
 	body = appendDetail(body, f, p, id)
-	body = append(body, "}]}\n"...)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(p.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a peer that is gone needs no second failure
-	}
+	return append(body, "}]}\n"...)
 }
 
 func appendDetail(b []byte, f *fault.Error, p Problem, id string) []byte {
@@ -218,8 +251,8 @@ func appendDetail(b []byte, f *fault.Error, p Problem, id string) []byte {
 }
 
 // challenge says how to prove oneself. The token endpoint itself asks for Basic: a Bearer challenge there would send
-// clients in a circle.
-func (e *ErrorWriter) challenge(w http.ResponseWriter, r *http.Request, f *fault.Error) string {
+// clients in a circle. So do other faces: they are for people with a password.
+func (e *ErrorWriter) challenge(w http.ResponseWriter, r *http.Request, face *Face, f *fault.Error) string {
 	var realm, service string
 	if e.Realm != nil {
 		realm = e.Realm(r)
@@ -227,7 +260,7 @@ func (e *ErrorWriter) challenge(w http.ResponseWriter, r *http.Request, f *fault
 	if e.Service != nil {
 		service = e.Service(r)
 	}
-	if realm == "" || RecordOf(w).name == "token" {
+	if realm == "" || face != nil || RecordOf(w).name == "token" {
 		if service == "" {
 			service = "registry"
 		}

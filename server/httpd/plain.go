@@ -9,7 +9,7 @@ import (
 )
 
 // What plain HTTP may do (docs: TLS). It is served in full only where nobody can listen: when the peer and the Host
-// header are both loopback, when the peer is a proxy that was configured as trusted, or when the operator said
+// header are both loopback, when the peer is a proxy that was configured as trusted, over the socket of this machine, or when the operator said
 // http.allowplain. The Host must be loopback too, because a web page anywhere can make a browser on this machine
 // connect to it under a name of its own (DNS rebinding).
 //
@@ -20,6 +20,9 @@ import (
 func (c *Chain) refusePlain(w *writer, r *http.Request) bool {
 	o := c.origin
 	if o.allowPlain {
+		return false
+	}
+	if _, local := OverSocket(r); local {
 		return false
 	}
 	peer := o.Peer(r)

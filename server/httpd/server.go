@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,13 +18,16 @@ import (
 // Options describes a server. Handler, Origin, Log and Now are required; every zero duration and limit means its
 // default.
 type Options struct {
-	Addr    string // main address, "127.0.0.1:5000"
-	Handler http.Handler
-	Log     *slog.Logger
-	Origin  *Origin
-	Errors  *ErrorWriter
-	Certs   *Certificates // nil: no TLS on the port
-	HTTP2   bool          // offer h2 over TLS; must equal the certificates' TLSOptions.HTTP2
+	Addr   string // main address, "127.0.0.1:5000"
+	Socket string // path of a Unix socket for administrators of this machine; "" is none
+	// SocketOptional goes on without the socket, with a warning, when it cannot be had.
+	SocketOptional bool
+	Handler        http.Handler
+	Log            *slog.Logger
+	Origin         *Origin
+	Errors         *ErrorWriter
+	Certs          *Certificates // nil: no TLS on the port
+	HTTP2          bool          // offer h2 over TLS; must equal the certificates' TLSOptions.HTTP2
 
 	Metrics        *telemetry.Metrics
 	ServeMetrics   bool                     // /metrics on the main port
@@ -70,6 +74,7 @@ type Server struct {
 	faces    *twoFaced
 	debug    *http.Server
 	debugTCP net.Listener
+	socket   *socket            // nil: none
 	abandon  context.CancelFunc // ends the contexts of requests that outlast the drain
 }
 
@@ -84,6 +89,9 @@ func New(o Options) (*Server, error) {
 		metrics = MetricsHandler(o.Metrics.Registry)
 	}
 	routes := &builtin{next: o.Handler, health: o.Health, certs: o.Certs, allowed: func(r *http.Request) bool {
+		if peer, local := OverSocket(r); local {
+			return peer.Admitted
+		}
 		return o.Origin.Local(r) || (o.MetricsAllowed != nil && o.MetricsAllowed(r))
 	}}
 	if o.ServeMetrics {
@@ -151,8 +159,30 @@ func (s *Server) Listen(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.socket, err = s.openSocket(ctx); err != nil {
+		_ = tcp.Close()
+		if s.debugTCP != nil {
+			_ = s.debugTCP.Close()
+		}
+		return err
+	}
 	s.faces = newTwoFaced(tcp, s.o.tls(), s.o.Log, s.o.HeaderTimeout, s.o.Stall, s.o.MaxConns, s.o.Now)
 	return nil
+}
+
+func (s *Server) openSocket(ctx context.Context) (*socket, error) {
+	if s.o.Socket == "" {
+		return nil, nil //nolint:nilnil // none was asked for
+	}
+	l, err := openSocket(ctx, s.o.Socket)
+	switch {
+	case err == nil:
+		return l, nil
+	case s.o.SocketOptional:
+		s.o.Log.Warn("commands of this machine cannot reach this berthd: its socket cannot be made; see berth.socket", "socket", s.o.Socket, "error", err)
+		return nil, nil //nolint:nilnil // see above
+	}
+	return nil, fmt.Errorf("berth.socket: %s cannot be made: %w", s.o.Socket, err)
 }
 
 // Addr is the main address after Listen, with the port that was given for ":0"; nil before.
@@ -210,6 +240,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.debug != nil {
 		serving.Go(func() error { return orderly(s.debug.Serve(s.debugTCP)) })
 	}
+	if s.socket != nil {
+		serving.Go(func() error { return orderly(s.http.Serve(s.socket)) })
+	}
 	serving.Go(func() error {
 		<-ctx.Done()
 		s.drain()
@@ -235,6 +268,9 @@ func (s *Server) drain() {
 	_ = s.faces.close()
 	if s.debug != nil {
 		_ = s.debug.Close()
+	}
+	if s.socket != nil {
+		_ = s.socket.Close() // when it was never served
 	}
 }
 
