@@ -155,3 +155,6 @@ func (r observedRedirector) URL(ctx context.Context, d oci.Digest) (string, erro
 	r.observer.since(start, "url", err)
 	return u, err
 }
+
+// observes lets Notes find what the store can do besides.
+func (o *observed) observes() Store { return o.store }

@@ -63,6 +63,7 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		{"Place", testPlace},
 		{"PlaceAbort", testPlaceAbort},
 		{"PlaceRepairs", testPlaceRepairs},
+		{"Notes", testNotes},
 		{"Model", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -19,11 +19,12 @@ type Store struct {
 	mu      sync.RWMutex
 	blobs   map[oci.Digest][]byte
 	uploads map[string][]byte
+	notes   map[string][]byte
 }
 
 // New is an empty store.
 func New() *Store {
-	return &Store{blobs: map[oci.Digest][]byte{}, uploads: map[string][]byte{}}
+	return &Store{blobs: map[oci.Digest][]byte{}, uploads: map[string][]byte{}, notes: map[string][]byte{}}
 }
 
 // Upload implements blob.Store.
