@@ -24,16 +24,18 @@ const (
 type Blob struct {
 	Digest     oci.Digest
 	Size       int64 // bytes
-	Inline     bool  // the bytes are in this database; the store may have them too, so who deletes a blob deletes there as well
+	Inline     bool  // the bytes are in this database; the store may have them too, as Stored says
+	Stored     bool  // the store may have the bytes, so who deletes the blob deletes there; not used by PutBlob
 	State      BlobState
+	Place      string // where the store has the bytes, see moved.go; "" is under the digest
 	CreatedAt  time.Time
 	LeaseUntil time.Time // until then it is kept although nothing refers to it; of a claim: until then it is another's
 }
 
-const blobColumns = `b.digest, b.size, b.inline, b.state, b.created_at, b.lease_until`
+const blobColumns = `b.digest, b.size, b.inline, b.stored, b.state, b.place, b.created_at, b.lease_until`
 
 func scanBlob(rows *sql.Rows, b *Blob) error {
-	return rows.Scan(digest{&b.Digest}, &b.Size, &b.Inline, &b.State, micros{&b.CreatedAt}, micros{&b.LeaseUntil})
+	return rows.Scan(digest{&b.Digest}, &b.Size, &b.Inline, &b.Stored, &b.State, &b.Place, micros{&b.CreatedAt}, micros{&b.LeaseUntil})
 }
 
 // Blob finds a blob that the repository has, or ErrNotFound. It is live, or damaged: who asks says so, and does not use it.
@@ -59,16 +61,16 @@ func (r *Reads) Content(ctx context.Context, d oci.Digest) ([]byte, error) {
 }
 
 // PutBlob records a blob and, when content is not nil, keeps its bytes here. The bytes of any other are in the store
-// already. Of a live blob the lease is extended as by LeaseBlob, never shortened; one whose bytes are in the store becomes inline when it
-// is put with content, because a manifest is read from here, and because content that is sent again repairs what the
+// already, at b.Place, and are read from there from now on. Of a live blob the lease is extended as by LeaseBlob, never
+// shortened; one whose bytes are in the store becomes inline when it is put with content, because a manifest is read from here, and because content that is sent again repairs what the
 // store may have lost. One that is damaged is live again, with these bytes and no others. CreatedAt and State of b are not
 // used.
 //
 // ErrClaimed says that the blob is being deleted.
 func (tx *Tx) PutBlob(b Blob, content []byte) error {
 	inline := content != nil
-	n, err := tx.exec(`INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ($1, $2, $3, 0, $4, $5)
-		ON CONFLICT (digest) DO NOTHING`, b.Digest.String(), b.Size, inline, toMicros(tx.now), toMicros(b.LeaseUntil))
+	n, err := tx.exec(`INSERT INTO blob (digest, size, inline, stored, state, created_at, lease_until, place) VALUES ($1, $2, $3, $6, 0, $4, $5, $7)
+		ON CONFLICT (digest) DO NOTHING`, b.Digest.String(), b.Size, inline, toMicros(tx.now), toMicros(b.LeaseUntil), !inline, b.Place)
 	switch {
 	case err != nil:
 		return err
@@ -86,10 +88,15 @@ func (tx *Tx) keepBlob(b Blob, content []byte) error {
 	if err != nil {
 		return err
 	}
-	switch have.State {
-	case Claimed:
+	if have.State == Claimed {
 		return ErrClaimed
-	case Damaged:
+	}
+	if content == nil {
+		if err := tx.movePlace(have, b.Place); err != nil {
+			return err
+		}
+	}
+	if have.State == Damaged {
 		return tx.replace(have, b, content)
 	}
 	if have.Size != b.Size {
@@ -103,7 +110,12 @@ func (tx *Tx) keepBlob(b Blob, content []byte) error {
 			return err
 		}
 	}
-	if !tx.half(b.LeaseUntil).After(have.LeaseUntil) {
+	if content == nil && !have.Stored { // the store has its bytes now, too
+		if _, err := tx.exec(`UPDATE blob SET stored = TRUE WHERE digest = $1`, b.Digest.String()); err != nil {
+			return err
+		}
+	}
+	if !tx.enough(b.LeaseUntil).After(have.LeaseUntil) {
 		return nil
 	}
 	return tx.LeaseBlob(b.Digest, b.LeaseUntil)
@@ -115,16 +127,19 @@ func (tx *Tx) lockBlob(d oci.Digest, lock string) (Blob, error) {
 	return one(tx.ctx, tx.s, scanBlob, `SELECT `+blobColumns+` FROM blob b WHERE b.digest = $1`+lock, d.String())
 }
 
-// LeaseBlob keeps a live blob until then at least, or nearly: a lease of which more than half of the asked time is left
-// stays as it is, so that a blob that is promised again and again is written once in a while. It is harmless, and does
-// nothing, when the blob is not live or is leased for longer.
+// LeaseBlob keeps a live blob until then at least, or nearly: a lease of which two thirds of the asked time are left stays
+// as it is, so that a blob that is promised again and again is written once in a while. It is harmless, and does nothing,
+// when the blob is not live or is leased for longer.
 func (tx *Tx) LeaseBlob(d oci.Digest, until time.Time) error {
-	_, err := tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1 AND state = 0 AND lease_until < $3`, d.String(), toMicros(until), toMicros(tx.half(until)))
+	_, err := tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest = $1 AND state = 0 AND lease_until < $3`, d.String(), toMicros(until), toMicros(tx.enough(until)))
 	return err
 }
 
-// half is the middle between now and then.
-func (tx *Tx) half(until time.Time) time.Time { return tx.now.Add(until.Sub(tx.now) / 2) }
+// enough is the lease that is not extended when one until then is asked for.
+func (tx *Tx) enough(until time.Time) time.Time { return Enough(tx.now, until) }
+
+// Enough is the shortest lease that LeaseBlob leaves as it is when it is asked at now for one until then.
+func Enough(now, until time.Time) time.Time { return now.Add(until.Sub(now) * 2 / 3) }
 
 // LinkBlob gives the repository the blob; created says whether it was without. ErrNotFound when there is no such blob or it
 // is damaged, ErrClaimed when it is being deleted. From here on the blob cannot be claimed.
@@ -146,16 +161,18 @@ func (tx *Tx) LinkBlob(repoID int64, d oci.Digest) (created bool, err error) {
 	return false, err
 }
 
-// UnlinkBlob takes the blob from the repository; existed says whether it had it. The blob itself stays.
+// UnlinkBlob takes the blob from the repository; existed says whether it had it. The blob itself stays until collection
+// has looked at it.
 //
 // A caller that must not unlink what a manifest needs unlinks first, asks Parents second and returns an error to undo
 // it: the other order lets a push slip in between on PostgreSQL.
 func (tx *Tx) UnlinkBlob(repoID int64, d oci.Digest) (existed bool, err error) {
 	n, err := tx.exec(`DELETE FROM repo_blob WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
-	if n > 0 {
-		tx.changed(BlobGone, repoID, d.String())
+	if err != nil || n == 0 {
+		return false, err
 	}
-	return n == 1, err
+	tx.changed(BlobGone, repoID, d.String())
+	return true, tx.Review(d)
 }
 
 // MissingBlobs are those of ds that the repository does not have or that are damaged, in the order of ds, each once. What
