@@ -167,8 +167,8 @@ func (tx *Tx) replace(have, b Blob, content []byte) error {
 	if have.LeaseUntil.After(lease) {
 		lease = have.LeaseUntil
 	}
-	return tx.repaired(b.Digest, `UPDATE blob SET state = 0, size = $2, inline = $3, lease_until = $4 WHERE digest = $1`,
-		d, b.Size, content != nil, toMicros(lease))
+	return tx.repaired(b.Digest, `UPDATE blob SET state = 0, size = $2, inline = $3, stored = stored OR $5, lease_until = $4 WHERE digest = $1`,
+		d, b.Size, content != nil, toMicros(lease), content == nil)
 }
 
 // repaired writes the row of a blob that is right again, and forgets the damage.

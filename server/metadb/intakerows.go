@@ -71,7 +71,7 @@ func makeLinkRows(ctx context.Context, s session, es []*intakeEntry) error {
 		width := paddedLen(len(part))
 		links, leases := make([]any, 0, 3*width), make([]any, 2, 2+width)
 		last := part[len(part)-1]
-		leases[0], leases[1] = last.lease, last.at+(last.lease-last.at)/2
+		leases[0], leases[1] = last.lease, last.at+(last.lease-last.at)*2/3
 		for i := range width {
 			e := part[min(i, len(part)-1)]
 			links = append(links, e.repoID, e.digest, e.at)
@@ -116,9 +116,9 @@ var intakeTexts = func() map[int]intakeText {
 			return strings.Join(ps, ",")
 		}
 		texts[width] = intakeText{
-			blobs: `INSERT INTO blob (digest, size, inline, state, created_at, lease_until) VALUES ` + values(`(?,?,TRUE,0,?,?)`, 4) + `
+			blobs: `INSERT INTO blob (digest, size, inline, stored, state, created_at, lease_until) VALUES ` + values(`(?,?,TRUE,FALSE,0,?,?)`, 4) + `
 				ON CONFLICT (digest) DO UPDATE SET size = excluded.size, inline = TRUE, state = 0, lease_until = MAX(blob.lease_until, excluded.lease_until)
-				WHERE blob.state <> 0 OR NOT blob.inline OR blob.lease_until < (excluded.lease_until + excluded.created_at) / 2`,
+				WHERE blob.state <> 0 OR NOT blob.inline OR blob.lease_until < (2 * excluded.lease_until + excluded.created_at) / 3`,
 			contents: `INSERT INTO blob_content (digest, bytes) VALUES ` + values(`(?,?)`, 2) + `
 				ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE blob_content.bytes <> excluded.bytes`, // it was damaged
 			links: `INSERT INTO repo_blob (repo_id, digest, created_at) SELECT v.column1, v.column2, v.column3 FROM (VALUES ` + values(`(?,?,?)`, 3) + `) v

@@ -36,6 +36,9 @@ func (tx *Tx) ClaimOrphan(d oci.Digest, upload string, hold time.Duration) (clai
 			err = ErrClaimed // or live since a moment: the next sweep will see
 		}
 		return err == nil, err
+	case err == nil && b.State != Claimed && !b.Stored: // its bytes are in the database, and now perhaps in the store, too
+		_, err = tx.exec(`UPDATE blob SET stored = TRUE WHERE digest = $1`, d.String())
+		return false, err
 	case err != nil || b.State != Claimed:
 		return false, err
 	case b.LeaseUntil.After(tx.clock()):

@@ -70,7 +70,7 @@ func (tx *Tx) SetCommitting(id string, d oci.Digest) error {
 	if err := tx.lockDigest(d); err != nil {
 		return err
 	}
-	b, err := tx.BlobAnywhere(tx.ctx, d)
+	b, err := tx.lockBlob(d, tx.d.forKeyShare) // collection claims nothing behind this
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}

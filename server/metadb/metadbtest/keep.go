@@ -45,13 +45,13 @@ func testKeepBlob(t *testing.T, db *metadb.DB) {
 	must(t, unlink(db, a.ID, d))
 	_, err := db.Blob(ctx, a.ID, d)
 	wantErr(t, "unlinked", err, metadb.ErrNotFound)
-	get[oci.Digest](t)(keep(db, a.ID, "twice", lease.Add(3*time.Hour)))
+	get[oci.Digest](t)(keep(db, a.ID, "twice", lease.Add(72*time.Hour)))
 	row := get[metadb.Blob](t)(db.Blob(ctx, a.ID, d))
-	if !row.Inline || row.Size != 5 || !row.LeaseUntil.Equal(lease.Add(3*time.Hour)) {
+	if !row.Inline || row.Size != 5 || !row.LeaseUntil.Equal(lease.Add(72*time.Hour)) {
 		t.Fatalf("kept again: %+v", row)
 	}
-	get[oci.Digest](t)(keep(db, a.ID, "twice", lease.Add(3*time.Hour+time.Minute)))
-	equal(t, "lease with more than half left", get[metadb.Blob](t)(db.Blob(ctx, a.ID, d)).LeaseUntil, lease.Add(3*time.Hour))
+	get[oci.Digest](t)(keep(db, a.ID, "twice", lease.Add(72*time.Hour+time.Minute)))
+	equal(t, "lease with more than half left", get[metadb.Blob](t)(db.Blob(ctx, a.ID, d)).LeaseUntil, lease.Add(72*time.Hour))
 
 	file := digestOf("in the store")
 	update(t, db, func(tx *metadb.Tx) error { return tx.PutBlob(metadb.Blob{Digest: file, Size: 12}, nil) })
