@@ -84,6 +84,7 @@ type backend interface {
 	keepLink(ctx context.Context, repoID int64, d oci.Digest, lease time.Time, since Mark) error
 	mark() Mark
 	check(ctx context.Context) error
+	snapshot(ctx context.Context, path string) error
 	close() error
 }
 

@@ -47,6 +47,7 @@ func serverSettings() map[string]string {
 
 // cluster is PostgreSQL: many processes share it, and each update is a transaction of its own.
 type cluster struct {
+	url     string
 	d       *dialect
 	db      *sql.DB
 	open    int
@@ -73,7 +74,7 @@ func openPostgres(ctx context.Context, o Options) (*cluster, error) {
 	if o.Outage == 0 {
 		o.Outage = defaultOutage
 	}
-	p := &cluster{d: d, db: stdlib.OpenDB(*cfg), open: max(o.MaxOpen, 2), signals: newSignals(cfg, d, o), log: o.Log, now: o.Now, grace: o.Grace}
+	p := &cluster{url: o.URL, d: d, db: stdlib.OpenDB(*cfg), open: max(o.MaxOpen, 2), signals: newSignals(cfg, d, o), log: o.Log, now: o.Now, grace: o.Grace}
 	if o.MaxOpen <= 0 {
 		p.open = 16
 	}
