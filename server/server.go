@@ -205,7 +205,7 @@ func (s *Server) openStore(ctx context.Context) (name string, store blob.Store, 
 // observed measures the store under the names of registry_storage_action_seconds.
 func (s *Server) observed(driver string, store blob.Store) blob.Store {
 	actions := map[string]telemetry.Action{}
-	for _, a := range []string{"upload", "suspend", "commit", "abort", "open", "delete", "check", "url", "place"} {
+	for _, a := range []string{"upload", "suspend", "commit", "abort", "open", "delete", "check", "url", "place", "settle"} {
 		actions[a] = s.metrics.StorageAction(driver, a)
 	}
 	return blob.Observe(store, func(action string, seconds float64, _ error) {

@@ -10,7 +10,7 @@ import (
 )
 
 // Observe is store with a report after each action: which one ("upload", "suspend", "commit", "abort", "open",
-// "delete", "check", "url", "place"), how long it took in seconds, and how it ended. It is the seam for
+// "delete", "check", "url", "place", "settle"), how long it took in seconds, and how it ended. It is the seam for
 // registry_storage_action_seconds. observe is called from many goroutines.
 //
 // Content is passed on as it is, so an *os.File stays one; writes are not timed one by one. The optional powers of
@@ -128,6 +128,56 @@ func (p *observedPlacement) Commit(ctx context.Context) error {
 	start := p.o.now()
 	err := p.Placement.Commit(ctx)
 	p.o.since(start, "commit", err)
+	return err
+}
+
+// parker is the store's power to park, observed: what Park takes is a "commit", and a place is opened and deleted as a
+// digest is.
+func (o *observed) parker() (Parker, bool) {
+	p, ok := ParkerOf(o.store)
+	if !ok {
+		return nil, false
+	}
+	return &observedParker{p, o}, true
+}
+
+type observedParker struct {
+	Parker
+	o *observed
+}
+
+func (p *observedParker) Park(ctx context.Context, id string, state State, d oci.Digest) (string, error) {
+	start := p.o.now()
+	place, err := p.Parker.Park(ctx, id, state, d)
+	p.o.since(start, "commit", err)
+	return place, err
+}
+
+func (p *observedParker) OpenAt(ctx context.Context, place string) (Content, int64, error) {
+	start := p.o.now()
+	c, size, err := p.Parker.OpenAt(ctx, place)
+	p.o.since(start, "open", err)
+	return c, size, err
+}
+
+func (p *observedParker) URLAt(ctx context.Context, place string) (string, error) {
+	start := p.o.now()
+	u, err := p.Parker.URLAt(ctx, place)
+	p.o.since(start, "url", err)
+	return u, err
+}
+
+func (p *observedParker) Settle(ctx context.Context, place string, d oci.Digest) error {
+	start := p.o.now()
+	err := p.Parker.Settle(ctx, place, d)
+	p.o.since(start, "settle", err)
+	return err
+}
+
+func (p *observedParker) DeleteAt(ctx context.Context, places ...string) error {
+	start := p.o.now()
+	err := p.Parker.DeleteAt(ctx, places...)
+	p.o.since(start, "delete", err)
 	return err
 }
 
