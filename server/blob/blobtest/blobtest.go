@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		{"PlaceAbort", testPlaceAbort},
 		{"PlaceRepairs", testPlaceRepairs},
 		{"Notes", testNotes},
+		{"List", testList},
 		{"Model", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {
