@@ -88,7 +88,12 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	n, err := io.CopyN(w, content, part.length)
+	var n int64
+	if part.length == size {
+		n, err = h.Registry.SendBlob(r.Context(), w, d, content, size)
+	} else {
+		n, err = io.CopyN(w, content, part.length)
+	}
 	if n < part.length && r.Context().Err() == nil && err != nil {
 		return fmt.Errorf("distapi: blob %s broke off after %d of %d bytes: %w", d, n, part.length, err)
 	}

@@ -50,13 +50,11 @@ func (s *Service) OpenBlob(ctx context.Context, name ref.Name, d oci.Digest) (bl
 	if b.inline {
 		return memory{bytes.NewReader(b.body), b.body}, b.size, nil
 	}
-	c, size, err := s.o.Blobs.Open(ctx, d)
-	if err == nil && size == b.size {
-		return c, size, nil
-	}
+	c, err := s.openStored(ctx, d, b)
 	if err == nil {
-		_ = c.Close()
-	} else if !fault.Has(err, fault.BlobUnknown) {
+		return c, b.size, nil
+	}
+	if !wrongContent(err) {
 		return nil, 0, fmt.Errorf("registry: open blob %s of %s: %w", d, name, err)
 	}
 	// The row promised bytes that are not there: not the caller's mistake. A push of the blob repairs it, perhaps one
@@ -67,7 +65,30 @@ func (s *Service) OpenBlob(ctx context.Context, name ref.Name, d oci.Digest) (bl
 	if b.inline {
 		return memory{bytes.NewReader(b.body), b.body}, b.size, nil
 	}
-	return nil, 0, fmt.Errorf("registry: blob %s of %s should have %d bytes and the store does not have them: push it again to repair it", d, name, b.size)
+	if c, err = s.openStored(ctx, d, b); err == nil {
+		return c, b.size, nil
+	}
+	if !wrongContent(err) {
+		return nil, 0, fmt.Errorf("registry: open blob %s of %s: %w", d, name, err)
+	}
+	s.quarantine(ctx, metadb.Damage{Digest: d, Missing: fault.Has(err, fault.BlobUnknown), Detail: err.Error()})
+	return nil, 0, damagedBlob(name, d).Because(err)
+}
+
+// openStored opens a blob in the store, if it has as many bytes there as it should; see wrongContent.
+func (s *Service) openStored(ctx context.Context, d oci.Digest, b *smallBlob) (blob.Content, error) {
+	c, size, err := s.o.Blobs.Open(ctx, d)
+	if err != nil || size == b.size {
+		return c, err
+	}
+	_ = c.Close()
+	return nil, &blob.WrongError{Digest: d, Size: b.size, Read: size}
+}
+
+// wrongContent says of an error that the store answers, and does not have the bytes.
+func wrongContent(err error) bool {
+	var wrong *blob.WrongError
+	return fault.Has(err, fault.BlobUnknown) || errors.As(err, &wrong)
 }
 
 // blobAnew is blob after forgetting what was remembered.
@@ -94,17 +115,25 @@ func (s *Service) blob(ctx context.Context, name ref.Name, d oci.Digest) (*small
 		if err != nil {
 			return nil, err
 		}
+		if row.State == metadb.Damaged {
+			return nil, damagedBlob(name, d)
+		}
 		b := &smallBlob{size: row.Size, inline: row.Inline}
 		if row.Inline {
-			if b.body, err = s.o.DB.Content(ctx, d); err != nil {
+			if b.body, err = s.o.DB.Content(ctx, d); err != nil && !errors.Is(err, metadb.ErrNotFound) {
 				return nil, err
 			}
-			if got := oci.FromBytes(d.Algorithm(), b.body); got != d {
-				return nil, fmt.Errorf("the stored bytes have digest %s: the database is damaged", got)
+			if err := checkStored(d, b.body); err != nil {
+				return nil, err
 			}
 		}
 		return b, nil
 	})
+	var wrong *errDamaged
+	if errors.As(err, &wrong) {
+		s.quarantine(ctx, wrong.damage)
+		return nil, damagedBlob(name, d).Because(err)
+	}
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil, unknownBlob(name, d)
 	}

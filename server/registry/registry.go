@@ -32,6 +32,7 @@ type gate interface {
 	Check(ctx context.Context, v identity.Verb, name ref.Name) error
 	CheckCatalog(ctx context.Context) (publicOnly bool, err error)
 	CheckBase(ctx context.Context, probe bool) error
+	CheckAdmin(ctx context.Context) error
 }
 
 // projects makes the project of a repository that is pushed to for the first time.
@@ -62,11 +63,17 @@ type Options struct {
 	TellMounts  bool                      // a mount is an event: it then costs a transaction
 	UploadAge   time.Duration             // uploads that nobody touched for so long are swept; default 7 days
 	Lease       time.Duration             // how long an answer about a blob is a promise; default 24 h
+	TrashHold   time.Duration             // how long deleted manifests can be brought back; 0: they are deleted at once
 	CountCaches func(name string) Counter // may be nil
 
 	// Room is asked before content is taken, with how many bytes will be written as far as that is known, and refuses it
 	// with a Full fault; cheap. nil: there is always room.
 	Room func(ctx context.Context, n int64) error
+
+	Verify Verify // how often a blob is verified while it is sent
+	// Suspect is called in the transaction that puts a blob aside because a pull found it to be wrong: somebody shall look
+	// again. May be nil.
+	Suspect func(tx *metadb.Tx, d oci.Digest) error
 
 	UploadKey []byte // signs the ids of uploads; the same on every replica; empty: one that dies with the process
 
