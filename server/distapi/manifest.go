@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
@@ -124,10 +125,49 @@ func (h *Handler) deleteManifest(w http.ResponseWriter, r *http.Request, rt rout
 	if err != nil {
 		return err
 	}
-	if err := h.Registry.DeleteManifest(r.Context(), rt.name, reference); err != nil {
+	gone, err := h.Registry.DeleteManifest(r.Context(), rt.name, reference)
+	if err != nil {
 		return err
 	}
+	if reference.Tag == "" {
+		nameDeleted(w.Header(), rt.name, reference.Digest, gone)
+	}
 	return accepted(w)
+}
+
+// maxNamed bounds the names of tags in a header, in bytes: proxies give the whole header of an answer a page of memory.
+const maxNamed = 2 << 10
+
+// nameDeleted says which tags were deleted with a manifest, and how it comes back: OCI-Tag for programs, in the form of the
+// answer to a push, and a warning for people, where their client shows it. Both name as many as there is
+// room for.
+//
+// Spec: OCI distribution v1.1.1, "Warnings".
+func nameDeleted(hdr http.Header, name ref.Name, d oci.Digest, gone *registry.Deleted) {
+	room := maxNamed
+	for i, t := range gone.Tags {
+		if room -= len(t) + len("Oci-Tag: \r\n"); room < 0 {
+			break
+		}
+		hdr["Oci-Tag"] = gone.Tags[:i+1]
+	}
+	var said []string
+	switch n := len(gone.Tags); {
+	case n == 1:
+		said = append(said, "tag "+gone.Tags[0]+" pointed at it and was deleted, too")
+	case n > 1:
+		names := strings.Join(gone.Tags[:min(n, 5)], ", ")
+		if n > 5 {
+			names += ", ..."
+		}
+		said = append(said, itoa(int64(n))+" tags pointed at it and were deleted, too: "+names)
+	}
+	if gone.Hold > 0 {
+		said = append(said, "it can be brought back for "+gone.Hold.String()+": berthd trash restore "+name.String()+"@"+d.String())
+	}
+	if len(gone.Tags) > 0 {
+		hdr["Warning"] = []string{`299 - "` + strings.Join(said, "; ") + `"`}
+	}
 }
 
 func accepted(w http.ResponseWriter) error {

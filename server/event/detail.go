@@ -45,6 +45,7 @@ type Detail struct {
 	Size           int64    `json:"size,omitempty"`           // bytes
 	FromRepository string   `json:"fromRepository,omitempty"` // where a mounted blob came from
 	Tagged         bool     `json:"tagged,omitempty"`         // the push of this manifest moved tags, which have events of their own
+	Cause          string   `json:"cause,omitempty"`          // why, where it was not asked for as such: see the engine
 	Request        *Request `json:"request,omitempty"`
 
 	Damage *DamageDetail `json:"damage,omitempty"`

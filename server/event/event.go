@@ -38,6 +38,7 @@ type Cursor struct {
 const (
 	KindManifestPushed  = "manifest.pushed"
 	KindManifestDeleted = "manifest.deleted"
+	KindManifestPurged  = "manifest.purged"
 	KindTagMoved        = "tag.moved"
 	KindTagDeleted      = "tag.deleted"
 	KindBlobMounted     = "blob.mounted"
@@ -58,6 +59,12 @@ func ManifestPushed(ctx context.Context, repository string, d oci.Digest) Event 
 // ManifestDeleted says that a repository lost a manifest, by its digest.
 func ManifestDeleted(ctx context.Context, repository string, d oci.Digest) Event {
 	return fact(ctx, KindManifestDeleted, repository, d, "")
+}
+
+// ManifestPurged says that a manifest, which was deleted before, was taken out of the trash on request and cannot be brought
+// back any more.
+func ManifestPurged(ctx context.Context, repository string, d oci.Digest) Event {
+	return fact(ctx, KindManifestPurged, repository, d, "")
 }
 
 // TagMoved says that a tag points at d now; it may have pointed elsewhere, or not have existed.

@@ -117,7 +117,7 @@ func pushManifest(db *metadb.DB, repoID int64, layers []oci.Digest, n int64) err
 			return err
 		}
 		tag := fmt.Sprint("v", n)
-		if _, err := tx.PutTag(repoID, tag, d); err != nil {
+		if _, err := tx.PutTag(repoID, tag, d, metadb.Origin{}); err != nil {
 			return err
 		}
 		return tx.Emit(event.Event{Kind: "manifest.pushed", Repository: "bench/app", Digest: d, Tag: tag, Principal: "alice"})
@@ -229,7 +229,10 @@ func BenchmarkPages(b *testing.B) {
 			{"manifestByTag", func() (int, error) { _, _, err := db.ManifestByTag(ctx, repoID, tag); return 1, err }, 1},
 			{"putTag", func() (int, error) {
 				n++
-				return 1, db.Update(ctx, func(tx *metadb.Tx) error { _, err := tx.PutTag(repoID, fmt.Sprint("new", n), d); return err })
+				return 1, db.Update(ctx, func(tx *metadb.Tx) error {
+					_, err := tx.PutTag(repoID, fmt.Sprint("new", n), d, metadb.Origin{})
+					return err
+				})
 			}, 1},
 		} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, rows), func(b *testing.B) {

@@ -69,7 +69,7 @@ func TestImages(t *testing.T) {
 					return err
 				}
 			}
-			_, err = tx.PutTag(repoID, "v1", d[0])
+			_, err = tx.PutTag(repoID, "v1", d[0], metadb.Origin{})
 			return err
 		})
 		line := func(tag string, i int) string { return fmt.Sprintf("team|team/app|%s|%s|%d|alice", tag, d[i], 1011+i) }
@@ -80,15 +80,15 @@ func TestImages(t *testing.T) {
 			}
 		}
 		same(line("v1", 0), line("-", 1))
-		change(func(tx *metadb.Tx) error { _, err := tx.PutTag(repoID, "v2", d[0]); return err })
+		change(func(tx *metadb.Tx) error { _, err := tx.PutTag(repoID, "v2", d[0], metadb.Origin{}); return err })
 		same(line("v1", 0), line("v2", 0), line("-", 1))
-		change(func(tx *metadb.Tx) error { _, err := tx.PutTag(repoID, "v2", d[1]); return err })
+		change(func(tx *metadb.Tx) error { _, err := tx.PutTag(repoID, "v2", d[1], metadb.Origin{}); return err })
 		same(line("v1", 0), line("v2", 1))
 		id, err := db.ImageID(ctx, repoID, d[1])
 		if err != nil || id != value[int64](t, sql, `SELECT id FROM images WHERE repository = $1 AND tag = $2`, "team/app", "v2") {
 			t.Fatalf("the number of the image: %d, %v", id, err)
 		}
-		change(func(tx *metadb.Tx) error { _, _, err := tx.DeleteTag(repoID, "v2"); return err })
+		change(func(tx *metadb.Tx) error { _, _, err := tx.DeleteTag(repoID, "v2", metadb.Origin{}); return err })
 		same(line("v1", 0), line("-", 1))
 	})
 }

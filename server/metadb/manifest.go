@@ -84,14 +84,18 @@ func (r *Reads) HasManifests(ctx context.Context, repoID int64) (bool, error) {
 }
 
 // PutManifest records a manifest, whose blob must be there, and what it refers to. The Parent of the edges is not
-// used. Putting a digest again changes nothing, except that it is an answer to a push: created is false.
+// used. Putting a digest again changes nothing, except that it is an answer to a push: created is false. One that is in the
+// trash comes out of it, with the number and the edges that it had.
 func (tx *Tx) PutManifest(m Manifest, edges []Edge) (created bool, err error) {
 	if m.PushedAt.IsZero() {
 		m.PushedAt = tx.now
 	}
-	id, err := one(tx.ctx, tx.s, column[int64], `INSERT INTO manifest
+	// A deletion by another replica that commits while this waits for it is not seen: then manifest and trash both have
+	// the digest, which every method of trash.go can deal with.
+	made, err := one(tx.ctx, tx.s, scanMade, `INSERT INTO manifest
 		(repo_id, digest, media_type, artifact_type, size, subject, descriptor, pushed_at, pushed_by)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (repo_id, digest) DO NOTHING RETURNING id`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (repo_id, digest) DO NOTHING
+		RETURNING id, COALESCE((SELECT t.id FROM trash t WHERE t.repo_id = manifest.repo_id AND t.digest = manifest.digest), 0)`,
 		m.RepoID, m.Digest.String(), m.MediaType, m.ArtifactType, m.Size, m.Subject.String(), m.Descriptor, toMicros(m.PushedAt), m.PushedBy)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil // the same digest has the same edges
@@ -99,8 +103,21 @@ func (tx *Tx) PutManifest(m Manifest, edges []Edge) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return true, tx.putEdges(m.RepoID, id, edges)
+	if made.trashed != 0 {
+		if taken, err := tx.takeOut(made.trashed); err != nil || taken {
+			if err == nil {
+				_, err = tx.exec(`UPDATE manifest SET id = $2 WHERE id = $1`, made.id, made.trashed)
+			}
+			return err == nil, err
+		}
+	}
+	return true, tx.putEdges(m.RepoID, made.id, edges)
 }
+
+// made is the number of a new manifest, and the one that it has in the trash or 0.
+type made struct{ id, trashed int64 }
+
+func scanMade(rows *sql.Rows, m *made) error { return rows.Scan(&m.id, &m.trashed) }
 
 func (tx *Tx) putEdges(repoID, manifestID int64, edges []Edge) error {
 	for rest := edges; len(rest) > 0; {
@@ -130,17 +147,23 @@ func (tx *Tx) MissingManifests(repoID int64, ds []oci.Digest) ([]oci.Digest, err
 	return tx.missing(`SELECT digest FROM manifest WHERE repo_id = $1 AND digest IN (`, repoID, ds)
 }
 
-// DeleteManifest removes a manifest with its edges; existed says whether there was one. It is a Conflict while a tag
-// points at it: DeleteTagsOf goes first. Its blob stays.
+// DeleteManifest removes a manifest with its edges for good; existed says whether there was one. It is a Conflict while a
+// tag points at it: DeleteTagsOf goes first. Collection looks at its blob, at what it referred to and at its referrers.
 func (tx *Tx) DeleteManifest(repoID int64, d oci.Digest) (existed bool, err error) {
-	id, err := one(tx.ctx, tx.s, column[int64], `DELETE FROM manifest WHERE repo_id = $1 AND digest = $2 RETURNING id`, repoID, d.String())
+	id, err := one(tx.ctx, tx.s, column[int64], `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+tx.d.forUpdate, repoID, d.String())
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
+	}
+	if err == nil {
+		err = tx.ReviewEdges(id)
 	}
 	if err != nil {
 		return false, err
 	}
 	tx.changed(ManifestGone, repoID, d.String())
+	if _, err := tx.exec(`DELETE FROM manifest WHERE id = $1`, id); err != nil {
+		return false, err
+	}
 	_, err = tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id)
 	return err == nil, err
 }

@@ -24,9 +24,12 @@ func BenchmarkTagMoves(b *testing.B) {
 		name string
 		fn   func(tx *metadb.Tx, n int64) error
 	}{
-		{"make", func(tx *metadb.Tx, n int64) error { _, err := tx.PutTag(repo, fmt.Sprint("tag", n), one); return err }},
+		{"make", func(tx *metadb.Tx, n int64) error {
+			_, err := tx.PutTag(repo, fmt.Sprint("tag", n), one, metadb.Origin{})
+			return err
+		}},
 		{"move", func(tx *metadb.Tx, n int64) error {
-			_, err := tx.PutTag(repo, fmt.Sprint("worker", n%64), []oci.Digest{one, two}[n/64%2])
+			_, err := tx.PutTag(repo, fmt.Sprint("worker", n%64), []oci.Digest{one, two}[n/64%2], metadb.Origin{})
 			return err
 		}},
 	} {

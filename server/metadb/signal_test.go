@@ -111,7 +111,7 @@ func image(t testing.TB, db *metadb.DB) (repo int64, project metadb.Project, one
 				return err
 			}
 		}
-		_, err = tx.PutTag(repo, "latest", one)
+		_, err = tx.PutTag(repo, "latest", one, metadb.Origin{})
 		return err
 	})
 	return repo, project, one, two
@@ -122,16 +122,16 @@ func TestSignalOfEveryChange(t *testing.T) {
 	a, own := replica(t, dsn, metadb.Options{MaxOpen: 2})
 	_, b := replica(t, dsn, metadb.Options{MaxOpen: 2})
 	repo, project, one, two := image(t, a)
-	change(t, a, func(tx *metadb.Tx) error { _, err := tx.PutTag(repo, "other", one); return err })
-	change(t, a, func(tx *metadb.Tx) error { _, err := tx.PutTag(repo, "latest", one); return err }) // moves nothing
+	change(t, a, func(tx *metadb.Tx) error { _, err := tx.PutTag(repo, "other", one, metadb.Origin{}); return err })
+	change(t, a, func(tx *metadb.Tx) error { _, err := tx.PutTag(repo, "latest", one, metadb.Origin{}); return err }) // moves nothing
 	for _, c := range []struct {
 		name string
 		want metadb.Change
 		fn   func(tx *metadb.Tx) error
 	}{
-		{"tag moved", metadb.Change{Kind: metadb.TagChanged, ID: repo, Key: "latest"}, func(tx *metadb.Tx) error { _, err := tx.PutTag(repo, "latest", two); return err }},
-		{"tag deleted", metadb.Change{Kind: metadb.TagChanged, ID: repo, Key: "latest"}, func(tx *metadb.Tx) error { _, _, err := tx.DeleteTag(repo, "latest"); return err }},
-		{"tags of a manifest", metadb.Change{Kind: metadb.TagChanged, ID: repo, Key: "other"}, func(tx *metadb.Tx) error { _, err := tx.DeleteTagsOf(repo, one); return err }},
+		{"tag moved", metadb.Change{Kind: metadb.TagChanged, ID: repo, Key: "latest"}, func(tx *metadb.Tx) error { _, err := tx.PutTag(repo, "latest", two, metadb.Origin{}); return err }},
+		{"tag deleted", metadb.Change{Kind: metadb.TagChanged, ID: repo, Key: "latest"}, func(tx *metadb.Tx) error { _, _, err := tx.DeleteTag(repo, "latest", metadb.Origin{}); return err }},
+		{"tags of a manifest", metadb.Change{Kind: metadb.TagChanged, ID: repo, Key: "other"}, func(tx *metadb.Tx) error { _, err := tx.DeleteTagsOf(repo, one, metadb.Origin{}); return err }},
 		{"manifest deleted", metadb.Change{Kind: metadb.ManifestGone, ID: repo, Key: one.String()}, func(tx *metadb.Tx) error { _, err := tx.DeleteManifest(repo, one); return err }},
 		{"blob unlinked", metadb.Change{Kind: metadb.BlobGone, ID: repo, Key: one.String()}, func(tx *metadb.Tx) error { _, err := tx.UnlinkBlob(repo, one); return err }},
 		{"visibility", metadb.Change{Kind: metadb.ProjectChanged, ID: project.ID, Key: "team"}, func(tx *metadb.Tx) error { return tx.SetPublic(project.ID, true) }},

@@ -14,7 +14,7 @@ type Tag struct {
 	RepoID    int64
 	Name      string
 	Digest    oci.Digest
-	UpdatedAt time.Time
+	UpdatedAt time.Time // when it came to point there
 }
 
 func scanTag(rows *sql.Rows, t *Tag) error {
@@ -31,7 +31,7 @@ func (r *Reads) Tags(ctx context.Context, repoID int64, after string, limit int)
 	return many(ctx, r.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND name > $2 ORDER BY name LIMIT $3`, repoID, after, limit)
 }
 
-// NewestTags are the n tags that were put last, newest first.
+// NewestTags are the n tags that moved last, newest first.
 func (r *Reads) NewestTags(ctx context.Context, repoID int64, n int) ([]Tag, error) {
 	return many(ctx, r.s, scanTag, `SELECT repo_id, name, digest, updated_at FROM tag WHERE repo_id = $1 ORDER BY updated_at DESC, name DESC LIMIT $2`, repoID, n)
 }
@@ -42,22 +42,19 @@ func (r *Reads) TagsOf(ctx context.Context, repoID int64, d oci.Digest) ([]strin
 }
 
 // PutTag points the tag at a manifest and returns what it pointed at before, zero for nothing. It is the one place
-// where tags move. A manifest that is not there is a Conflict: another request deleted it.
-func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest) (before oci.Digest, err error) {
+// where tags move, and writes their journal. Pointing it where it points already changes nothing. A manifest that is not
+// there is a Conflict: another request deleted it.
+func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest, from Origin) (before oci.Digest, err error) {
 	for range 3 {
-		n, err := tx.exec(`INSERT INTO tag (repo_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (repo_id, name) DO NOTHING`, repoID, name, d.String(), toMicros(tx.now))
+		now := toMicros(tx.now)
+		n, err := tx.exec(`INSERT INTO tag (repo_id, name, digest, updated_at, since, moved_by, source) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (repo_id, name) DO NOTHING`, repoID, name, d.String(), now, now, from.By, from.Source)
 		if err != nil || n == 1 {
 			return oci.Digest{}, err
 		}
 		before, err = tx.lockTag(repoID, name)
-		if err == nil {
-			if before != d {
-				tx.changed(TagChanged, repoID, name)
-			}
-			_, err = tx.exec(`UPDATE tag SET digest = $3, updated_at = $4 WHERE repo_id = $1 AND name = $2`,
-				repoID, name, d.String(), toMicros(tx.now))
-			return before, err
+		if err == nil && before != d {
+			err = tx.moveTag(repoID, name, d, from)
 		}
 		if !errors.Is(err, ErrNotFound) {
 			return before, err
@@ -67,31 +64,38 @@ func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest) (before oci.Digest
 	return oci.Digest{}, errors.New("metadb: tag appears and disappears while it is put")
 }
 
+// moveTag moves a tag whose row is locked. updated_at goes with since, by which the journal knows that this was no berthd
+// of before it.
+func (tx *Tx) moveTag(repoID int64, name string, d oci.Digest, from Origin) error {
+	tx.changed(TagChanged, repoID, name)
+	since, err := tx.journal(repoID, name)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`UPDATE tag SET digest = $3, updated_at = $4, since = $5, moved_by = $6, source = $7 WHERE repo_id = $1 AND name = $2`,
+		repoID, name, d.String(), since, since, from.By, from.Source)
+	return err
+}
+
 // DeleteTag removes a tag and returns what it pointed at; existed says whether there was one.
-func (tx *Tx) DeleteTag(repoID int64, name string) (before oci.Digest, existed bool, err error) {
+func (tx *Tx) DeleteTag(repoID int64, name string, from Origin) (before oci.Digest, existed bool, err error) {
 	before, err = tx.lockTag(repoID, name)
 	if errors.Is(err, ErrNotFound) {
 		return oci.Digest{}, false, nil
 	}
-	if err != nil {
-		return oci.Digest{}, false, err
+	if err == nil {
+		err = tx.endTags(repoID, []string{name}, from)
 	}
-	tx.changed(TagChanged, repoID, name)
-	_, err = tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND name = $2`, repoID, name)
 	return before, err == nil, err
 }
 
 // DeleteTagsOf removes all tags that point at the manifest and returns their names in order.
-func (tx *Tx) DeleteTagsOf(repoID int64, d oci.Digest) ([]string, error) {
+func (tx *Tx) DeleteTagsOf(repoID int64, d oci.Digest, from Origin) ([]string, error) {
 	names, err := many(tx.ctx, tx.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND digest = $2 ORDER BY name`+tx.d.forUpdate, repoID, d.String())
-	if err != nil || len(names) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		tx.changed(TagChanged, repoID, name)
-	}
-	_, err = tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND digest = $2`, repoID, d.String())
-	return names, err
+	return names, tx.endTags(repoID, names, from)
 }
 
 func (tx *Tx) lockTag(repoID int64, name string) (oci.Digest, error) {

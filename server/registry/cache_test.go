@@ -79,7 +79,7 @@ func TestDeletedIsGone(t *testing.T) {
 		})
 	}
 	for range 60 {
-		if err := h.DeleteManifest(admin(), repo("team/app"), byDigest(d)); err != nil {
+		if _, err := h.DeleteManifest(admin(), repo("team/app"), byDigest(d)); err != nil {
 			t.Fatal(err)
 		}
 		h.has(t, "team/app", tagged("1"), oci.Digest{})

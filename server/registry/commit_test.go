@@ -194,8 +194,8 @@ func TestFull(t *testing.T) {
 	for what, err := range map[string]error{
 		"last step of what has come": p.Commit(p.ctx, name, complete, oci.FromBytes(oci.SHA256, rest), all(nil)),
 		"tag of what is there":       retag, "mount": mount,
-		"delete of a tag":      p.DeleteManifest(p.ctx, name, ref.Reference{Tag: "v1"}),
-		"delete of a manifest": p.DeleteManifest(p.ctx, name, ref.Reference{Digest: pushed.Digest}),
+		"delete of a tag":      second(p.DeleteManifest(p.ctx, name, ref.Reference{Tag: "v1"})),
+		"delete of a manifest": second(p.DeleteManifest(p.ctx, name, ref.Reference{Digest: pushed.Digest})),
 		"delete of a blob":     p.DeleteBlob(p.ctx, name, d),
 		"sweep":                p.Sweep(p.ctx),
 	} {

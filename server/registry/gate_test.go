@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
@@ -33,20 +34,40 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"Append":         func(ctx context.Context, h *house) error { return drop(h.Append(ctx, name, "id", none)) },
 		"Manifest":       func(ctx context.Context, h *house) error { return drop(h.Manifest(ctx, name, tagged("1"))) },
 		"PutManifest":    func(ctx context.Context, h *house) error { return drop(h.PutManifest(ctx, name, index("1", ""))) },
-		"DeleteManifest": func(ctx context.Context, h *house) error { return h.DeleteManifest(ctx, name, tagged("1")) },
+		"DeleteManifest": func(ctx context.Context, h *house) error { return drop(h.DeleteManifest(ctx, name, tagged("1"))) },
 		"Tags":           func(ctx context.Context, h *house) error { return drop(h.Tags(ctx, name, "", -1)) },
 		"Referrers": func(ctx context.Context, h *house) error {
 			return drop(h.Referrers(ctx, name, registry.ReferrersQuery{Subject: some}))
 		},
-		"Catalog": func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
-		"Search":  func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
-		"Base":    func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
+		"TagHistory":  func(ctx context.Context, h *house) error { return drop(h.TagHistory(ctx, name, "1", time.Time{}, 0)) },
+		"TagAt":       func(ctx context.Context, h *house) error { return drop(h.TagAt(ctx, name, "1", time.Now())) },
+		"TagsAt":      func(ctx context.Context, h *house) error { return drop(h.TagsAt(ctx, name, time.Now(), "", 0)) },
+		"DeletedTags": func(ctx context.Context, h *house) error { return drop(h.DeletedTags(ctx, name, "", 0)) },
+		"RollbackTag": func(ctx context.Context, h *house) error {
+			return drop(h.RollbackTag(ctx, name, "1", registry.Rollback{Digest: some}))
+		},
+		"RestoreTag": func(ctx context.Context, h *house) error { return drop(h.RestoreTag(ctx, name, "1")) },
+		"Trash": func(ctx context.Context, h *house) error {
+			if err := drop(h.Trash(ctx, name, registry.TrashQuery{})); !fault.Is(err, fault.Denied) {
+				return err
+			}
+			return drop(h.Trash(ctx, repo0(), registry.TrashQuery{}))
+		},
+		"RestoreManifest": func(ctx context.Context, h *house) error {
+			return drop(h.RestoreManifest(ctx, name, registry.RestoreManifest{Digest: some}))
+		},
+		"PurgeTrash": func(ctx context.Context, h *house) error { return drop(h.PurgeTrash(ctx, name, some)) },
+		"Catalog":    func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
+		"Search":     func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
+		"Base":       func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
 	}
 }
 
 func ungated() map[string]string {
 	return map[string]string{
 		"ManifestLimit": "a number of the configuration",
+		"SendBlob":      "writes what OpenBlob has opened",
+		"Forget":        "drops memory",
 		"SetLimits":     "called by the assembly at a reload",
 		"Run":           "a loop of the daemon's own",
 		"Sweep":         "a step of Run",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
@@ -54,11 +55,16 @@ func (s *Service) manifest(ctx context.Context, repo *metadb.Repository, d oci.D
 		if err != nil {
 			return nil, err
 		}
-		if got := oci.FromBytes(d.Algorithm(), body); got != d {
-			return nil, fmt.Errorf("registry: the stored bytes of manifest %s have digest %s: the database is damaged", d, got)
+		if err := checkStored(d, body); err != nil {
+			return nil, err
 		}
 		return &Manifest{Digest: d, MediaType: row.MediaType, Body: body}, nil
 	})
+	var wrong *errDamaged
+	if errors.As(err, &wrong) {
+		s.quarantine(ctx, wrong.damage)
+		return nil, damagedManifest(repo.Name, d).Because(err)
+	}
 	if errors.Is(err, metadb.ErrNotFound) {
 		return nil, unknownManifest(repo.Name, d)
 	}
@@ -89,38 +95,49 @@ func (s *Service) unknownTag(ctx context.Context, repo *metadb.Repository, tag s
 	return f
 }
 
-// DeleteManifest removes what the reference names: a tag alone, or, by digest, the manifest and all tags that point at
-// it. The bytes are removed later, by collection.
+// Deleted is what a deletion has removed.
+type Deleted struct {
+	Tags []string      // names of tags, in order
+	Hold time.Duration // how long the manifest can be brought back from the trash; 0 for a tag alone, or when it cannot
+}
+
+// DeleteManifest removes what the reference names: a tag alone, whose manifest stays, or, by digest, the manifest and all
+// tags that point at it, which go to the trash. The bytes are removed later, by collection.
 //
 // Spec: OCI distribution v1.1.1, "Deleting tags" and "Deleting manifests".
-func (s *Service) DeleteManifest(ctx context.Context, name ref.Name, r ref.Reference) error {
+func (s *Service) DeleteManifest(ctx context.Context, name ref.Name, r ref.Reference) (*Deleted, error) {
 	if err := s.o.Access.Check(ctx, identity.Delete, name); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.deletable(); err != nil {
-		return err
+		return nil, err
 	}
 	repo, err := s.repository(ctx, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+	gone := &Deleted{Tags: []string{r.Tag}}
+	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) {
 		if r.Tag != "" {
 			return s.deleteTag(ctx, tx, repo, r.Tag)
 		}
-		return s.deleteDigest(ctx, tx, repo, r.Digest)
+		gone, err = s.deleteDigest(ctx, tx, repo, r.Digest)
+		return err
 	})
 	if errors.Is(err, metadb.ErrNotFound) {
 		if r.Tag != "" {
-			return s.unknownTag(ctx, repo, r.Tag)
+			return nil, s.unknownTag(ctx, repo, r.Tag)
 		}
-		return unknownManifest(repo.Name, r.Digest)
+		return nil, unknownManifest(repo.Name, r.Digest)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return gone, nil
 }
 
 func (s *Service) deleteTag(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, tag string) error {
-	before, existed, err := tx.DeleteTag(repo.ID, tag)
+	before, existed, err := tx.DeleteTag(repo.ID, tag, origin(ctx, ""))
 	if err != nil {
 		return err
 	}
@@ -131,31 +148,17 @@ func (s *Service) deleteTag(ctx context.Context, tx *metadb.Tx, repo *metadb.Rep
 	return tx.Emit(event.TagDeleted(ctx, repo.Name, tag, before).WithDetail(ctx, event.Detail{}))
 }
 
-func (s *Service) deleteDigest(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, d oci.Digest) error {
-	tags, err := tx.DeleteTagsOf(repo.ID, d)
+func (s *Service) deleteDigest(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, d oci.Digest) (*Deleted, error) {
+	tags, err := tx.DeleteTagsOf(repo.ID, d, origin(ctx, withManifest))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	existed, err := tx.DeleteManifest(repo.ID, d)
-	if err != nil {
-		return err
+	if err := s.toTrash(ctx, tx, repo.ID, d, metadb.Discard{Origin: origin(ctx, ""), Tags: tags}); err != nil {
+		return nil, err
 	}
-	if !existed {
-		return metadb.ErrNotFound
-	}
-	left, err := tx.HasManifests(ctx, repo.ID)
-	if err != nil {
-		return err
-	}
-	if !left {
-		if err := tx.SetListed(repo.ID, false); err != nil {
-			return err
-		}
-	}
+	var facts []event.Event
 	for _, t := range tags {
-		if err := tx.Emit(event.TagDeleted(ctx, repo.Name, t, d).WithDetail(ctx, event.Detail{})); err != nil {
-			return err
-		}
+		facts = append(facts, event.TagDeleted(ctx, repo.Name, t, d).WithDetail(ctx, event.Detail{Cause: withManifest}))
 	}
 	tx.AfterCommit(func() {
 		for _, t := range tags {
@@ -164,5 +167,28 @@ func (s *Service) deleteDigest(ctx context.Context, tx *metadb.Tx, repo *metadb.
 		s.manifests.drop(contentKey{repo.ID, d})
 		s.blobs.drop(contentKey{repo.ID, d})
 	})
-	return tx.Emit(event.ManifestDeleted(ctx, repo.Name, d).WithDetail(ctx, event.Detail{}))
+	facts = append(facts, event.ManifestDeleted(ctx, repo.Name, d).WithDetail(ctx, event.Detail{}))
+	return &Deleted{Tags: tags, Hold: s.o.TrashHold}, tx.Emit(facts...)
+}
+
+// toTrash puts a manifest without tags into the trash, or removes it where there is none. A repository without manifests
+// is listed no more.
+func (s *Service) toTrash(ctx context.Context, tx *metadb.Tx, repo int64, d oci.Digest, why metadb.Discard) (err error) {
+	existed := false
+	if why.Hold = s.o.TrashHold; why.Hold > 0 {
+		existed, err = tx.TrashManifest(repo, d, why)
+	} else {
+		existed, err = tx.DeleteManifest(repo, d)
+	}
+	if err != nil {
+		return err
+	}
+	if !existed {
+		return metadb.ErrNotFound
+	}
+	left, err := tx.HasManifests(ctx, repo)
+	if err != nil || left {
+		return err
+	}
+	return tx.SetListed(repo, false)
 }

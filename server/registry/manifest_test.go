@@ -196,19 +196,19 @@ func TestPushPullRetagDelete(t *testing.T) {
 			t.Errorf("tags %v", got)
 		}
 
-		if err := h.DeleteManifest(user("alice"), repo("team/app"), tagged("1")); !fault.Is(err, fault.Denied) {
+		if _, err := h.DeleteManifest(user("alice"), repo("team/app"), tagged("1")); !fault.Is(err, fault.Denied) {
 			t.Errorf("a user who may push deletes: %v", err)
 		}
-		if err := h.DeleteManifest(admin(), repo("team/app"), tagged("1")); err != nil {
+		if _, err := h.DeleteManifest(admin(), repo("team/app"), tagged("1")); err != nil {
 			t.Fatal(err)
 		}
 		h.has(t, "team/app", tagged("1"), oci.Digest{})
 		h.has(t, "team/app", byDigest(two), two) // a tag is deleted alone
-		if err := h.DeleteManifest(admin(), repo("team/app"), tagged("1")); !fault.Has(err, fault.ManifestUnknown) {
+		if _, err := h.DeleteManifest(admin(), repo("team/app"), tagged("1")); !fault.Has(err, fault.ManifestUnknown) {
 			t.Errorf("deleted twice: %v", err)
 		}
 		h.put(t, admin(), "team/app", registry.PutManifest{Reference: tagged("also"), MediaType: oci.MediaTypeManifest, Body: body})
-		if err := h.DeleteManifest(admin(), repo("team/app"), byDigest(one)); err != nil {
+		if _, err := h.DeleteManifest(admin(), repo("team/app"), byDigest(one)); err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range []ref.Reference{byDigest(one), tagged("latest"), tagged("also")} {
@@ -252,7 +252,7 @@ func TestUnknownTagNamesTheNewest(t *testing.T) {
 		t.Errorf("%v; want %s", err, want)
 	}
 	for i := range 5 {
-		if err := h.DeleteManifest(admin(), repo("team/app"), tagged(fmt.Sprint("v", i))); err != nil {
+		if _, err := h.DeleteManifest(admin(), repo("team/app"), tagged(fmt.Sprint("v", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -265,8 +265,8 @@ func TestSwitchedOff(t *testing.T) {
 	off := newHouse(t, func(o *options) { o.registry.NoDelete = true })
 	d, _ := off.pushImage(t, admin(), "team/app", "1", "content")
 	for what, err := range map[string]error{ // all three: CVE-2026-41888 of distribution forgot one
-		"tag":    off.DeleteManifest(admin(), repo("team/app"), tagged("1")),
-		"digest": off.DeleteManifest(admin(), repo("team/app"), byDigest(d)),
+		"tag":    second(off.DeleteManifest(admin(), repo("team/app"), tagged("1"))),
+		"digest": second(off.DeleteManifest(admin(), repo("team/app"), byDigest(d))),
 		"blob":   off.DeleteBlob(admin(), repo("team/app"), digestOf("content")),
 	} {
 		if !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "storage.delete.enabled") {
@@ -296,7 +296,7 @@ func TestEvents(t *testing.T) {
 		h.put(t, user("alice"), "team/app", index("1", "a")) // nothing new
 		two := h.put(t, admin(), "team/app", index("1", "b"))
 		_, _ = h.PutManifest(admin(), repo("team/app"), registry.PutManifest{Reference: tagged("2"), MediaType: oci.MediaTypeManifest, Body: imageOf("x", "y", "")}) // refused
-		if err := h.DeleteManifest(admin(), repo("team/app"), byDigest(two)); err != nil {
+		if _, err := h.DeleteManifest(admin(), repo("team/app"), byDigest(two)); err != nil {
 			t.Fatal(err)
 		}
 		events, err := h.db.Events(t.Context(), event.Cursor{}, 100)

@@ -132,10 +132,11 @@ type push struct {
 	required []oci.Digest // blobs that must be in the repository
 
 	payload, tagged string // of its events; tagged for one whose tags have their own
+	origin          metadb.Origin
 }
 
 func newPush(ctx context.Context, m *oci.Manifest, d oci.Digest, body []byte) (*push, error) {
-	p := &push{body: body, row: metadb.Manifest{
+	p := &push{body: body, origin: origin(ctx, ""), row: metadb.Manifest{
 		Digest: d, MediaType: m.MediaType, ArtifactType: m.ArtifactType, Size: int64(len(body)),
 		PushedBy: identity.From(ctx).String(),
 	}}
@@ -215,7 +216,7 @@ func (s *Service) putManifest(ctx context.Context, tx *metadb.Tx, name ref.Name,
 		facts = append(facts, e)
 	}
 	for _, t := range tags {
-		before, err := tx.PutTag(repo, t, d)
+		before, err := tx.PutTag(repo, t, d, p.origin)
 		if err != nil {
 			return err
 		}

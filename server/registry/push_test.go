@@ -140,7 +140,7 @@ func TestDeleteBlobThatIsNeeded(t *testing.T) {
 	if _, err := h.StatBlob(admin(), repo("team/app"), digestOf("layer")); err != nil {
 		t.Errorf("a refused delete deleted: %v", err)
 	}
-	if err := h.DeleteManifest(admin(), repo("team/app"), byDigest(d)); err != nil {
+	if _, err := h.DeleteManifest(admin(), repo("team/app"), byDigest(d)); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.DeleteBlob(admin(), repo("team/app"), digestOf("layer")); err != nil {

@@ -145,7 +145,7 @@ func testManifests(t *testing.T, db *metadb.DB) {
 			}
 		}
 		equal(t, "missing", get[[]oci.Digest](t)(tx.MissingManifests(r.ID, []oci.Digest{d, want.Subject})), []oci.Digest{want.Subject})
-		_, err = tx.PutTag(r.ID, "v1", d)
+		_, err = tx.PutTag(r.ID, "v1", d, metadb.Origin{})
 		return err
 	})
 	equal(t, "has manifests", get[bool](t)(db.HasManifests(ctx, r.ID)), true)
@@ -274,7 +274,7 @@ func testTags(t *testing.T, db *metadb.DB) {
 			name       string
 			to, before oci.Digest
 		}{{"latest", one, oci.Digest{}}, {"latest", two, one}, {"latest", two, two}} {
-			before, err := tx.PutTag(r.ID, step.name, step.to)
+			before, err := tx.PutTag(r.ID, step.name, step.to, metadb.Origin{})
 			must(t, err)
 			equal(t, "before", before, step.before)
 		}
@@ -287,15 +287,18 @@ func testTags(t *testing.T, db *metadb.DB) {
 	equal(t, "newest", get[[]metadb.Tag](t)(db.NewestTags(ctx, r.ID, 1))[0].Name, "latest")
 	equal(t, "tags of two", get[[]string](t)(db.TagsOf(ctx, r.ID, two)), []string{"latest", "v2"})
 	update(t, db, func(tx *metadb.Tx) error {
-		before, existed, err := tx.DeleteTag(r.ID, "latest")
+		before, existed, err := tx.DeleteTag(r.ID, "latest", metadb.Origin{})
 		equal(t, "deleted", []any{before, existed, err}, []any{two, true, nil})
-		before, existed, err = tx.DeleteTag(r.ID, "latest")
+		before, existed, err = tx.DeleteTag(r.ID, "latest", metadb.Origin{})
 		equal(t, "deleted twice", []any{before, existed, err}, []any{oci.Digest{}, false, nil})
 		return nil
 	})
 	_, err := db.Tag(ctx, r.ID, "latest")
 	wantErr(t, "deleted tag", err, metadb.ErrNotFound)
-	if err := db.Update(ctx, func(tx *metadb.Tx) error { _, err := tx.PutTag(r.ID, "v3", digestOf("nothing")); return err }); !fault.Is(err, fault.Conflict) {
+	if err := db.Update(ctx, func(tx *metadb.Tx) error {
+		_, err := tx.PutTag(r.ID, "v3", digestOf("nothing"), metadb.Origin{})
+		return err
+	}); !fault.Is(err, fault.Conflict) {
 		t.Fatalf("tag of no manifest: %v", err)
 	}
 }
@@ -309,8 +312,8 @@ func testTagsProtect(t *testing.T, db *metadb.DB) {
 		t.Fatalf("a tagged manifest was deleted: %v", err)
 	}
 	update(t, db, func(tx *metadb.Tx) error {
-		equal(t, "tags", get[[]string](t)(tx.DeleteTagsOf(r.ID, d)), []string{"V1", "v1"})
-		equal(t, "tags again", get[[]string](t)(tx.DeleteTagsOf(r.ID, d)), []string(nil))
+		equal(t, "tags", get[[]string](t)(tx.DeleteTagsOf(r.ID, d, metadb.Origin{})), []string{"V1", "v1"})
+		equal(t, "tags again", get[[]string](t)(tx.DeleteTagsOf(r.ID, d, metadb.Origin{})), []string(nil))
 		return remove(tx)
 	})
 }

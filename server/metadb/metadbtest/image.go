@@ -52,7 +52,7 @@ func testSecurityScans(t *testing.T, db *metadb.DB) {
 	}
 
 	update(t, db, func(tx *metadb.Tx) error {
-		if _, err := tx.DeleteTagsOf(r.ID, d); err != nil {
+		if _, err := tx.DeleteTagsOf(r.ID, d, metadb.Origin{}); err != nil {
 			return err
 		}
 		_, err := tx.DeleteManifest(r.ID, d)

@@ -167,7 +167,7 @@ func putTagged(t testing.TB, db *metadb.DB, repoID int64, tag, content string) o
 		if _, err := putManifest(tx, metadb.Manifest{RepoID: repoID, Digest: d, MediaType: "m"}, content); err != nil {
 			return err
 		}
-		_, err := tx.PutTag(repoID, tag, d)
+		_, err := tx.PutTag(repoID, tag, d, metadb.Origin{})
 		return err
 	})
 	return d

@@ -208,11 +208,11 @@ func testConcurrency(t *testing.T, db *metadb.DB) {
 					if _, err := putManifest(tx, metadb.Manifest{RepoID: r.ID, Digest: d}, content, edge); err != nil {
 						return err
 					}
-					if _, err := tx.PutTag(r.ID, fmt.Sprintf("t%d-%d", c, i), d); err != nil {
+					if _, err := tx.PutTag(r.ID, fmt.Sprintf("t%d-%d", c, i), d, metadb.Origin{}); err != nil {
 						return err
 					}
 					var err error
-					before, err = tx.PutTag(r.ID, "latest", d)
+					before, err = tx.PutTag(r.ID, "latest", d, metadb.Origin{})
 					return err
 				})
 				if err != nil {
@@ -252,7 +252,7 @@ func testTagRace(t *testing.T, db *metadb.DB) {
 	for round := range 5 {
 		var first atomic.Int32
 		errs := gather(t, db, 16, func(_ int, tx *metadb.Tx) error {
-			before, err := tx.PutTag(r.ID, fmt.Sprint("v", round), d)
+			before, err := tx.PutTag(r.ID, fmt.Sprint("v", round), d, metadb.Origin{})
 			if err == nil && before.IsZero() {
 				tx.AfterCommit(func() { first.Add(1) })
 			}
