@@ -24,6 +24,7 @@ import (
 
 	"github.com/berth-registry/berth/internal/durable"
 	"github.com/berth-registry/berth/server/access"
+	"github.com/berth-registry/berth/server/adminapi"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/auth/htpasswd"
 	"github.com/berth-registry/berth/server/blob"
@@ -322,7 +323,7 @@ func (s *Server) limits(c *config.Config) registry.Limits {
 }
 
 // faces is the listeners and what they serve.
-func (s *Server) faces(context.Context) (err error) {
+func (s *Server) faces(ctx context.Context) (err error) {
 	c := s.conf
 	s.certs, err = s.openCertificates()
 	if err != nil {
@@ -341,6 +342,7 @@ func (s *Server) faces(context.Context) (err error) {
 			return ""
 		},
 		Service: func(*http.Request) string { return s.auth.Service() },
+		Faces:   []httpd.Face{adminapi.Failures()},
 	}
 	o := httpd.Options{
 		Addr: c.HTTP.Addr, Handler: s.routes(origin), Log: s.log.Logger, Origin: origin, Errors: errs, Certs: s.certs,
@@ -350,6 +352,7 @@ func (s *Server) faces(context.Context) (err error) {
 		Drain: c.HTTP.DrainTimeout, MaxConns: c.Berth.Limits.Connections, MaxBody: 2 * int64(c.Berth.Limits.ManifestBytes),
 		DebugAddr: c.HTTP.Debug.Addr, Now: s.o.Now,
 	}
+	o.Socket, o.SocketOptional = s.socket(ctx)
 	if c.HTTP.Debug.Prometheus.Enabled {
 		o.MetricsPath = c.HTTP.Debug.Prometheus.Path
 	}
@@ -420,12 +423,16 @@ func (s *Server) routes(origin *httpd.Origin) http.Handler {
 	v2.Redirect = addressed && !s.conf.Storage.Redirect.Disable
 	search := distapi.Search{Handler: v2}
 	token := &distapi.TokenEndpoint{Auth: s.auth}
+	admin := s.management(v2.Prefix, origin)
 	extra := s.conf.HTTP.Headers
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range extra {
 			w.Header()[http.CanonicalHeaderKey(name)] = values
 		}
+		_, local := httpd.OverSocket(r) // it is for the management API alone: no other face knows the caller
 		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, "/api/"), local:
+			admin.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/v2/"), path == "/v2":
 			v2.ServeHTTP(w, r)
 		case path == "/token", path == "/service/token":

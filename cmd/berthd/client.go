@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,7 +22,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/config"
+	"github.com/berth-registry/berth/server/httpd"
 )
 
 // errNoServer says that nobody listens at the socket of the data directory. A command may then do its work itself.
@@ -51,7 +53,7 @@ func connect(cmd *cobra.Command, c *config.Config) (*api, error) {
 	if address := flagOr(cmd, "server", "BERTHD_SERVER"); address != "" {
 		return connectElsewhere(cmd, address)
 	}
-	return connectSocket(cmd.Context(), sockets(c))
+	return connectSocket(cmd.Context(), server.Sockets(c))
 }
 
 func flagOr(cmd *cobra.Command, flag, variable string) string {
@@ -61,21 +63,14 @@ func flagOr(cmd *cobra.Command, flag, variable string) string {
 	return os.Getenv(variable)
 }
 
-// sockets are where the berthds of a data directory may listen: one of its own each, when replicas share it.
-func sockets(c *config.Config) []string {
-	data := c.Berth.Data
-	all, _ := filepath.Glob(filepath.Join(data, "berthd-*.sock")) // the pattern is well-formed
-	return append([]string{filepath.Join(data, "berthd.sock")}, all...)
-}
-
 // connectSocket takes the first socket that somebody listens at.
 func connectSocket(ctx context.Context, paths []string) (*api, error) {
 	for _, path := range paths {
-		conn, err := dialSocket(ctx, path)
+		conn, err := httpd.DialSocket(ctx, path)
 		switch {
 		case err == nil:
 			_ = conn.Close()
-			transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialSocket(ctx, path) }}
+			transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return httpd.DialSocket(ctx, path) }}
 			return &api{http: &http.Client{Transport: transport}, base: "http://localhost", where: path,
 				stop: func() error { transport.CloseIdleConnections(); return nil }}, nil
 		case errors.Is(err, os.ErrPermission):
@@ -86,11 +81,6 @@ func connectSocket(ctx context.Context, paths []string) (*api, error) {
 		}
 	}
 	return nil, errNoServer
-}
-
-func dialSocket(ctx context.Context, path string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "unix", path)
 }
 
 // connectElsewhere speaks to a server by its address, as an account.
@@ -171,23 +161,17 @@ func (a *api) remove(ctx context.Context, path string, out any) error {
 }
 
 func (a *api) call(ctx context.Context, method, path string, in, out any) error {
-	_, err := a.exchange(ctx, method, path, in, out)
-	return err
-}
-
-// exchange is call with the answer's header.
-func (a *api) exchange(ctx context.Context, method, path string, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, body)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -200,22 +184,22 @@ func (a *api) exchange(ctx context.Context, method, path string, in, out any) (h
 	answer, err := a.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
-		return nil, fmt.Errorf("berthd at %s does not answer: %w", a.where, errors.Unwrap(err))
+		return fmt.Errorf("berthd at %s does not answer: %w", a.where, errors.Unwrap(err))
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode >= 300 {
-		return answer.Header, a.refused(answer)
+		return a.refused(answer)
 	}
 	if out == nil {
 		_, err = io.Copy(io.Discard, answer.Body)
-		return answer.Header, err
+		return err
 	}
 	if err := json.NewDecoder(answer.Body).Decode(out); err != nil {
-		return answer.Header, fmt.Errorf("the answer of berthd at %s to %s %s cannot be read; is it another version than this program? %w", a.where, method, path, err)
+		return fmt.Errorf("the answer of berthd at %s to %s %s cannot be read; is it another version than this program? %w", a.where, method, path, err)
 	}
-	return answer.Header, nil
+	return nil
 }
 
 // refused reads what an answer that is no success says.
@@ -231,17 +215,19 @@ func (a *api) refused(answer *http.Response) error {
 	return p
 }
 
-// page is how every list answers: items, and in Link where the next ones are.
+// page is how every list answers.
 type page[T any] struct {
-	Items []T `json:"items"`
+	Items []T    `json:"items"`
+	Next  string `json:"next"` // "" at the end
 }
 
-// each visits all items of a list, page by page, until visit returns an error.
-func each[T any](ctx context.Context, a *api, path string, visit func(T) error) error {
-	for path != "" {
+// each visits all items of a list, page by page, until visit returns an error. query are the list's other parameters.
+func each[T any](ctx context.Context, a *api, path string, query url.Values, visit func(T) error) error {
+	asked := url.Values{"limit": {"500"}}
+	maps.Copy(asked, query)
+	for {
 		var p page[T]
-		header, err := a.exchange(ctx, http.MethodGet, path, nil, &p)
-		if err != nil {
+		if err := a.get(ctx, path+"?"+asked.Encode(), &p); err != nil {
 			return err
 		}
 		for _, item := range p.Items {
@@ -249,18 +235,11 @@ func each[T any](ctx context.Context, a *api, path string, visit func(T) error) 
 				return err
 			}
 		}
-		path = nextPage(header.Get("Link"))
+		if p.Next == "" {
+			return nil
+		}
+		asked.Set("after", p.Next)
 	}
-	return nil
-}
-
-// nextPage is the path in `</api/v1/jobs?after=7>; rel="next"`, "" at the end.
-func nextPage(link string) string {
-	target, params, ok := strings.Cut(link, ">")
-	if !ok || !strings.HasPrefix(target, "<") || !strings.Contains(params, `rel="next"`) {
-		return ""
-	}
-	return target[1:]
 }
 
 // follow waits for a job and says on w how far it is: one line that moves on a terminal, else a line every ten seconds.

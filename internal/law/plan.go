@@ -65,7 +65,7 @@ func locate(p string) place {
 		return place{part: kit}
 	case under(p, "test"):
 		return place{part: whole, storey: programs}
-	case p == "oci", p == "oci/ref", p == "fault", under(p, "internal"):
+	case p == "oci", p == "oci/ref", p == "fault", p == "api", under(p, "internal"):
 		return place{part: room, storey: nouns}
 	case under(p, "image") && p != "image":
 		return place{part: room, storey: verbs}
