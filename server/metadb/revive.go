@@ -1,6 +1,11 @@
 package metadb
 
-import "time"
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
 
 // Revive makes the copy of a database that was taken at that time the beginning of a new life, in a store that has the
 // bytes of its blobs under their digests and nothing else.
@@ -43,3 +48,23 @@ const (
 	JournalSetting  = "journal"  // which journal in the store continues this database
 	InstanceSetting = "instance" // which database this is, to who meets several
 )
+
+// Empty reports whether a database has nothing in it: no schema, or one without rows of a registry.
+func Empty(ctx context.Context, o Options) (empty bool, err error) {
+	o = o.withDefaults()
+	steps, err := Migrations(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	if !slices.ContainsFunc(steps, func(m Migration) bool { return !m.AppliedAt.IsZero() }) {
+		return true, nil
+	}
+	o.copied = true // what an interrupted copy has left is no emptiness
+	db, err := Open(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	some, err := one(ctx, db.s, column[bool], `SELECT EXISTS (SELECT 1 FROM project) OR EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM setting WHERE name <> $1)`, intakeSetting)
+	return !some, err
+}
