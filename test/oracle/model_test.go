@@ -1,0 +1,134 @@
+package oracle
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/stand"
+)
+
+const (
+	walkers      = 4
+	stepsOfRound = 30
+)
+
+// Whatever clients and operators do, in whatever order, and whatever dies meanwhile: what a registry answers is what a small
+// model of it says. What must be there is, what was deleted is not, and what nothing needs goes.
+func TestOracle(t *testing.T) {
+	seconds, seed := number(t, "BERTH_ORACLE_SECONDS", 30), uint64(number(t, "BERTH_ORACLE_SEED", int(rand.Uint32())))
+	for _, m := range stand.Makes() {
+		t.Run(m.String(), func(t *testing.T) {
+			t.Logf("seed %d, %d s; again with BERTH_ORACLE_SEED=%d", seed, seconds, seed)
+			s := stand.Settings{Grace: grace, Hold: hold, Interval: interval, UploadAge: time.Hour}
+			r := newRun(t, stand.Start(t, m, s), seed)
+			r.work(time.Duration(seconds) * time.Second)
+			r.end()
+		})
+	}
+}
+
+const (
+	grace    = 2 * time.Second
+	hold     = 5 * time.Second
+	interval = 200 * time.Millisecond
+)
+
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s is %q; a number from 1 on is needed", name, text)
+	}
+	return n
+}
+
+// run is one registry, its walkers, and what is done to it.
+type run struct {
+	*world
+	t       *testing.T
+	rnd     *rand.Rand
+	walkers []*walker
+	kills   int
+	rounds  int
+}
+
+func newRun(t *testing.T, f *stand.Fleet, seed uint64) *run {
+	u := newUniverse()
+	// A lease is renewed when less than half of it is left, so that reads stay free of writes: an answer vouches for half.
+	w := &world{universe: u, fleet: f, journal: newJournal(u), promise: f.Grace / 2}
+	r := &run{world: w, t: t, rnd: rand.New(rand.NewPCG(seed, 1<<32))}
+	for i := range walkers {
+		r.walkers = append(r.walkers, newWalker(w, i, seed))
+	}
+	return r
+}
+
+// work lets the walkers walk in rounds, kills a replica in some of them, and compares after each.
+func (r *run) work(length time.Duration) {
+	for began := time.Now(); time.Since(began) < length; r.rounds++ {
+		victim := -1
+		if r.rnd.IntN(3) == 0 {
+			victim = r.rnd.IntN(len(r.fleet.Replicas))
+		}
+		after := time.Duration(5+r.rnd.IntN(150)) * time.Millisecond
+		var killer sync.WaitGroup
+		if victim >= 0 {
+			killer.Go(func() { r.kill(victim, after) })
+		}
+		r.each("walk", func(w *walker) error { return w.walk(stepsOfRound) })
+		killer.Wait()
+		if victim >= 0 {
+			r.fleet.Restart(victim)
+			r.killing.Store(false)
+			r.journal.event("replica %d is started again", victim)
+		}
+		r.each("compare", (*walker).verify)
+	}
+}
+
+func (r *run) kill(victim int, after time.Duration) {
+	time.Sleep(after)
+	r.killing.Store(true)
+	r.fleet.Kill(victim)
+	r.journal.event("replica %d is killed", victim)
+	r.kills++
+}
+
+// each has all walkers do something at once, and ends the test when one finds a difference.
+func (r *run) each(what string, do func(*walker) error) {
+	r.t.Helper()
+	var all sync.WaitGroup
+	for _, w := range r.walkers {
+		all.Go(func() {
+			if err := do(w); err != nil {
+				r.t.Errorf("round %d, %s: %v", r.rounds, what, err)
+			}
+		})
+	}
+	all.Wait()
+	if r.t.Failed() {
+		r.t.FailNow()
+	}
+}
+
+// end lets everything that nothing needs be collected, and proves that it is.
+func (r *run) end() {
+	r.t.Helper()
+	if r.rounds < 5 {
+		r.t.Errorf("only %d rounds: nothing was tested", r.rounds)
+	}
+	r.t.Log(r)
+}
+
+func (r *run) String() string {
+	return fmt.Sprintf("%s: %d requests in %d rounds, a replica killed %d times, 0 differences", r.fleet, r.steps.Load(), r.rounds, r.kills)
+}

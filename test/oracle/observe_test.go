@@ -1,0 +1,132 @@
+package oracle
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/berth-registry/berth/internal/testkit/stand"
+)
+
+// sight is what one repository answers to everything that can be asked. Nothing of it is a promise: a HEAD of a blob would
+// be one, and would keep everything alive by being looked at.
+type sight struct {
+	list      []string
+	listed    stand.Answer
+	tags      map[string]stand.Answer
+	manifests map[string]stand.Answer
+	blobs     map[string]stand.Answer
+	referrers map[string][]string
+	refused   map[string]stand.Answer // referrers that were not answered
+}
+
+func observe(c *stand.Client, u *universe, repo string) *sight {
+	s := &sight{
+		tags: map[string]stand.Answer{}, manifests: map[string]stand.Answer{}, blobs: map[string]stand.Answer{},
+		referrers: map[string][]string{}, refused: map[string]stand.Answer{},
+	}
+	s.list, s.listed = c.Tags(repo)
+	for _, tag := range u.tags {
+		s.tags[tag] = c.Get(repo, "manifests", tag)
+	}
+	for digest, m := range u.manifests {
+		s.manifests[digest] = c.Get(repo, "manifests", digest)
+		if m.Subject == "" {
+			continue
+		}
+		list, a := c.Referrers(repo, m.Subject)
+		s.referrers[m.Subject] = list
+		if a.Status != http.StatusOK && a.Status != http.StatusNotFound {
+			s.refused[m.Subject] = a
+		}
+	}
+	for _, b := range u.blobs {
+		s.blobs[b.Digest] = c.Get(repo, "blobs", b.Digest)
+	}
+	return s
+}
+
+// difference is something that is not as the model says. key is the digest or tag that it is about.
+type difference struct{ repo, key, text string }
+
+func (d difference) String() string { return d.repo + ": " + d.text }
+
+// compare holds what was seen against the model.
+func (r *repository) compare(u *universe, repo string, s *sight) (all []difference) {
+	differ := func(key, format string, args ...any) {
+		all = append(all, difference{repo, key, fmt.Sprintf(format, args...)})
+	}
+	for _, b := range u.blobs {
+		a := s.blobs[b.Digest]
+		is := r.blob(u, b.Digest, a.Ended)
+		switch {
+		case a.Status == http.StatusOK && !bytes.Equal(a.Body, b.Bytes()):
+			differ(b.Digest, "%s: a clean 200 with %d bytes that are not its own", u.name(b.Digest), len(a.Body))
+		case a.Status == http.StatusOK && is == mustNot:
+			differ(b.Digest, "%s is there, and it was deleted, collected or never pushed", u.name(b.Digest))
+		case a.Status == http.StatusNotFound && is == must:
+			differ(b.Digest, "%s is lost; %s: %s", u.name(b.Digest), r.why(u, b.Digest, a), a)
+		case a.Status != http.StatusOK && a.Status != http.StatusNotFound:
+			differ(b.Digest, "%s: %s", u.name(b.Digest), a)
+		}
+	}
+	for digest, m := range u.manifests {
+		a := s.manifests[digest]
+		switch {
+		case a.Status == http.StatusOK && !bytes.Equal(a.Body, m.Body):
+			differ(digest, "%s: a clean 200 with %d bytes that are not its own", u.name(digest), len(a.Body))
+		case a.Status == http.StatusOK && !r.manifests[digest]:
+			differ(digest, "%s is there, and it was deleted or never pushed", u.name(digest))
+		case a.Status != http.StatusOK && r.manifests[digest]:
+			differ(digest, "%s is lost: %s", u.name(digest), a)
+		case a.Status != http.StatusOK && a.Status != http.StatusNotFound:
+			differ(digest, "%s: %s", u.name(digest), a)
+		}
+	}
+	r.compareTags(u, s, differ)
+	return all
+}
+
+func (r *repository) compareTags(u *universe, s *sight, differ func(key, format string, args ...any)) {
+	for _, tag := range u.tags {
+		a, want := s.tags[tag], r.tags[tag]
+		got := ""
+		if a.Status == http.StatusOK {
+			got = stand.DigestOf(a.Body)
+		}
+		if got != want || a.Status != http.StatusOK && a.Status != http.StatusNotFound {
+			differ(tag, "tag %s is %q and should be %q: %.100s", tag, u.name(got), u.name(want), a)
+		}
+	}
+	if want := sorted(r.tags); !slices.Equal(s.list, want) && (len(want) > 0 || s.listed.Status != http.StatusNotFound) {
+		differ("", "the list of tags is %q and should be %q: %d", s.list, want, s.listed.Status)
+	}
+	for subject, list := range s.referrers {
+		if want := r.referrers(u, subject); !slices.Equal(slices.Sorted(slices.Values(list)), want) {
+			differ(subject, "the referrers of %s are %q and should be %q", u.name(subject), list, want)
+		}
+		if a, ok := s.refused[subject]; ok {
+			differ(subject, "the referrers of %s: %s", u.name(subject), a)
+		}
+	}
+}
+
+// why says for a report why a blob has to be there.
+func (r *repository) why(u *universe, blob string, a stand.Answer) string {
+	for d := range r.manifests {
+		if slices.Contains(u.manifests[d].Blobs, blob) {
+			return u.name(d) + " needs it"
+		}
+	}
+	return fmt.Sprintf("it was promised for %s more", r.blobs[blob].Sub(a.Ended))
+}
+
+// absorb learns what collection has taken.
+func (r *repository) absorb(u *universe, s *sight) {
+	for digest, a := range s.blobs {
+		if a.Status == http.StatusNotFound {
+			delete(r.blobs, digest)
+		}
+	}
+}

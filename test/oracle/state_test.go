@@ -1,0 +1,147 @@
+package oracle
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// certainty is what the model knows about a thing.
+type certainty int
+
+const (
+	mustNot certainty = iota // it was deleted, collected or never there
+	may                      // nothing needs it and no promise holds: collection may have taken it, or not yet
+	must                     // something needs it, or an answer has promised it
+)
+
+// repository is what one repository has, as far as its only writer can know.
+type repository struct {
+	blobs     map[string]time.Time // digest → until when an answer promises it; no entry: it is not there
+	manifests map[string]bool
+	trash     map[string]binned
+	tags      map[string]string
+	moves     map[string][]string // tag → every digest that it had, oldest first; "" is a deletion
+}
+
+// binned is a manifest that was deleted and can be brought back.
+type binned struct {
+	tags  []string // that went with it, by name
+	until time.Time
+}
+
+// state is all repositories of a walker.
+type state map[string]*repository
+
+func newState(repos ...string) state {
+	s := state{}
+	for _, name := range repos {
+		s[name] = &repository{
+			blobs: map[string]time.Time{}, manifests: map[string]bool{}, trash: map[string]binned{},
+			tags: map[string]string{}, moves: map[string][]string{},
+		}
+	}
+	return s
+}
+
+func (s state) clone() state {
+	c := state{}
+	for name, r := range s {
+		n := &repository{
+			blobs: maps.Clone(r.blobs), manifests: maps.Clone(r.manifests), trash: maps.Clone(r.trash),
+			tags: maps.Clone(r.tags), moves: map[string][]string{},
+		}
+		for tag, all := range r.moves {
+			n.moves[tag] = slices.Clone(all)
+		}
+		c[name] = n
+	}
+	return c
+}
+
+// needs says whether a manifest of the repository needs the blob.
+func (r *repository) needs(u *universe, blob string) bool {
+	for d := range r.manifests {
+		if slices.Contains(u.manifests[d].Blobs, blob) {
+			return true
+		}
+	}
+	return false
+}
+
+// blob is what is known about a blob at a time.
+func (r *repository) blob(u *universe, digest string, at time.Time) certainty {
+	until, linked := r.blobs[digest]
+	switch {
+	case !linked:
+		return mustNot
+	case until.After(at), r.needs(u, digest):
+		return must
+	}
+	return may
+}
+
+// promise notes an answer that vouches for a blob.
+func (r *repository) promise(digest string, until time.Time) {
+	if r.blobs[digest].Before(until) {
+		r.blobs[digest] = until
+		return
+	}
+	r.blobs[digest] = r.blobs[digest] // it is there, also when nothing is promised
+}
+
+// put adds a manifest; what it needs is there, or it would have been refused.
+func (r *repository) put(u *universe, digest string) {
+	r.manifests[digest] = true
+	delete(r.trash, digest)
+	for _, b := range u.manifests[digest].Blobs {
+		r.promise(b, time.Time{})
+	}
+}
+
+func (r *repository) move(tag, digest string) {
+	if r.tags[tag] == digest {
+		return
+	}
+	r.moves[tag] = append(r.moves[tag], digest)
+	if digest == "" {
+		delete(r.tags, tag)
+		return
+	}
+	r.tags[tag] = digest
+}
+
+// drop deletes a manifest, and the tags that point at it.
+func (r *repository) drop(digest string, until time.Time) {
+	b := binned{until: until}
+	for _, tag := range r.tagsOf(digest) {
+		b.tags = append(b.tags, tag)
+		r.move(tag, "")
+	}
+	delete(r.manifests, digest)
+	r.trash[digest] = b
+}
+
+func (r *repository) tagsOf(digest string) (tags []string) {
+	for tag, d := range r.tags {
+		if d == digest {
+			tags = append(tags, tag)
+		}
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+// referrers are the manifests whose subject is the digest.
+func (r *repository) referrers(u *universe, subject string) (all []string) {
+	for d := range r.manifests {
+		if u.manifests[d].Subject == subject {
+			all = append(all, d)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// sorted are the keys of a map in an order that a seed repeats.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
