@@ -10,7 +10,7 @@ import (
 // management is the face of /api/v1, with every engine that it speaks for.
 func (s *Server) management(prefix string, origin *httpd.Origin) http.Handler {
 	return &adminapi.Handler{
-		Auth: s.auth, Access: s.access, Jobs: s.jobs,
+		Auth: s.auth, Access: s.access, Jobs: s.jobs, History: s.registry, Trash: s.registry, Now: s.clock(),
 		Prefix: prefix, External: origin.ExternalURL,
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/event"
@@ -35,9 +36,12 @@ type gatekeeper interface {
 
 // Handler serves /api/v1. All fields are required.
 type Handler struct {
-	Auth   authenticator
-	Access gatekeeper
-	Jobs   jobs
+	Auth    authenticator
+	Access  gatekeeper
+	Jobs    jobs
+	History history
+	Trash   trash
+	Now     func() time.Time
 	// Prefix stands before the paths of Location and Link headers, for a registry below a path; "" or "/prefix".
 	Prefix string
 	// External is the address under which a request has reached us, for events; nil is unknown.
