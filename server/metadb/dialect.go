@@ -20,8 +20,14 @@ type dialect struct {
 	skipLocked string
 	// lockText takes a lock on the text $1 until the transaction ends; "" where none is needed.
 	lockText string
+	// A list of digests as one parameter: listOf writes it, inList is the condition that a column is in the parameter's
+	// list, rowsOf makes rows with a column digest of it.
+	listOf         func([]string) string
+	inList, rowsOf func(parameter string) string
 	// settled limits a reading of events to those before which no other can still appear; see event.go.
 	settled string
+	// greatest is the function of several numbers, none of which is NULL.
+	greatest string
 	// behind says which events lie behind the cursor ($1, $2), in their order.
 	behind string
 	// outboxEnd is the epoch and id of a cursor behind which is what no reader could have seen yet; see event.go.
@@ -66,6 +72,10 @@ func sqliteDialect() *dialect {
 		),
 		hasTable:   "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)",
 		migratedAt: "CAST(strftime('%s', tstamp) AS INTEGER)",
+		listOf:     jsonList,
+		inList:     func(p string) string { return "IN (SELECT value FROM json_each(" + p + "))" },
+		rowsOf:     func(p string) string { return "SELECT value AS digest FROM json_each(" + p + ")" },
+		greatest:   "MAX",
 		behind:     "epoch >= $1 AND id > $2 ORDER BY id", // every epoch is 0
 		outboxEnd:  "0, COALESCE((SELECT MAX(id) FROM event), 0)",
 		classify:   classifySQLite,
@@ -98,6 +108,10 @@ func postgresDialect() *dialect {
 		forNoKeyUpdate: " FOR NO KEY UPDATE",
 		forKeyShare:    " FOR KEY SHARE",
 		lockText:       "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+		listOf:         arrayList,
+		inList:         func(p string) string { return "= ANY (" + p + "::text[])" },
+		rowsOf:         func(p string) string { return "SELECT unnest(" + p + "::text[]) AS digest" },
+		greatest:       "GREATEST",
 		behind:         "(epoch, id) > ($1, $2) ORDER BY epoch, id",
 		settled:        " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		outboxEnd:      "pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807",

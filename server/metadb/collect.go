@@ -1,0 +1,299 @@
+package metadb
+
+import (
+	"database/sql"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/oci"
+)
+
+// Collecting says what a batch of collection looks at.
+type Collecting struct {
+	// Due is until when the lease of a blob has to be over; later than now is for who knows that nobody relies on leases.
+	Due time.Time
+	// After is where the batch before ended.
+	After DueCursor
+	Limit int
+	// Hold is how long the claims hold from now.
+	Hold time.Duration
+	// TrashHold is how long manifests that follow their parents stay in the trash.
+	TrashHold time.Duration
+}
+
+// DueCursor is a place in the queue; the zero value is its beginning.
+type DueCursor struct {
+	At     int64 // microseconds
+	Digest string
+}
+
+// Garbage is a blob whose row is claimed and whose bytes in the store are to be deleted now.
+type Garbage struct {
+	Digest oci.Digest
+	Size   int64
+	Place  string // see Blob.Place
+}
+
+// Unlinked is a blob that a repository has no longer.
+type Unlinked struct {
+	RepoID int64
+	Digest oci.Digest
+}
+
+// Collected is what a batch did.
+type Collected struct {
+	Examined int
+	Garbage  []Garbage // whose rows are claimed
+	Until    time.Time // of the claims, by the database's clock
+	// Gone are blobs that were in this database only, and GoneBytes the sum of their sizes.
+	Gone      int
+	GoneBytes int64
+	Unlinked  []Unlinked // caches forget them
+	Trashed   []Unlinked // manifests that followed their parents or their subject; caches forget them
+	Next      DueCursor  // behind the last one
+	More      bool       // there may be more behind Next
+}
+
+// dueBlob is a row of the queue.
+type dueBlob struct {
+	Garbage
+	inline, stored bool
+	state          BlobState
+	leaseUntil     int64
+}
+
+func scanDueBlob(rows *sql.Rows, b *dueBlob) error {
+	return rows.Scan(digest{&b.Digest}, &b.Size, &b.Place, &b.inline, &b.stored, &b.state, &b.leaseUntil)
+}
+
+// Collect decides about the blobs that are due, as the package comment says. What it returns as claims is deleted from the
+// store before they end, and then told to EndClaims or ReleaseClaims. It is harmless when that never happens: the blobs are
+// due again.
+func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
+	if err := tx.beginClaim(); err != nil {
+		return c, err
+	}
+	now := tx.clock()
+	due, err := many(tx.ctx, tx.s, scanDueBlob, `SELECT digest, size, place, inline, stored, state, lease_until FROM blob
+		WHERE lease_until > 0 AND lease_until <= $1 AND (lease_until, digest) > ($2, $3) AND (state <> 1 OR lease_until <= $4)
+		ORDER BY lease_until, digest LIMIT $5`+tx.d.skipLocked, toMicros(o.Due), o.After.At, o.After.Digest, toMicros(now), o.Limit)
+	if err != nil || len(due) == 0 {
+		return c, err
+	}
+	last := due[len(due)-1]
+	c.Examined, c.Next, c.More = len(due), DueCursor{last.leaseUntil, last.Digest.String()}, len(due) == o.Limit
+	c.Until = now.Add(o.Hold)
+
+	all := make([]string, len(due))
+	for i, b := range due {
+		all[i] = b.Digest.String()
+	}
+	if c.Trashed, err = tx.trashDue(o, all); err != nil {
+		return c, err
+	}
+	needed, err := tx.needed(all)
+	if err != nil {
+		return c, err
+	}
+	free, busy, err := tx.takeLinks(due, needed)
+	if err != nil {
+		return c, err
+	}
+	if err := tx.settle(due, needed, busy, &c); err != nil {
+		return c, err
+	}
+	return c, tx.claimAll(free, &c)
+}
+
+// Of the conditions under which something needs a digest, each has an index that begins with it. The subject of a manifest
+// is not among them: who refers to it follows it to the trash, or is kept for itself.
+const neededBy = `EXISTS (SELECT 1 FROM edge e WHERE e.child = v.digest AND e.kind <> 4)
+	OR EXISTS (SELECT 1 FROM manifest m WHERE m.digest = v.digest)
+	OR EXISTS (SELECT 1 FROM trash t WHERE t.digest = v.digest)
+	OR EXISTS (SELECT 1 FROM upload u WHERE u.committing = v.digest AND u.committing <> '')`
+
+// needed are those of ds that something needs, all asked at one moment.
+func (tx *Tx) needed(ds []string) (map[string]bool, error) {
+	needed := make(map[string]bool, len(ds))
+	err := tx.s.query(tx.ctx, func(rows *sql.Rows) error {
+		var d string
+		err := rows.Scan(&d)
+		needed[d] = true
+		return err
+	}, `SELECT v.digest FROM (`+tx.d.rowsOf("$1")+`) v WHERE `+neededBy, tx.d.listOf(ds))
+	return needed, err
+}
+
+// takeLinks locks the links of what nothing needs, so that no manifest that is being put relies on them, and asks again:
+// free are those for which the answer is the same. Who is about to put one has it locked, and is not waited for.
+func (tx *Tx) takeLinks(due []dueBlob, needed map[string]bool) (free []dueBlob, busy map[string]bool, err error) {
+	var ds []string
+	for _, b := range due {
+		if d := b.Digest.String(); b.state == Claimed || !needed[d] {
+			free, ds = append(free, b), append(ds, d)
+		}
+	}
+	if tx.d.skipLocked == "" || len(free) == 0 {
+		return free, nil, nil
+	}
+	links := map[string]int{}
+	count := func(query string, step int) error {
+		return tx.s.query(tx.ctx, func(rows *sql.Rows) error {
+			var d string
+			err := rows.Scan(&d)
+			links[d] += step
+			return err
+		}, query, tx.d.listOf(ds))
+	}
+	if err := count(`SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+tx.d.skipLocked, 1); err != nil {
+		return nil, nil, err
+	}
+	if err := count(`SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1"), -1); err != nil {
+		return nil, nil, err
+	}
+	again, err := tx.needed(ds)
+	if err != nil {
+		return nil, nil, err
+	}
+	busy = map[string]bool{}
+	kept := free[:0]
+	for _, b := range free {
+		d := b.Digest.String()
+		switch {
+		case b.state == Claimed:
+			kept = append(kept, b)
+		case again[d]:
+			needed[d] = true
+		case links[d] != 0:
+			busy[d] = true // the next run looks again
+		default:
+			kept = append(kept, b)
+		}
+	}
+	return kept, busy, nil
+}
+
+// settle takes what is needed out of the queue, and from repositories in which nothing needs it any more.
+func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) error {
+	var ds []string
+	for _, b := range due {
+		if d := b.Digest.String(); b.state != Claimed && needed[d] && !busy[d] {
+			ds = append(ds, d)
+		}
+	}
+	if len(ds) == 0 {
+		return nil
+	}
+	if _, err := tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(ds)); err != nil {
+		return err
+	}
+	const unneeded = ` AND NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = repo_blob.digest AND e.repo_id = repo_blob.repo_id)
+		AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.digest = repo_blob.digest AND m.repo_id = repo_blob.repo_id)
+		AND NOT EXISTS (SELECT 1 FROM trash t WHERE t.digest = repo_blob.digest AND t.repo_id = repo_blob.repo_id)`
+	loose, err := many(tx.ctx, tx.s, scanRepoDigest, `SELECT repo_id, digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+unneeded+tx.d.skipLocked, tx.d.listOf(ds))
+	if err != nil {
+		return err
+	}
+	for _, l := range loose { // asked again, now that no manifest can begin to rely on it
+		n, err := tx.exec(`DELETE FROM repo_blob WHERE digest = $1 AND repo_id = $2`+unneeded, l.digest.String(), l.repoID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			tx.changed(BlobGone, l.repoID, l.digest.String())
+			c.Unlinked = append(c.Unlinked, Unlinked{l.repoID, l.digest})
+		}
+	}
+	return nil
+}
+
+// claimAll removes what the database has of blobs that nothing needs, and claims those of which the store may have bytes.
+func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
+	if len(free) == 0 {
+		return nil
+	}
+	var all, inline, gone, claimed []string
+	damaged := false
+	for _, b := range free {
+		d := b.Digest.String()
+		all = append(all, d)
+		if b.inline {
+			inline = append(inline, d)
+		}
+		damaged = damaged || b.state == Damaged
+		if b.inline && !b.stored && b.state != Claimed {
+			gone = append(gone, d)
+			c.Gone++
+			c.GoneBytes += b.Size
+		} else {
+			claimed = append(claimed, d)
+			c.Garbage = append(c.Garbage, b.Garbage)
+		}
+	}
+	steps := []struct {
+		query string
+		ds    []string
+	}{
+		{`DELETE FROM repo_blob WHERE digest `, all},
+		{`DELETE FROM blob_content WHERE digest `, inline},
+		{`DELETE FROM blob WHERE digest `, gone},
+	}
+	if damaged {
+		steps = append(steps, struct {
+			query string
+			ds    []string
+		}{`DELETE FROM damage WHERE digest `, all})
+	}
+	for _, s := range steps {
+		if len(s.ds) > 0 {
+			if _, err := tx.exec(s.query+tx.d.inList("$1"), tx.d.listOf(s.ds)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range free {
+		if b.state == Damaged {
+			d := b.Digest
+			tx.AfterCommit(func() { tx.hurt(d, false) })
+		}
+	}
+	if len(claimed) == 0 {
+		return nil
+	}
+	_, err := tx.exec(`UPDATE blob SET state = 1, lease_until = $2 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(claimed), toMicros(c.Until))
+	return err
+}
+
+// EndClaims ends claims of Collect whose bytes are deleted: the digests are free to be pushed again. Those that somebody
+// else has taken over since, or that live again, are left alone.
+func (tx *Tx) EndClaims(claims []Garbage, until time.Time) error {
+	ds := tx.d.listOf(claimDigests(claims))
+	_, err := tx.exec(`DELETE FROM blob WHERE digest `+tx.d.inList("$1")+` AND state = 1 AND lease_until = $2`, ds, toMicros(until))
+	return err
+}
+
+// ReleaseClaims ends claims whose bytes may or may not be deleted, and surely are not being deleted any more: a push makes
+// them live again, and otherwise collection comes back to them after the pause.
+func (tx *Tx) ReleaseClaims(claims []Garbage, until time.Time, pause time.Duration) error {
+	_, err := tx.exec(`UPDATE blob SET state = 2, lease_until = $3 WHERE digest `+tx.d.inList("$1")+` AND state = 1 AND lease_until = $2`,
+		tx.d.listOf(claimDigests(claims)), toMicros(until), toMicros(tx.clock().Add(pause)))
+	return err
+}
+
+func claimDigests(claims []Garbage) []string {
+	ds := make([]string, len(claims))
+	for i, c := range claims {
+		ds[i] = c.Digest.String()
+	}
+	return ds
+}
+
+// jsonList and arrayList write digests, which need no quoting, as one parameter.
+func jsonList(ds []string) string {
+	if len(ds) == 0 {
+		return `[]`
+	}
+	return `["` + strings.Join(ds, `","`) + `"]`
+}
+
+func arrayList(ds []string) string { return `{` + strings.Join(ds, `,`) + `}` }
