@@ -79,7 +79,7 @@ func start(t testing.TB, env ...string) *daemon {
 			t.Log(log.String())
 		}
 	})
-	for range 500 {
+	for range 3000 {
 		if resp, err := d.client.Get(d.url + "/readyz"); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {

@@ -90,7 +90,7 @@ func hup(t *testing.T, d *testkit.Daemon, text string) {
 	if err := d.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for range 500 {
+	for range 3000 {
 		if strings.Count(d.Log(), text) > before {
 			return
 		}

@@ -24,7 +24,7 @@ func PgBouncer(t testing.TB, dsn string) string {
 	t.Helper()
 	const bin = "/usr/sbin/pgbouncer"
 	if _, err := os.Stat(bin); err != nil {
-		missing(t, "testkit: no PgBouncer here: apt-get install -y pgbouncer")
+		Missing(t, "testkit: no PgBouncer here: apt-get install -y pgbouncer")
 	}
 	server, err := url.Parse(dsn)
 	if err != nil {

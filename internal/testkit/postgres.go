@@ -45,7 +45,7 @@ func Postgres(t testing.TB) string {
 	t.Helper()
 	super, err := cluster()
 	if errors.Is(err, errNoPostgres) {
-		missing(t, "%v", err)
+		Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

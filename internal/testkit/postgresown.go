@@ -30,7 +30,7 @@ func OwnPostgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	bin, err := postgresBin()
 	if errors.Is(err, errNoPostgres) {
-		missing(t, "%v", err)
+		Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -16,12 +16,13 @@ func RequireDisk(t testing.TB, dir string, bytes int64) {
 	}
 	// Bavail, not Bfree: what the file system keeps back for root is not ours to fill.
 	if free := int64(fs.Bavail) * int64(fs.Bsize); free < bytes {
-		missing(t, "testkit: %s has %d MiB free, this test asks for %d MiB", dir, free>>20, bytes>>20)
+		Missing(t, "testkit: %s has %d MiB free, this test asks for %d MiB", dir, free>>20, bytes>>20)
 	}
 }
 
-// missing ends the test because this machine lacks something: silently green is for laptops, never for CI.
-func missing(t testing.TB, format string, args ...any) {
+// Missing ends the test because this machine lacks something: it skips, or fails where skipping is not allowed (see the
+// package comment). Silently green is for laptops, never for CI.
+func Missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") != "" || os.Getenv("BERTH_TEST_REQUIRE") == "1" {
 		t.Fatalf(format, args...)

@@ -303,7 +303,7 @@ func goPeer(t testing.TB, program string) string {
 		if field := strings.Fields(lines.Text()); len(field) == 4 && field[1] == program {
 			path := filepath.Join(peerCache(t), "bin", program+"@"+field[3], program)
 			if _, err := os.Stat(path); err != nil {
-				missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
+				Missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
 			}
 			return path
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -110,6 +111,28 @@ func TestRequireDisk(t *testing.T) {
 		testkit.RequireDisk(t, t.TempDir(), 1<<60)
 		skipped = false
 	})
+}
+
+// verdict notes how a test was ended.
+type verdict struct {
+	testing.TB
+	is string
+}
+
+func (v *verdict) Helper()               {}
+func (v *verdict) Fatalf(string, ...any) { v.is = "failed"; runtime.Goexit() }
+func (v *verdict) Skipf(string, ...any)  { v.is = "skipped"; runtime.Goexit() }
+
+func TestMissing(t *testing.T) {
+	for _, x := range []struct{ ci, require, want string }{{"", "", "skipped"}, {"", "1", "failed"}, {"true", "", "failed"}} {
+		t.Setenv("CI", x.ci)
+		t.Setenv("BERTH_TEST_REQUIRE", x.require)
+		v, ended := &verdict{}, make(chan struct{})
+		go func() { defer close(ended); testkit.Missing(v, "no %s", "docker") }()
+		if <-ended; v.is != x.want {
+			t.Errorf("CI=%q BERTH_TEST_REQUIRE=%q: a test that lacks something is %q, want %s", x.ci, x.require, v.is, x.want)
+		}
+	}
 }
 
 func query(t *testing.T, dsn, sql string) string {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/server/httpd"
 )
 
@@ -26,7 +27,7 @@ func pebble(t *testing.T) string {
 	if cache == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			t.Skip(err)
+			testkit.Missing(t, "pebble is in the cache directory, and there is none: %v", err)
 		}
 		cache = filepath.Join(home, ".cache")
 	}
@@ -36,10 +37,7 @@ func pebble(t *testing.T) string {
 			return path
 		}
 	}
-	if os.Getenv("BERTH_TEST_REQUIRE") == "1" {
-		t.Fatal("pebble is not installed: test/setup/setup.sh")
-	}
-	t.Skip("pebble is not installed: go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1")
+	testkit.Missing(t, "pebble is not installed (run test/setup/setup.sh)")
 	return ""
 }
 

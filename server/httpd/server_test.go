@@ -115,14 +115,14 @@ func TestSlowHeadersAreCutAndOthersServed(t *testing.T) {
 	if _, body := fetch(t, s.plain(), request(t, "GET", "http://"+s.addr+"/")); body != "ok" {
 		t.Errorf("got %q beside slow clients", body)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 10*time.Second { // behind them, one after the other, it is a minute
 		t.Errorf("a good client waited %s beside slow ones", took)
 	}
 	var wait sync.WaitGroup
 	var open atomic.Int32
 	for _, c := range conns {
 		wait.Go(func() {
-			_ = c.SetReadDeadline(time.Now().Add(8 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			_, err := io.Copy(io.Discard, c)
 			if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
 				open.Add(1)
@@ -144,14 +144,14 @@ func TestBodyThatStandsStillIsCut(t *testing.T) {
 		_, err := io.Copy(io.Discard, r.Body)
 		got <- err
 		httpd.WriteError(w, r, err)
-	}), func(o *httpd.Options) { o.Stall = 2 * time.Second })
+	}), func(o *httpd.Options) { o.Stall = 4 * time.Second })
 	c, err := net.Dial("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	fmt.Fprint(c, "PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
-	for range 4 { // three seconds of a trickle are progress
+	for range 6 { // five seconds of a trickle are progress
 		fmt.Fprint(c, "x")
 		time.Sleep(800 * time.Millisecond)
 	}
@@ -165,7 +165,7 @@ func TestBodyThatStandsStillIsCut(t *testing.T) {
 		if !fault.Has(err, httpd.BodyStalled) {
 			t.Errorf("body read failed with %v, want BODY_STALLED", err)
 		}
-	case <-time.After(6 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("a body that stands still was not cut")
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -202,7 +202,7 @@ func TestReaderThatStandsStillIsCutAndSlowOneIsNot(t *testing.T) {
 		w.Header().Set("Content-Length", fmt.Sprint(32<<20))
 		_, err = io.Copy(w, f)
 		ended <- err
-	}), func(o *httpd.Options) { o.Stall = 2 * time.Second })
+	}), func(o *httpd.Options) { o.Stall = 4 * time.Second })
 
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", s.addr)
@@ -240,7 +240,7 @@ func TestReaderThatStandsStillIsCutAndSlowOneIsNot(t *testing.T) {
 		if err == nil {
 			t.Error("an answer that nobody reads ended without an error")
 		}
-	case <-time.After(8 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("an answer that nobody reads was not cut")
 	}
 }
@@ -271,7 +271,7 @@ func TestDrainLetsOpenRequestsEnd(t *testing.T) {
 	}()
 	<-entered
 	s.stop()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for { // new connections are refused while the old request goes on
 		c, err := net.DialTimeout("tcp", s.addr, time.Second)
 		if err != nil {
@@ -311,7 +311,7 @@ func TestDrainCutsWhatDoesNotEnd(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Errorf("Run ended with %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second { // without a cut it never ends
 		t.Errorf("the end took %s with a drain time of 300 ms", took)
 	}
 }

@@ -45,11 +45,18 @@ func TestClaimPlan(t *testing.T) {
 		if !strings.Contains(plan, "job_queued") || strings.Contains(plan, "Seq Scan") || strings.Contains(plan, "SCAN job") || strings.Contains(plan, "Sort") {
 			t.Errorf("jobs are claimed by\n%s", plan)
 		}
-		full := claimTime(t, db, "k")
-		looks := timeOf(t, func() error {
-			_, err := db.Outlook(context.Background(), []string{"k", "l", "m", "n"})
-			return err
-		})
+		// What is slow by nature is slow each time; a machine that is busy with something else is not.
+		var full, looks time.Duration
+		for range 5 {
+			full = claimTime(t, db, "k")
+			looks = timeOf(t, func() error {
+				_, err := db.Outlook(context.Background(), []string{"k", "l", "m", "n"})
+				return err
+			})
+			if full <= 10*empty+5*time.Millisecond && looks <= 10*time.Millisecond {
+				break
+			}
+		}
 		enqueues := timeOf(t, func() error {
 			return db.UpdateSoft(context.Background(), func(tx *metadb.Tx) error {
 				_, err := tx.EnqueueJob(metadb.NewJob{Kind: "k", Project: "p", Args: "{}"})

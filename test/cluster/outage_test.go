@@ -111,7 +111,7 @@ func TestWithoutPostgres(t *testing.T) {
 			}
 			time.Sleep(trustFor / 2)
 		}
-		const quick = 2 * time.Second
+		const quick = 5 * time.Second
 		for range replicaCount {
 			fresh := content{uint64(time.Now().UnixNano()), 100_000}.bytes()
 			refuses(t, "a push of a blob", c.pushAtOnce(warm.repo, digestOf(fresh), fresh), "database", quick)

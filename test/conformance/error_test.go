@@ -119,7 +119,7 @@ func unauthorized(t *testing.T, r *registry) {
 // tooManyRequests guesses passwords, many at once, until it is told to wait.
 func tooManyRequests(t *testing.T, r *registry) {
 	r = r.start(t, "BERTH_ANONYMOUS=none", "BERTH_ADMIN_PASSWORD=correct horse")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	const guesses = 100
 	answers := make(chan *http.Response, guesses)
 	var sent sync.WaitGroup

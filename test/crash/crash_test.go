@@ -17,7 +17,7 @@ import (
 
 const (
 	writers      = 6
-	readyWithin  = 5 * time.Second
+	readyWithin  = 15 * time.Second // milliseconds, on a machine that does nothing else
 	minAckRound  = 10
 	slowPushSize = 2 << 20
 )

@@ -39,7 +39,7 @@ type podman struct {
 func newPodman(t *testing.T, program string) podman {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "%s is run as root here", program)
+		testkit.Missing(t, "%s is run as root here", program)
 	}
 	home, err := os.MkdirTemp("", "deploy") // --runroot may have 50 characters
 	if err != nil {

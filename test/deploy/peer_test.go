@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit"
 )
 
 // tree is the root of the source, and below it what is deployed.
@@ -35,7 +37,7 @@ func peer(t testing.TB, program string) string {
 	}
 	path, err := exec.LookPath(path)
 	if err != nil {
-		missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
+		testkit.Missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
 	}
 	return path
 }
@@ -62,14 +64,6 @@ func cache(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "berth-test")
-}
-
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" || os.Getenv("BERTH_TEST_REQUIRE") == "1" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
 
 // command is a program that runs to its end.

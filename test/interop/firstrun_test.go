@@ -150,7 +150,7 @@ func firstStart(t *testing.T, dir string) (term *terminal, port string) {
 	cmd.Env = userEnv(dir)
 	term = openTerminal(t, cmd)
 	awaitPort(t, number)
-	term.await(t, 5*time.Second, port)
+	term.await(t, 30*time.Second, port)
 	// The block is written in one piece, but it may come through the terminal in several.
 	time.Sleep(100 * time.Millisecond)
 	return term, port

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/berth-registry/berth/internal/testkit"
 )
 
 // peer returns the path of a client or server that test/setup/setup.sh installs. A Go program is found in the cache
@@ -16,7 +18,7 @@ func peer(t testing.TB, program string) string {
 	t.Helper()
 	if path, pinned := pinnedPeer(t, program); pinned {
 		if _, err := os.Stat(path); err != nil {
-			missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
+			testkit.Missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
 		}
 		return path
 	}
@@ -28,7 +30,7 @@ func peer(t testing.TB, program string) string {
 	}
 	path, err := exec.LookPath(program)
 	if err != nil {
-		missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
+		testkit.Missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
 	}
 	return path
 }
@@ -70,16 +72,8 @@ func cacheDir(t testing.TB) string {
 func needRoot(t testing.TB, program string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "%s can only be started by root", program)
+		testkit.Missing(t, "%s can only be started by root", program)
 	}
-}
-
-func missing(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" || os.Getenv("BERTH_TEST_REQUIRE") == "1" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
 
 func isFile(path string) bool {

