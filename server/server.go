@@ -39,6 +39,7 @@ import (
 	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
+	"github.com/berth-registry/berth/server/scrub"
 	"github.com/berth-registry/berth/server/telemetry"
 	"github.com/berth-registry/berth/server/webhook"
 )
@@ -72,6 +73,7 @@ type Server struct {
 	access   *access.Point
 	projects *project.Service
 	registry *registry.Service
+	scrub    *scrub.Service
 	jobs     *job.Service
 	webhooks *webhook.Service
 
@@ -281,7 +283,9 @@ func (s *Server) engines(ctx context.Context) error {
 		return err
 	}
 	m := s.conf.Storage.Maintenance
+	s.checking()
 	s.registry = registry.New(registry.Options{
+		Verify: verify(s.conf), Suspect: s.scrub.Suspect,
 		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),
 		NoDelete: !s.conf.Storage.Delete.Enabled, ReadOnly: m.ReadOnly.Enabled,
 		UploadAge: m.UploadPurging.Age, KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,

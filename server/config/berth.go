@@ -4,15 +4,16 @@ import "time"
 
 // Berth holds the settings that distribution does not have.
 type Berth struct {
-	Data     string   `yaml:"data" default:"./berth-data" check:"path" flag:"data" doc:"Data directory: database, keys, certificates and, with the filesystem driver, content. Not set: storage.filesystem.rootdirectory when that is set." zh:"数据目录：数据库、密钥、证书，以及 filesystem 驱动的内容。未设置时，若设置了 storage.filesystem.rootdirectory 则使用它。"`
-	Socket   string   `yaml:"socket" default:"berthd.sock" check:"path" doc:"Unix socket for commands such as berthd gc, open to the user of berthd and to root; relative to the data directory. With PostgreSQL the default has the machine's name and process number in it, so that replicas may share the directory. off: none." zh:"供 berthd gc 等命令使用的 Unix 套接字，仅运行 berthd 的用户与 root 可用；相对路径以数据目录为基准。使用 PostgreSQL 时默认名称带主机名与进程号，以便副本共享数据目录。off：不监听。"`
-	Language string   `yaml:"language" default:"en" oneof:"en|zh-CN" env:"BERTH_LANG" doc:"Language of what berthd prints to people." zh:"berthd 输出给人看的文字的语言。"`
-	Database Database `yaml:"database" doc:"Where names, tags and accounts are kept." zh:"名称、标签与账号的存放位置。"`
-	Admin    Admin    `yaml:"admin" doc:"The first administrator." zh:"首个管理员。"`
-	Projects Projects `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目：仓库名的第一段。"`
-	Token    Tokens   `yaml:"token" doc:"Tokens that berth signs for clients that logged in." zh:"berth 为已登录的客户端签发的令牌。"`
-	ACME     ACME     `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构（如 Let's Encrypt）为 http.host 签发证书。"`
-	Limits   Limits   `yaml:"limits" doc:"What one client or one request may cost." zh:"单个客户端或单个请求的开销上限。"`
+	Data      string    `yaml:"data" default:"./berth-data" check:"path" flag:"data" doc:"Data directory: database, keys, certificates and, with the filesystem driver, content. Not set: storage.filesystem.rootdirectory when that is set." zh:"数据目录：数据库、密钥、证书，以及 filesystem 驱动的内容。未设置时，若设置了 storage.filesystem.rootdirectory 则使用它。"`
+	Socket    string    `yaml:"socket" default:"berthd.sock" check:"path" doc:"Unix socket for commands such as berthd gc, open to the user of berthd and to root; relative to the data directory. With PostgreSQL the default has the machine's name and process number in it, so that replicas may share the directory. off: none." zh:"供 berthd gc 等命令使用的 Unix 套接字，仅运行 berthd 的用户与 root 可用；相对路径以数据目录为基准。使用 PostgreSQL 时默认名称带主机名与进程号，以便副本共享数据目录。off：不监听。"`
+	Language  string    `yaml:"language" default:"en" oneof:"en|zh-CN" env:"BERTH_LANG" doc:"Language of what berthd prints to people." zh:"berthd 输出给人看的文字的语言。"`
+	Database  Database  `yaml:"database" doc:"Where names, tags and accounts are kept." zh:"名称、标签与账号的存放位置。"`
+	Admin     Admin     `yaml:"admin" doc:"The first administrator." zh:"首个管理员。"`
+	Projects  Projects  `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目：仓库名的第一段。"`
+	Token     Tokens    `yaml:"token" doc:"Tokens that berth signs for clients that logged in." zh:"berth 为已登录的客户端签发的令牌。"`
+	ACME      ACME      `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构（如 Let's Encrypt）为 http.host 签发证书。"`
+	Integrity Integrity `yaml:"integrity" doc:"Finding out that stored content is not what it was." zh:"发现已存内容损坏的方式。"`
+	Limits    Limits    `yaml:"limits" doc:"What one client or one request may cost." zh:"单个客户端或单个请求的开销上限。"`
 }
 
 // Database says where metadata is kept.
