@@ -19,6 +19,8 @@ const (
 	MethodUnknown fault.Reason = "METHOD_NOT_ALLOWED"
 	// MediaTypeUnknown marks a body that does not say that it is JSON.
 	MediaTypeUnknown fault.Reason = "MEDIA_TYPE_UNKNOWN"
+	// TargetUnusable marks a place of backups that cannot be opened.
+	TargetUnusable fault.Reason = "TARGET_UNUSABLE"
 	// JobUnknown marks the number of no job.
 	JobUnknown fault.Reason = "JOB_UNKNOWN"
 )
@@ -46,16 +48,18 @@ func problem(f *fault.Error) httpd.Problem {
 	return p
 }
 
+type problemView struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	Reason    string `json:"reason"`
+	Field     string `json:"field,omitempty"`
+	RequestID string `json:"requestId,omitempty"`
+}
+
 func document(f *fault.Error, p httpd.Problem, id string) (mediaType string, body []byte) {
-	d := struct {
-		Type      string `json:"type"`
-		Title     string `json:"title"`
-		Status    int    `json:"status"`
-		Detail    string `json:"detail"`
-		Reason    string `json:"reason"`
-		Field     string `json:"field,omitempty"`
-		RequestID string `json:"requestId,omitempty"`
-	}{Type: "about:blank", Title: http.StatusText(p.Status), Status: p.Status, Detail: f.Message, Reason: p.Code, RequestID: id}
+	d := problemView{Type: "about:blank", Title: http.StatusText(p.Status), Status: p.Status, Detail: f.Message, Reason: p.Code, RequestID: id}
 	var field fieldError
 	if errors.As(f.Unwrap(), &field) {
 		d.Field = string(field)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
@@ -36,12 +37,15 @@ type gatekeeper interface {
 
 // Handler serves /api/v1. All fields are required.
 type Handler struct {
-	Auth    authenticator
-	Access  gatekeeper
-	Jobs    jobs
-	History history
-	Trash   trash
-	Now     func() time.Time
+	Auth      authenticator
+	Access    gatekeeper
+	Jobs      jobs
+	History   history
+	Trash     trash
+	Integrity integrity
+	Backups   backups
+	Backup    backup.Ask // as the configuration has it; its target is "" when there is none
+	Now       func() time.Time
 	// Prefix stands before the paths of Location and Link headers, for a registry below a path; "" or "/prefix".
 	Prefix string
 	// External is the address under which a request has reached us, for events; nil is unknown.

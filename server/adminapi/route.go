@@ -47,7 +47,7 @@ const (
 
 // routes are all operations.
 func routes() []route {
-	return slices.Concat(documentRoutes(), jobRoutes(), tagRoutes(), trashRoutes())
+	return slices.Concat(documentRoutes(), jobRoutes(), tagRoutes(), trashRoutes(), fsckRoutes(), backupRoutes())
 }
 
 // find gives the route of a request and the parameters of its path.
