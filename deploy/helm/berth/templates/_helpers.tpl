@@ -56,6 +56,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "mode replicated: neither tls.existingSecret nor trustedProxies is set; each pod would make an authority of its own. Give the pods a certificate, or name the networks of the ingress controller's pods" -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq $v.mode "standalone") (gt (int $v.replicas) 1) -}}
+{{- fail (printf "mode standalone: replicas is %d, and one pod only can have the volume and its database; set mode to replicated, with PostgreSQL and a bucket, or leave replicas out" (int $v.replicas)) -}}
+{{- end -}}
+{{- if and (eq $v.mode "standalone") $v.autoscaling.enabled -}}
+{{- fail "mode standalone: autoscaling.enabled is set, and one pod only can have the volume and its database; set mode to replicated, with PostgreSQL and a bucket, or leave autoscaling out" -}}
+{{- end -}}
 {{- if and (eq $v.storage.driver "s3") (not $v.storage.s3.bucket) -}}
 {{- fail "storage.driver s3: storage.s3.bucket is not set" -}}
 {{- end -}}
