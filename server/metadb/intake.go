@@ -110,9 +110,10 @@ type intakeBatch struct {
 	err     error
 }
 
-// maxIntake bounds the memory of what has no rows yet, in bytes. More goes the usual way, with a transaction.
+// What has no rows yet is in memory and in the log, and is bounded by both numbers. More goes the usual way, with a
+// transaction.
 const (
-	maxIntake        = 4 << 20
+	maxIntake        = 4 << 20 // bytes of content
 	maxIntakeEntries = 10_000
 )
 
@@ -181,7 +182,7 @@ func (k *intake) keep(e *intakeEntry, since Mark) (kept bool, err error) {
 
 // failed says what to tell of a batch that was not written: nothing when the usual way may still do.
 func (k *intake) failed(err error) error {
-	if err == errIntakeSync { //nolint:errorlint // a signal, never wrapped
+	if errors.Is(err, errIntakeSync) {
 		return *k.poison.Load()
 	}
 	return nil

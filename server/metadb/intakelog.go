@@ -14,8 +14,9 @@ import (
 	"github.com/berth-registry/berth/internal/durable"
 )
 
-// intakeLog is a lane's part of the log: two files beside the database, written in turn: while one is filled the rows of the other become
-// durable, and then it is filled again in place, which costs a sync no allocation. Both are removed by a clean close.
+// intakeLog is a lane's part of the log: two files beside the database, written in turn: while one is filled the rows of
+// the other become durable, and then it is filled again in place, which costs a sync no allocation. Both are removed by a
+// clean close.
 //
 // A file begins with a header: magic, salt, the number of its first entry, checksum. Entries follow. The salt is that of
 // the log which the database names (intakeSetting), so that a log is never applied to a database that was put in its
