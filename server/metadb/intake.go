@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
