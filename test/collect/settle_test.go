@@ -3,10 +3,7 @@ package collect
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/internal/testkit/stand"
@@ -26,21 +23,12 @@ func (r *race) settle() {
 	for i := range r.fleet.Replicas {
 		r.fleet.Restart(i)
 	}
-	live, small := r.live()
-	began := time.Now()
-	for {
-		v := r.fleet.Weigh()
-		wrong := r.judge(v, live, small)
-		if wrong == "" {
-			r.t.Logf("%s: %.1f s after the last push: %s; live: %d blobs with %d bytes, %d bytes of small content",
-				r.fleet, time.Since(began).Seconds(), v, len(live), sum(live), sum(small))
-			break
-		}
-		if time.Since(began) > settleWithin {
-			r.t.Errorf("%s after the last push %s; %s\n%s", settleWithin, wrong, v, r.leftovers(v, live))
-			break
-		}
-		time.Sleep(200 * time.Millisecond)
+	live := r.live()
+	v, took, wrong := r.fleet.AwaitNoGarbage(live, settleWithin)
+	if wrong != "" {
+		r.t.Errorf("%s after the last push: %s", took.Round(time.Second), wrong)
+	} else {
+		r.t.Logf("%s: %s after the last push: %s; live: %s", r.fleet, took.Round(100*time.Millisecond), v, live)
 	}
 	r.whole()
 }
@@ -95,83 +83,23 @@ func (r *race) deleteTheRest() {
 	}
 }
 
-// live is the content that the images need: in the store, and small enough for the database.
-func (r *race) live() (large, small map[string]int64) {
-	large, small = map[string]int64{}, map[string]int64{}
-	sizes := map[string]int64{}
+// live is the content that the images need.
+func (r *race) live() stand.Live {
+	l := stand.NewLive()
+	l.Manifests = len(r.kept)
 	for i, m := range r.kept {
-		small[m.Digest] = int64(len(m.Body))
+		l.Add(m.Digest, int64(len(m.Body)))
 		for _, b := range m.Blobs {
-			if sizes[b] == 0 {
-				sizes[b] = size(r.fleet.Client(0), i.repo, b)
-			}
-			if sizes[b] > inlineBytes {
-				large[b] = sizes[b]
-			} else {
-				small[b] = sizes[b]
-			}
+			l.Add(b, int64(len(r.fleet.Client(0).Get(i.repo, "blobs", b).Body)))
 		}
 	}
-	return large, small
-}
-
-const inlineBytes = 32 << 10 // berth.limits.inline_bytes
-
-func size(c *stand.Client, repo, blob string) int64 {
-	return int64(len(c.Get(repo, "blobs", blob).Body))
+	return l
 }
 
 func repositories(catalog []byte) []string {
 	var page struct{ Repositories []string }
 	_ = json.Unmarshal(catalog, &page) // an empty list shows in what is left
 	return page.Repositories
-}
-
-func sum(sizes map[string]int64) (n int64) {
-	for _, size := range sizes {
-		n += size
-	}
-	return n
-}
-
-// judge says what is wrong with the volume.
-func (r *race) judge(v stand.Volume, live, small map[string]int64) string {
-	rows, err := r.fleet.Rows(`SELECT (SELECT COUNT(*) FROM blob), (SELECT COUNT(*) FROM upload), (SELECT COUNT(*) FROM manifest), (SELECT COUNT(*) FROM trash),
-		(SELECT COUNT(*) FROM edge WHERE manifest_id NOT IN (SELECT id FROM manifest)),
-		(SELECT COUNT(*) FROM repo_blob rb WHERE NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = rb.digest AND e.repo_id = rb.repo_id))`)
-	if err != nil {
-		return err.Error()
-	}
-	want := []string{fmt.Sprint(len(live) + len(small)), "0", fmt.Sprint(len(r.kept)), "0", "0", "0"}
-	needed, has := sum(live), v.Bytes()
-	switch {
-	case has > needed+needed/100:
-		return fmt.Sprintf("the store has %d bytes and %d are live", has, needed)
-	case has < needed:
-		return fmt.Sprintf("the store has %d bytes, and %d are live: something was lost", has, needed)
-	case v.Pending > 0:
-		return fmt.Sprintf("%d multipart uploads are open", v.Pending)
-	case v.Inline != sum(small):
-		return fmt.Sprintf("the database has %d bytes of small content and %d are live", v.Inline, sum(small))
-	case !slices.Equal(rows[0], want):
-		return fmt.Sprintf("rows of blobs, uploads, manifests, trash, stray edges and stray links are %q and should be %q", rows[0], want)
-	}
-	return ""
-}
-
-// leftovers names some of what is there and should not be.
-func (r *race) leftovers(v stand.Volume, live map[string]int64) (text string) {
-	for _, name := range slices.Sorted(maps.Keys(v.Content)) {
-		known := false
-		for d := range live {
-			known = known || strings.Contains(name, d[len("sha256:"):])
-		}
-		if !known && len(text) < 2000 {
-			text += fmt.Sprintf("left: %s, %d bytes\n", name, v.Content[name])
-		}
-	}
-	rows, err := r.fleet.Rows(`SELECT digest, state, lease_until, inline, stored FROM blob WHERE lease_until > 0 ORDER BY lease_until LIMIT 10`)
-	return text + fmt.Sprintf("queue: %q, %v", rows, err)
 }
 
 // whole pulls every image that was kept, through every replica.

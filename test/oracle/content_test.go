@@ -20,7 +20,7 @@ type universe struct {
 }
 
 const (
-	inlineBytes = 32 << 10 // berth.limits.inline_bytes: larger content is in the store
+	inlineBytes = stand.InlineBytes
 	blobCount   = 24
 	imageCount  = 14
 )

@@ -48,13 +48,10 @@ func (w *walker) deleteManifest(repo string) error {
 		judge: func(r *repository, a stand.Answer) string {
 			return oneOf(a, http.StatusAccepted, r.manifests[digest])
 		},
-		effect: func(r *repository, _ time.Time) { r.drop(digest, time.Now().Add(w.hold())) },
+		effect: func(r *repository, _ time.Time) { r.drop(digest) },
 	})
 	return err
 }
-
-// hold is how long what was deleted can be brought back.
-func (w *walker) hold() time.Duration { return w.fleet.Hold }
 
 // deleteBlob takes a blob out of a repository. One that a manifest needs is kept.
 func (w *walker) deleteBlob(repo string) error {

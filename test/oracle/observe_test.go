@@ -18,18 +18,26 @@ type sight struct {
 	manifests map[string]stand.Answer
 	blobs     map[string]stand.Answer
 	referrers map[string][]string
-	refused   map[string]stand.Answer // referrers that were not answered
+	histories map[string][]stand.TagEntry
+	trash     []stand.Trashed
+	refused   map[string]stand.Answer // lists that were not answered
 }
 
 func observe(c *stand.Client, u *universe, repo string) *sight {
 	s := &sight{
 		tags: map[string]stand.Answer{}, manifests: map[string]stand.Answer{}, blobs: map[string]stand.Answer{},
-		referrers: map[string][]string{}, refused: map[string]stand.Answer{},
+		referrers: map[string][]string{}, histories: map[string][]stand.TagEntry{}, refused: map[string]stand.Answer{},
 	}
 	s.list, s.listed = c.Tags(repo)
 	for _, tag := range u.tags {
 		s.tags[tag] = c.Get(repo, "manifests", tag)
+		list, a := c.History(repo, tag)
+		s.histories[tag] = list
+		s.note("the history of tag "+tag, a)
 	}
+	list, a := c.Trash(repo)
+	s.trash = list
+	s.note("the trash", a)
 	for digest, m := range u.manifests {
 		s.manifests[digest] = c.Get(repo, "manifests", digest)
 		if m.Subject == "" {
@@ -37,14 +45,19 @@ func observe(c *stand.Client, u *universe, repo string) *sight {
 		}
 		list, a := c.Referrers(repo, m.Subject)
 		s.referrers[m.Subject] = list
-		if a.Status != http.StatusOK && a.Status != http.StatusNotFound {
-			s.refused[m.Subject] = a
-		}
+		s.note("the referrers of "+u.name(m.Subject), a)
 	}
 	for _, b := range u.blobs {
 		s.blobs[b.Digest] = c.Get(repo, "blobs", b.Digest)
 	}
 	return s
+}
+
+// note remembers a list that was not answered; there may be nothing to list.
+func (s *sight) note(list string, a stand.Answer) {
+	if a.Status != http.StatusOK && a.Status != http.StatusNotFound {
+		s.refused[list] = a
+	}
 }
 
 // difference is something that is not as the model says. key is the digest or tag that it is about.
@@ -85,6 +98,7 @@ func (r *repository) compare(u *universe, repo string, s *sight) (all []differen
 		}
 	}
 	r.compareTags(u, s, differ)
+	r.comparePast(u, s, differ)
 	return all
 }
 
@@ -106,8 +120,42 @@ func (r *repository) compareTags(u *universe, s *sight, differ func(key, format 
 		if want := r.referrers(u, subject); !slices.Equal(slices.Sorted(slices.Values(list)), want) {
 			differ(subject, "the referrers of %s are %q and should be %q", u.name(subject), list, want)
 		}
-		if a, ok := s.refused[subject]; ok {
-			differ(subject, "the referrers of %s: %s", u.name(subject), a)
+	}
+	for list, a := range s.refused {
+		differ("", "%s: %s", list, a)
+	}
+}
+
+// comparePast holds histories and the trash against the model.
+func (r *repository) comparePast(u *universe, s *sight, differ func(key, format string, args ...any)) {
+	for tag, entries := range s.histories {
+		var got []string
+		for i, e := range slices.Backward(entries) {
+			got = append(got, u.name(e.Digest))
+			if i > 0 && !entries[i-1].Since.After(e.Since) {
+				differ(tag, "the history of tag %s has an entry of %s after one of %s", tag, entries[i-1].Since, e.Since)
+			}
+		}
+		var want []string
+		for _, d := range r.moves[tag] {
+			want = append(want, u.name(d))
+		}
+		if !slices.Equal(got, want) {
+			differ(tag, "the history of tag %s is %q and should be %q", tag, got, want)
+		}
+	}
+	got := map[string][]string{}
+	for _, m := range s.trash {
+		got[m.Digest] = m.Tags
+	}
+	for digest, tags := range r.trash {
+		if has, ok := got[digest]; !ok || !slices.Equal(has, tags) {
+			differ(digest, "%s should be in the trash with tags %q: %v, %q", u.name(digest), tags, ok, has)
+		}
+	}
+	for digest := range got {
+		if _, ok := r.trash[digest]; !ok {
+			differ(digest, "%s is in the trash and should not be", u.name(digest))
 		}
 	}
 }

@@ -34,8 +34,18 @@ func (w *walker) step() error {
 		return w.deleteTag(repo)
 	case n < 87:
 		return w.deleteManifest(repo)
-	case n < 92:
+	case n < 91:
 		return w.deleteBlob(repo)
+	case n < 93:
+		return w.rollBack(repo)
+	case n < 94:
+		return w.restoreTag(repo)
+	case n < 96:
+		return w.restoreManifest(repo)
+	case n < 97:
+		return w.purge(repo)
+	case n < 98:
+		return w.askThen(repo)
 	default:
 		return w.pull(repo)
 	}

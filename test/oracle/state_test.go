@@ -19,15 +19,9 @@ const (
 type repository struct {
 	blobs     map[string]time.Time // digest → until when an answer promises it; no entry: it is not there
 	manifests map[string]bool
-	trash     map[string]binned
+	trash     map[string][]string // manifests that can be brought back → the tags that were deleted with them
 	tags      map[string]string
 	moves     map[string][]string // tag → every digest that it had, oldest first; "" is a deletion
-}
-
-// binned is a manifest that was deleted and can be brought back.
-type binned struct {
-	tags  []string // that went with it, by name
-	until time.Time
 }
 
 // state is all repositories of a walker.
@@ -37,7 +31,7 @@ func newState(repos ...string) state {
 	s := state{}
 	for _, name := range repos {
 		s[name] = &repository{
-			blobs: map[string]time.Time{}, manifests: map[string]bool{}, trash: map[string]binned{},
+			blobs: map[string]time.Time{}, manifests: map[string]bool{}, trash: map[string][]string{},
 			tags: map[string]string{}, moves: map[string][]string{},
 		}
 	}
@@ -111,15 +105,35 @@ func (r *repository) move(tag, digest string) {
 	r.tags[tag] = digest
 }
 
-// drop deletes a manifest, and the tags that point at it.
-func (r *repository) drop(digest string, until time.Time) {
-	b := binned{until: until}
-	for _, tag := range r.tagsOf(digest) {
-		b.tags = append(b.tags, tag)
+// drop puts a manifest into the trash, with the tags that point at it.
+func (r *repository) drop(digest string) {
+	tags := r.tagsOf(digest)
+	for _, tag := range tags {
 		r.move(tag, "")
 	}
 	delete(r.manifests, digest)
-	r.trash[digest] = b
+	r.trash[digest] = tags
+}
+
+// bringBack takes a manifest out of the trash, and with an index its manifests that are there, too.
+func (r *repository) bringBack(u *universe, digest string) {
+	if _, binned := r.trash[digest]; !binned {
+		return
+	}
+	r.put(u, digest)
+	for _, child := range u.manifests[digest].Children {
+		r.bringBack(u, child)
+	}
+}
+
+// before is where a tag pointed before it came to where it is; "" when that is not known.
+func (r *repository) before(tag string) string {
+	for _, d := range slices.Backward(r.moves[tag]) {
+		if d != "" && d != r.tags[tag] {
+			return d
+		}
+	}
+	return ""
 }
 
 func (r *repository) tagsOf(digest string) (tags []string) {

@@ -144,5 +144,3 @@ func (f *Fleet) Restart(i int) {
 	f.clients[i].Close()
 	f.clients[i] = NewClient(f.Replicas[i].URL)
 }
-
-const password = "a-password-of-a-test"

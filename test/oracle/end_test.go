@@ -1,0 +1,63 @@
+package oracle
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/stand"
+)
+
+// goneWithin is how long garbage may stay after the last request.
+const goneWithin = 30 * time.Second
+
+// end empties the trash, abandons all uploads, and proves that what nothing needs goes: from the answers, from the database
+// and from the store. What is needed stays.
+func (r *run) end() {
+	r.t.Helper()
+	for _, w := range r.walkers {
+		for _, repo := range w.repos {
+			a := r.fleet.Client(w.id).Operate(http.MethodDelete, "repositories/"+repo+"/-/trash", nil)
+			if a.Status != http.StatusOK && a.Status != http.StatusNotFound {
+				r.t.Errorf("empty the trash of %s: %s", repo, a)
+			}
+			clear(w.now[repo].trash)
+		}
+	}
+	s := r.fleet.Settings
+	s.UploadAge = time.Second
+	r.fleet.Change(s)
+	for i := range r.fleet.Replicas {
+		r.fleet.Restart(i)
+	}
+	r.journal.event("the trash is emptied, all replicas are started again, uploads are abandoned after %s", s.UploadAge)
+	live := stand.NewLive()
+	for _, w := range r.walkers {
+		for _, repo := range w.now {
+			for d := range repo.manifests {
+				live.Manifests++
+				live.Add(d, int64(len(r.manifests[d].Body)))
+				for _, b := range r.manifests[d].Blobs {
+					live.Add(b, int64(r.sizes[b].Size))
+				}
+			}
+		}
+	}
+	v, took, wrong := r.fleet.AwaitNoGarbage(live, goneWithin)
+	if wrong != "" {
+		r.t.Errorf("%s after the last request: %s", took.Round(time.Second), wrong)
+	}
+	r.each("compare at the end", func(w *walker) error {
+		for _, repo := range w.now {
+			for d := range repo.blobs {
+				if wrong == "" && !repo.needs(r.universe, d) {
+					delete(repo.blobs, d) // from now on it must not be there
+				}
+			}
+		}
+		return w.verify()
+	})
+	if r.rounds < 5 {
+		r.t.Errorf("only %d rounds: nothing was tested", r.rounds)
+	}
+	r.t.Logf("%s; garbage was gone after %s: %s", r, took.Round(100*time.Millisecond), v)
+}
