@@ -27,6 +27,7 @@ import (
 	"github.com/berth-registry/berth/server/adminapi"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/auth/htpasswd"
+	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/fs"
 	"github.com/berth-registry/berth/server/blob/mem"
@@ -76,6 +77,7 @@ type Server struct {
 	scrub    *scrub.Service
 	jobs     *job.Service
 	webhooks *webhook.Service
+	backup   *backup.Service
 
 	certs *httpd.Certificates
 	http  *httpd.Server
@@ -93,7 +95,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 	for _, build := range []func(context.Context) error{
-		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.faces,
+		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.backups, s.faces,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err

@@ -75,6 +75,8 @@ type Ask struct {
 	Target string `json:"target"`         // a directory, or s3://BUCKET/PREFIX
 	Keep   int    `json:"keep,omitempty"` // snapshots of this registry to keep; 0 is all
 	Rate   int64  `json:"rate,omitempty"` // bytes per second that are copied; 0 is as fast as it goes
+	// Verify reads what the target has already, too, and copies again what is not right.
+	Verify bool `json:"verify,omitempty"`
 }
 
 // Progress is how far a backup or restore is, in bytes.

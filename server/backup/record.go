@@ -17,21 +17,21 @@ import (
 
 // Record is a snapshot that is complete.
 type Record struct {
-	Format   int             `json:"format"` // recordFormat; a larger one is of a newer berth
-	ID       string          `json:"id"`     // sorts by time
-	At       time.Time       `json:"at"`     // whatever was acknowledged before is in it
-	Source   string          `json:"source"` // which registry; see metadb.InstanceSetting
-	Berth    string          `json:"berth"`  // version that took it
-	Schema   int64           `json:"schema"` // of the metadata
-	Database string          `json:"database"`
-	Metadata Part            `json:"metadata"`
-	Needs    Part            `json:"inventory"`
-	Holds    metadb.Census   `json:"holds"`
-	Copied   Amount          `json:"copied"` // of blobs that the target did not have
-	Seconds  float64         `json:"seconds"`
-	Damage   []DamagedBlob   `json:"damage,omitempty"` // the first maxNamed
-	Damaged  int             `json:"damaged"`
-	Complete bool            `json:"complete"` // always; for who reads it without berth
+	Format   int           `json:"format"` // recordFormat; a larger one is of a newer berth
+	ID       string        `json:"id"`     // sorts by time
+	At       time.Time     `json:"at"`     // whatever was acknowledged before is in it
+	Source   string        `json:"source"` // which registry; see metadb.InstanceSetting
+	Berth    string        `json:"berth"`  // version that took it
+	Schema   int64         `json:"schema"` // of the metadata
+	Database string        `json:"database"`
+	Metadata Part          `json:"metadata"`
+	Needs    Part          `json:"inventory"`
+	Holds    metadb.Census `json:"holds"`
+	Copied   Amount        `json:"copied"` // of blobs that the target did not have
+	Seconds  float64       `json:"seconds"`
+	Damage   []DamagedBlob `json:"damage,omitempty"` // the first maxNamed
+	Damaged  int           `json:"damaged"`
+	Complete bool          `json:"complete"` // always; for who reads it without berth
 }
 
 // Part is a compressed (gzip) file of the snapshot, kept as a blob.

@@ -197,7 +197,7 @@ func damagedBackup(r *Record, lost []DamagedBlob) error {
 	if len(lost) > len(names) {
 		names = append(names, "…")
 	}
-	return fault.New(fault.Conflict, fault.Unknown, "backup is damaged: %d blobs of snapshot %s cannot be restored: %s; the next backup into the same target repairs it, "+
+	return fault.New(fault.Conflict, fault.Unknown, "backup is damaged: %d blobs of snapshot %s cannot be restored: %s; the next berthd backup --verify into the same target repairs it; "+
 		"or restore without them with --allow-damaged", len(lost), r.ID, strings.Join(names, ", "))
 }
 
@@ -268,10 +268,9 @@ func (r *restoring) blobs(ctx context.Context, db *metadb.DB) error {
 
 func (r *restoring) passed(n int) {
 	r.mu.Lock()
+	defer r.mu.Unlock() // also while it is told, so that numbers only grow
 	r.done += int64(n)
-	done := r.done
-	r.mu.Unlock()
-	r.tell.say(Progress{Done: done, Total: r.record.Holds.Bytes, Doing: "copying blobs"})
+	r.tell.say(Progress{Done: r.done, Total: r.record.Holds.Bytes, Doing: "copying blobs"})
 }
 
 // blob copies one, unless it is there, and reads it back when that is asked.
@@ -380,10 +379,9 @@ func Check(ctx context.Context, from blob.Store, snapshot string, rate int64, no
 	done := int64(0)
 	passed := func(n int) {
 		mu.Lock()
+		defer mu.Unlock()
 		done += int64(n)
-		p := Progress{Done: done, Total: r.Holds.Bytes, Doing: "reading blobs"}
-		mu.Unlock()
-		tell(progress).say(p)
+		tell(progress).say(Progress{Done: done, Total: r.Holds.Bytes, Doing: "reading blobs"})
 	}
 	limit := &pace{rate: rate, now: now}
 	g, ctx := errgroup.WithContext(ctx)

@@ -36,13 +36,13 @@ func (s *Service) Run(ctx context.Context, ask Ask, progress func(Progress)) (_ 
 	}
 	defer func() { err = closing(err, stop) }()
 	began := s.o.Now()
-	id := began.UTC().Format("20060102t150405z") + "-" + word()[:6]
+	id := began.UTC().Format("20060102t150405.000000z") + "-" + word()[:6]
 	held, r, err := s.begin(ctx, store, id, true)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.end(ctx)) }()
-	t := &taking{s: s, store: store, pace: &pace{rate: ask.Rate, now: s.o.Now}, tell: progress, record: Record{
+	t := &taking{s: s, store: store, verify: ask.Verify, pace: &pace{rate: ask.Rate, now: s.o.Now}, tell: progress, record: Record{
 		Format: recordFormat, ID: id, Source: r.source, Berth: s.o.Version, Database: s.o.Database, Complete: true,
 	}}
 	if err := t.take(held, r.notes); err != nil {
@@ -63,6 +63,7 @@ func (s *Service) Run(ctx context.Context, ask Ask, progress func(Progress)) (_ 
 type taking struct {
 	s      *Service
 	store  blob.Store
+	verify bool
 	pace   *pace
 	tell   tell
 	record Record
@@ -169,8 +170,10 @@ func (t *taking) blobs(ctx context.Context, db *metadb.DB) error {
 			switch {
 			case b.State == metadb.Damaged:
 				t.lose(b, "it was damaged before")
-			case more && next.Digest == b.Digest && next.Size == b.Size:
+			case more && next.Digest == b.Digest && next.Size == b.Size && !t.verify:
 				t.passed(int(b.Size))
+			case more && next.Digest == b.Digest && next.Size == b.Size:
+				copies.Go(func() error { return t.check(ctx, b) })
 			default:
 				copies.Go(func() error { return t.copy(ctx, b) })
 			}
@@ -207,10 +210,9 @@ func storedBlobs(ctx context.Context, db *metadb.DB, each func(metadb.StoredBlob
 
 func (t *taking) passed(n int) {
 	t.mu.Lock()
+	defer t.mu.Unlock() // also while it is told, so that numbers only grow
 	t.done += int64(n)
-	done := t.done
-	t.mu.Unlock()
-	t.tell.say(Progress{Done: done, Total: t.record.Holds.Bytes, Doing: "copying blobs"})
+	t.tell.say(Progress{Done: t.done, Total: t.record.Holds.Bytes, Doing: "copying blobs"})
 }
 
 func (t *taking) lose(b metadb.StoredBlob, detail string) {
@@ -222,6 +224,16 @@ func (t *taking) lose(b metadb.StoredBlob, detail string) {
 	}
 	t.record.Damaged++
 	t.s.o.Log.Error("blob is damaged and not in the backup", "digest", b.Digest.String(), "found", detail)
+}
+
+// check reads a blob that the target has, and copies it again when it is not right.
+func (t *taking) check(ctx context.Context, b metadb.StoredBlob) error {
+	err := readBlob(ctx, t.store, b.Digest, b.Size, t.pace, t.passed)
+	if _, lost := lostAs(err); !lost {
+		return err
+	}
+	t.s.o.Log.Error("blob is damaged in the backup and is copied again", "digest", b.Digest.String(), "found", err.Error())
+	return t.copy(ctx, b)
 }
 
 // copy copies a blob. It may have been moved in the store since the snapshot, so one that is not found is looked up as it
