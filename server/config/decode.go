@@ -12,8 +12,8 @@ import (
 // maxNodes bounds the work that aliases can multiply; a hand-written file has some hundred nodes.
 const maxNodes = 100_000
 
-// literalTag marks a secret that was read from a file already.
-const literalTag = "!literal"
+// secretFileTag marks the name of a file with a secret, which a variable NAME_FILE gives.
+const secretFileTag = "!secretfile"
 
 // A decoder writes YAML of one source into the tree and collects every problem on the way.
 type decoder struct {
@@ -123,8 +123,13 @@ func (d *decoder) secret(n *yaml.Node, v reflect.Value, key string) {
 		d.problem(n, key, "%s expects %s", key, shape(v.Type()))
 		return
 	}
-	if n.Tag == literalTag {
-		v.Set(reflect.ValueOf(NewSecret(n.Value)))
+	if n.Tag == secretFileTag {
+		secret, err := d.secrets.read(n.Value)
+		if err != nil {
+			d.problem(n, key, "%v", err)
+		}
+		// Not looked at again: a password may begin with "file:".
+		v.Set(reflect.ValueOf(secret))
 		return
 	}
 	secret, err := d.secrets.resolve(n.Value)

@@ -212,12 +212,8 @@ func (d *decoder) node(v variable) *yaml.Node {
 	text := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v.value}
 	switch {
 	case v.fromFile:
-		secret, err := d.secrets.read(v.value)
-		if err != nil {
-			d.problems = append(d.problems, Problem{File: v.source.Name, Message: err.Error()})
-		}
-		// Not looked at again: a password may begin with "file:".
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: literalTag, Value: secret.Reveal()}
+		// Read where the key is known, so that what follows from a file that cannot be read is not said, too.
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: secretFileTag, Value: v.value}
 	case isSecret(t):
 		return text
 	case isScalar(t):

@@ -42,19 +42,20 @@ type NotificationIgnore struct {
 // checkEndpoints refuses endpoints that cannot be told from each other or cannot be reached.
 func (d *decoder) checkEndpoints(c *Config) {
 	seen := map[string]bool{}
-	for _, e := range c.Notifications.Endpoints {
-		if seen[e.Name] {
-			d.refuse("notifications.endpoints", "notifications.endpoints: two endpoints are called %q; the place of each in the events is kept under its name, so give each its own", e.Name)
+	for i, e := range c.Notifications.Endpoints {
+		section := fmt.Sprintf("notifications.endpoints[%d]", i)
+		if seen[e.Name] && e.Name != "" {
+			d.refuse(section, "notifications.endpoints: two endpoints are called %q; the place of each in the events is kept under its name, so give each its own", e.Name)
 		}
 		seen[e.Name] = true
-		if !e.Disabled && !e.URL.IsSet() {
-			d.refuse("notifications.endpoints", "notifications.endpoints: endpoint %q has no url", e.Name)
+		if !e.Disabled && !e.URL.IsSet() && !d.misspelt("url", section) {
+			d.refuse(section, "notifications.endpoints: endpoint %q has no url", e.Name)
 		}
 		for _, a := range e.Ignore.Actions {
 			switch a {
 			case "push", "pull", "mount", "delete":
 			default:
-				d.warn("notifications.endpoints", "notifications.endpoints: endpoint %q ignores the action %q, which no event has; there are push, pull, mount and delete", e.Name, a)
+				d.warn(section, "notifications.endpoints: endpoint %q ignores the action %q, which no event has; there are push, pull, mount and delete", e.Name, a)
 			}
 		}
 	}

@@ -121,6 +121,18 @@ func (d *decoder) failed(key string) bool {
 	return false
 }
 
+// refused reports whether there is a problem with the key itself, and not with a part of it.
+func (d *decoder) refused(key string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == key })
+}
+
+// misspelt reports whether the key may have been said in a way that could not be read: with a value that is none, or
+// under a name like it.
+func (d *decoder) misspelt(name, section string) bool {
+	return d.failed(join(section, name)) ||
+		slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Suggestion == name && strings.HasPrefix(p.Key, section+".") })
+}
+
 // about is a problem with a key, placed where the key was said, or else the nearest section around it.
 func (d *decoder) about(key, format string, args ...any) Problem {
 	o, ok := place(d.origins, key)

@@ -51,10 +51,11 @@ func objectACLs() []string {
 	}
 }
 
-// checkS3 refuses what the driver could not start with, so that "berthd config check" knows.
+// checkS3 refuses what the driver could not start with, so that "berthd config check" knows. A key that could not be read
+// hides its own rules only: everything wrong is told at once.
 func (d *decoder) checkS3(c *Config) {
 	s := c.Storage.S3
-	if s == nil || d.failed("storage.s3") {
+	if s == nil || d.refused("storage.s3") {
 		return
 	}
 	const key = "storage.s3."
@@ -62,22 +63,22 @@ func (d *decoder) checkS3(c *Config) {
 		s.ForcePathStyle = true
 		d.origins[key+"forcepathstyle"] = Origin{Source: "derived", Name: key + "regionendpoint"}
 	}
-	if s.Bucket == "" {
+	if s.Bucket == "" && !d.misspelt("bucket", "storage.s3") {
 		d.refuse("storage.s3", "storage.s3.bucket is missing; name the bucket that content is kept in")
 	}
-	if s.AccessKey.IsSet() != s.SecretKey.IsSet() {
+	if s.AccessKey.IsSet() != s.SecretKey.IsSet() && !d.misspelt("accesskey", "storage.s3") && !d.misspelt("secretkey", "storage.s3") {
 		d.refuse("storage.s3", "storage.s3.accesskey and storage.s3.secretkey belong together; set both, or none to use the role of the machine")
 	}
-	if s.SessionToken.IsSet() && !s.AccessKey.IsSet() {
+	if s.SessionToken.IsSet() && !s.AccessKey.IsSet() && !d.misspelt("accesskey", "storage.s3") {
 		d.refuse(key+"sessiontoken", "storage.s3.sessiontoken is of an accesskey and a secretkey, which are not set")
 	}
-	if s.ChunkSize < 5<<20 || s.ChunkSize > 5<<30 {
+	if !d.failed(key+"chunksize") && (s.ChunkSize < 5<<20 || s.ChunkSize > 5<<30) {
 		d.refuse(key+"chunksize", "storage.s3.chunksize: %s is outside of what S3 takes as a part, 5MiB to 5GiB", s.ChunkSize)
 	}
-	if !s.V4Auth {
+	if !s.V4Auth && !d.failed(key+"v4auth") {
 		d.refuse(key+"v4auth", "storage.s3.v4auth: false asks for signature version 2, which is not offered; every current service takes version 4")
 	}
-	if s.KeyID != "" && !s.Encrypt {
+	if s.KeyID != "" && !s.Encrypt && !d.misspelt("encrypt", "storage.s3") {
 		d.refuse(key+"keyid", "storage.s3.keyid has no effect without storage.s3.encrypt: true")
 	}
 	if s.SkipVerify {

@@ -1,6 +1,9 @@
 package config_test
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestS3 holds what a file of distribution for its S3 driver becomes.
 func TestS3(t *testing.T) {
@@ -47,6 +50,54 @@ func TestS3Mistakes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := load("storage: {s3: " + test.file + "}\n"); err == nil || err.Error() != test.want {
 				t.Errorf("\n got %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+// TestEverythingAtOnce: a mistake hides what follows from it, and nothing else.
+func TestEverythingAtOnce(t *testing.T) {
+	for name, test := range map[string]struct {
+		file string
+		env  []string
+		want string
+	}{
+		"grammar and rules": {
+			file: "loglevel: blah\nstorage:\n  s3:\n    chunksize: 1MiB\n    accesskey: a\n    bla: 2\n    secure: perhaps\n    keyid: x\n" +
+				"notifications:\n  endpoints:\n  - {name: a, url: 'http://h'}\n  - {name: a, timeout: abc}\n",
+			want: "config.yml:1:11: loglevel: unknown value \"blah\"\n" +
+				"config.yml:3:3: storage.s3.bucket is missing\n" +
+				"config.yml:3:3: storage.s3.accesskey and storage.s3.secretkey belong together\n" +
+				"config.yml:4:16: storage.s3.chunksize: 1MiB is outside\n" +
+				"config.yml:6:5: unknown key \"bla\"\n" +
+				"config.yml:7:13: storage.s3.secure expects\n" +
+				"config.yml:8:12: storage.s3.keyid has no effect\n" +
+				"config.yml:12:5: notifications.endpoints: two endpoints are called\n" +
+				"config.yml:12:5: notifications.endpoints: endpoint \"a\" has no url\n" +
+				"config.yml:12:24: notifications.endpoints[1].timeout expects",
+		},
+		"misspelt": {
+			file: "storage:\n  s3: {buckt: b, accesskey: a, secretkee: c, chunksize: many}\n",
+			want: "config.yml:2:8: unknown key \"buckt\"\nconfig.yml:2:32: unknown key \"secretkee\"\nconfig.yml:2:57: storage.s3.chunksize expects",
+		},
+		"secret that cannot be read": {
+			file: "storage:\n  s3: {bucket: b, accesskey: a, chunksize: 1MiB}\n", env: []string{"REGISTRY_STORAGE_S3_SECRETKEY_FILE=/absent"},
+			want: "config.yml:2:44: storage.s3.chunksize: 1MiB is outside\nREGISTRY_STORAGE_S3_SECRETKEY_FILE: cannot read the file of the secret",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(test.file, test.env...)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			got, want := strings.Split(err.Error(), "\n"), strings.Split(test.want, "\n")
+			if len(got) != len(want) {
+				t.Fatalf("got\n%v\nwant the beginnings\n%s", err, test.want)
+			}
+			for i := range want {
+				if !strings.HasPrefix(got[i], want[i]) {
+					t.Errorf("got\n%s\nwant the beginning\n%s", got[i], want[i])
+				}
 			}
 		})
 	}

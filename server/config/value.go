@@ -24,7 +24,7 @@ func (d *decoder) checkValues(c *Config) {
 }
 
 func (d *decoder) checkValue(key string, f field, v reflect.Value) {
-	if words := f.oneof(); words != nil {
+	if words := f.oneof(); words != nil && d.origins[key].Name != "loglevel" { // where the same words are asked for
 		d.checkWord(key, words, v)
 	}
 	for _, grammar := range strings.Split(f.tag("check"), ",") {
