@@ -43,14 +43,15 @@ func scanTagEntry(rows *sql.Rows, e *TagEntry) error {
 }
 
 // rowSince is when the entry of the row t of tag began.
-const rowSince = `(SELECT MAX(v) FROM (SELECT t.since AS v UNION ALL SELECT t.updated_at
-	UNION ALL SELECT MAX(h.since) + 1 FROM tag_history h WHERE h.repo_id = t.repo_id AND h.name = t.name) m)`
+func (d *dialect) rowSince() string {
+	return d.greatest + `(t.since, t.updated_at, COALESCE((SELECT MAX(h.since) + 1 FROM tag_history h WHERE h.repo_id = t.repo_id AND h.name = t.name), 0))`
+}
 
 // TagHistory are up to limit entries of the tag from before a time, newest first; the zero time is from the newest on. A
 // tag that was never there has none. The cost depends on the page only.
 func (r *Reads) TagHistory(ctx context.Context, repoID int64, name string, before time.Time, limit int) ([]TagEntry, error) {
 	return many(ctx, r.s, scanTagEntry, `SELECT name, since, digest, moved_by, source FROM (
-			SELECT t.name, `+rowSince+` AS since, t.digest, t.moved_by, t.source FROM tag t WHERE t.repo_id = $1 AND t.name = $2
+			SELECT t.name, `+r.d.rowSince()+` AS since, t.digest, t.moved_by, t.source FROM tag t WHERE t.repo_id = $1 AND t.name = $2
 			UNION ALL SELECT * FROM (SELECT name, since, digest, moved_by, source FROM tag_history
 				WHERE repo_id = $1 AND name = $2 AND since < $3 ORDER BY since DESC LIMIT $4) past
 		) entry WHERE since < $3 ORDER BY since DESC LIMIT $4`, repoID, name, toCursor(before), limit)
@@ -92,7 +93,7 @@ func (r *Reads) TagsAt(ctx context.Context, repoID int64, at time.Time, after st
 			FROM (SELECT name FROM (SELECT name FROM tag WHERE repo_id = $1 AND name > $2 ORDER BY name LIMIT $4) living
 				UNION SELECT name FROM (SELECT DISTINCT name FROM tag_history WHERE repo_id = $1 AND name > $2 ORDER BY name LIMIT $4) past
 				ORDER BY name LIMIT $4) n
-			LEFT JOIN (SELECT t.repo_id, t.name, t.digest, t.moved_by, t.source, `+rowSince+` AS since FROM tag t) t
+			LEFT JOIN (SELECT t.repo_id, t.name, t.digest, t.moved_by, t.source, `+r.d.rowSince()+` AS since FROM tag t) t
 				ON t.repo_id = $1 AND t.name = n.name AND t.since <= $3
 			LEFT JOIN tag_history h ON t.name IS NULL AND h.repo_id = $1 AND h.name = n.name AND h.since =
 				(SELECT MAX(x.since) FROM tag_history x WHERE x.repo_id = $1 AND x.name = n.name AND x.since <= $3)
@@ -138,14 +139,22 @@ func (r *Reads) DeletedTags(ctx context.Context, repoID int64, after string, lim
 		ORDER BY h.name`, repoID, after, limit)
 }
 
-// journal moves the entry of a tag's row, which is locked, into the history and returns the first time that its next
-// entry can have.
-func (tx *Tx) journal(repoID int64, name string) (next int64, err error) {
-	since, err := one(tx.ctx, tx.s, column[int64], `INSERT INTO tag_history (repo_id, name, since, digest, moved_by, source)
-		SELECT t.repo_id, t.name, `+rowSince+`, t.digest, t.moved_by, t.source FROM tag t WHERE t.repo_id = $1 AND t.name = $2
-		RETURNING since`, repoID, name)
-	return max(since+1, toMicros(tx.now)), err
+// journal locks the row of a tag that does not point at d and moves its entry into the history. It returns what the tag
+// points at and the first time that its next entry can have; ErrNotFound: there is no such row. On PostgreSQL it may wait
+// for who moves the tag at this moment, and then has that one's row, but not its entry: that is no later than the row.
+func (tx *Tx) journal(repoID int64, name string, d oci.Digest) (before oci.Digest, next int64, err error) {
+	e, err := one(tx.ctx, tx.s, scanEnded, `INSERT INTO tag_history (repo_id, name, since, digest, moved_by, source)
+		SELECT t.repo_id, t.name, `+tx.d.rowSince()+`, t.digest, t.moved_by, t.source FROM tag t
+		WHERE t.repo_id = $1 AND t.name = $2 AND t.digest <> $3`+tx.d.forUpdate+` RETURNING digest, since`, repoID, name, d.String())
+	return e.digest, max(e.since+1, toMicros(tx.now)), err
 }
+
+type ended struct {
+	digest oci.Digest
+	since  int64
+}
+
+func scanEnded(rows *sql.Rows, e *ended) error { return rows.Scan(digest{&e.digest}, &e.since) }
 
 // endTags deletes tags whose rows are locked, and says so in their journals.
 func (tx *Tx) endTags(repoID int64, names []string, from Origin) error {
@@ -160,13 +169,13 @@ func (tx *Tx) endTags(repoID int64, names []string, from Origin) error {
 		}
 		of := ` FROM tag t WHERE t.repo_id = $1 AND t.name IN (` + list.String() + `)`
 		if _, err := tx.exec(`INSERT INTO tag_history (repo_id, name, since, digest, moved_by, source)
-			SELECT t.repo_id, t.name, `+rowSince+`, t.digest, t.moved_by, t.source`+of, args...); err != nil {
+			SELECT t.repo_id, t.name, `+tx.d.rowSince()+`, t.digest, t.moved_by, t.source`+of, args...); err != nil {
 			return err
 		}
 		if _, err := tx.exec(fmt.Sprintf(`INSERT INTO tag_history (repo_id, name, since, digest, moved_by, source)
-			SELECT t.repo_id, t.name, (SELECT MAX(v) FROM (SELECT CAST($%d AS BIGINT) AS v UNION ALL SELECT MAX(h.since) + 1
-				FROM tag_history h WHERE h.repo_id = t.repo_id AND h.name = t.name) m), '', CAST($%d AS TEXT), CAST($%d AS TEXT)`,
-			width+2, width+3, width+4)+of, append(args, toMicros(tx.now), from.By, from.Source)...); err != nil {
+			SELECT t.repo_id, t.name, %s(CAST($%d AS BIGINT), (SELECT MAX(h.since) + 1
+				FROM tag_history h WHERE h.repo_id = t.repo_id AND h.name = t.name)), '', CAST($%d AS TEXT), CAST($%d AS TEXT)`,
+			tx.d.greatest, width+2, width+3, width+4)+of, append(args, toMicros(tx.now), from.By, from.Source)...); err != nil {
 			return err
 		}
 		if _, err := tx.exec(`DELETE FROM tag WHERE repo_id = $1 AND name IN (`+list.String()+`)`, args...); err != nil {

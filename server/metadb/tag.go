@@ -46,6 +46,13 @@ func (r *Reads) TagsOf(ctx context.Context, repoID int64, d oci.Digest) ([]strin
 // there is a Conflict: another request deleted it.
 func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest, from Origin) (before oci.Digest, err error) {
 	for range 3 {
+		before, since, err := tx.journal(repoID, name, d)
+		if err == nil {
+			return before, tx.moveTag(repoID, name, d, since, from)
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return before, err
+		}
 		now := toMicros(tx.now)
 		n, err := tx.exec(`INSERT INTO tag (repo_id, name, digest, updated_at, since, moved_by, source) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (repo_id, name) DO NOTHING`, repoID, name, d.String(), now, now, from.By, from.Source)
@@ -53,26 +60,22 @@ func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest, from Origin) (befo
 			return oci.Digest{}, err
 		}
 		before, err = tx.lockTag(repoID, name)
-		if err == nil && before != d {
-			err = tx.moveTag(repoID, name, d, from)
+		if err == nil && before == d {
+			return before, nil
 		}
-		if !errors.Is(err, ErrNotFound) {
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return before, err
 		}
-		// Another transaction deleted it between the two statements: look again.
+		// Another transaction made, moved or deleted it between two of the statements: look again.
 	}
 	return oci.Digest{}, errors.New("metadb: tag appears and disappears while it is put")
 }
 
 // moveTag moves a tag whose row is locked. updated_at goes with since, by which the journal knows that this was no berthd
 // of before it.
-func (tx *Tx) moveTag(repoID int64, name string, d oci.Digest, from Origin) error {
+func (tx *Tx) moveTag(repoID int64, name string, d oci.Digest, since int64, from Origin) error {
 	tx.changed(TagChanged, repoID, name)
-	since, err := tx.journal(repoID, name)
-	if err != nil {
-		return err
-	}
-	_, err = tx.exec(`UPDATE tag SET digest = $3, updated_at = $4, since = $5, moved_by = $6, source = $7 WHERE repo_id = $1 AND name = $2`,
+	_, err := tx.exec(`UPDATE tag SET digest = $3, updated_at = $4, since = $5, moved_by = $6, source = $7 WHERE repo_id = $1 AND name = $2`,
 		repoID, name, d.String(), since, since, from.By, from.Source)
 	return err
 }

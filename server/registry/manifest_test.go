@@ -281,7 +281,8 @@ func TestSwitchedOff(t *testing.T) {
 	h := newHouse(t, func(o *options) { o.registry.ReadOnly = true })
 	for name, call := range gated() {
 		err := call(admin(), h)
-		writes := slices.Contains([]string{"DeleteBlob", "Mount", "PutBlob", "Commit", "StartUpload", "Append", "CancelUpload", "PutManifest", "DeleteManifest", "UploadStatus"}, name)
+		writes := slices.Contains([]string{"DeleteBlob", "Mount", "PutBlob", "Commit", "StartUpload", "Append", "CancelUpload", "PutManifest", "DeleteManifest", "UploadStatus",
+			"RollbackTag", "RestoreTag", "RestoreManifest", "PurgeTrash"}, name)
 		if fault.Is(err, fault.Unsupported) != writes {
 			t.Errorf("%s while the registry is read-only: %v", name, err)
 		}
