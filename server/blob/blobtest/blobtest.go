@@ -63,6 +63,11 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		{"Place", testPlace},
 		{"PlaceAbort", testPlaceAbort},
 		{"PlaceRepairs", testPlaceRepairs},
+		{"Park", testPark},
+		{"ParkTwice", testParkTwice},
+		{"ParkAbort", testParkAbort},
+		{"ParkRepairs", testParkRepairs},
+		{"ParkBadInput", testParkBadInput},
 		{"Notes", testNotes},
 		{"List", testList},
 		{"Model", testModel},
@@ -188,6 +193,11 @@ func holds(s blob.Store, d oci.Digest, want []byte) error {
 	if err != nil {
 		return err
 	}
+	return same(c, size, want)
+}
+
+// same reads c to its end, and closes it.
+func same(c blob.Content, size int64, want []byte) error {
 	defer c.Close()
 	got, err := io.ReadAll(c)
 	if err != nil {

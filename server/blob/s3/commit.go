@@ -2,7 +2,7 @@ package s3
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
@@ -11,23 +11,38 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 )
 
-// Commit implements blob.Store. The segments are joined under the digest by copies inside the service; an upload without
-// a whole segment is written there in one request. Then what the upload had is removed.
+// Commit implements blob.Store: Park, and then Settle at once.
 func (s *Store) Commit(ctx context.Context, id string, state blob.State, d oci.Digest) error {
-	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
+	p, _, err := s.committed(ctx, id, state, d)
+	if err == nil && len(p.parts) > 0 && s.ended.has(id) {
+		return s.commitAgain(ctx, id, state, d, false)
+	}
+	place, err := s.Park(ctx, id, state, d)
+	if err != nil || place == "" {
 		return err
 	}
-	if d.IsZero() {
-		return errors.New("s3: commit without a digest")
-	}
-	p, fresh, err := progressOf(id, state)
-	if err != nil {
+	if err := s.Settle(ctx, place, d); err != nil {
+		s.ended.remove(id) // ask again
 		return err
 	}
-	if fresh || s.ended.has(id) {
-		return s.commitAgain(ctx, id, state, d, fresh)
+	if err := s.DeleteAt(ctx, place); err != nil {
+		s.log.Warn("leftovers of a finished upload not removed; they are swept later", "upload", id, "err", err)
 	}
-	err = s.join(ctx, id, p, s.blobKey(d))
+	return nil
+}
+
+// commitHere joins the bytes of an upload under the digest: first, then those behind the parts.
+func (s *Store) commitHere(ctx context.Context, id string, state blob.State, d oci.Digest, first []source, p progress) error {
+	from, rest, err := s.behind(ctx, id, p)
+	if err == nil {
+		defer rest.free()
+		from = append(first, from...)
+		body := rest.orNil()
+		if len(from) == 0 {
+			body = rest // of nothing
+		}
+		err = s.compose(ctx, id, s.blobKey(d), true, from, body)
+	}
 	if isMissing(err) {
 		return s.commitAgain(ctx, id, state, d, false)
 	} else if err != nil {
@@ -53,7 +68,7 @@ func (s *Store) commitAgain(ctx context.Context, id string, state blob.State, d 
 	return nil
 }
 
-// tidy removes what a committed upload had.
+// tidy removes what a committed upload had, except what it was made of: that is parked, or swept later.
 func (s *Store) tidy(ctx context.Context, id string, p progress) {
 	if p.litter {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cleanWithin)
@@ -70,32 +85,33 @@ func (s *Store) tidy(ctx context.Context, id string, p progress) {
 	s.forget(ctx, id, keys)
 }
 
-// join makes the upload's bytes one object.
-func (s *Store) join(ctx context.Context, id string, p progress, key string) error {
+// behind is what comes behind the parts of an upload: objects that may be parts, and in memory the rest that may not, except
+// as the last. Free it.
+func (s *Store) behind(ctx context.Context, id string, p progress) (from []source, rest *pages, err error) {
 	whole, pieces := p.segments.split(s.limits.minPart)
-	if len(pieces) == 1 && len(p.tail) == 0 { // the last part may be short
-		whole, pieces = p.segments, nil
+	if len(pieces) == 1 && len(p.tail) == 0 {
+		return s.sources(id, p.segments), &pages{}, nil
 	}
-	var rest *pages
-	if len(pieces)+len(p.tail) > 0 || len(whole) == 0 {
-		var err error
-		if rest, err = s.load(ctx, id, pieces); err != nil {
-			return err
-		}
-		defer rest.free()
-		rest.write(p.tail)
+	if rest, err = s.load(ctx, id, pieces); err != nil {
+		return nil, nil, err
 	}
-	var from []source
-	for _, g := range whole.list() {
-		from = append(from, source{s.segmentKey(id, g), g.size})
-	}
-	return s.compose(ctx, id, key, true, from, rest)
+	rest.write(p.tail)
+	return s.sources(id, whole), rest, nil
 }
 
-// source is an object that becomes a part of another.
+// source is an object that becomes a part of another, or some bytes of it that do.
 type source struct {
 	key  string
 	size int64
+	at   int64 // where the bytes begin, when part says that they are not all
+	part bool
+}
+
+func (s *Store) sources(id string, gs segments) (from []source) {
+	for _, g := range gs.list() {
+		from = append(from, source{key: s.segmentKey(id, g), size: g.size})
+	}
+	return from
 }
 
 // compose makes one object of sources, and of rest when it is not nil, in this order. More sources than the service takes
@@ -104,39 +120,20 @@ func (s *Store) compose(ctx context.Context, id, key string, content bool, from 
 	switch {
 	case len(from) == 0:
 		return s.put(ctx, key, rest, content)
-	case len(from) == 1 && rest == nil && from[0].size <= s.limits.composed:
+	case len(from) == 1 && rest == nil && !from[0].part && from[0].size <= s.limits.composed:
 		return s.copy(ctx, from[0].key, key, content)
 	}
-	if len(from) >= s.limits.parts {
-		larger, err := s.bundle(ctx, id, from, s.limits.parts/2)
-		if err == nil {
-			err = s.compose(ctx, id, key, content, larger, rest)
-		}
-		keys := make([]string, len(larger))
-		for i, b := range larger {
-			keys[i] = b.key
-		}
-		s.forget(ctx, id, keys)
-		return err
-	}
-	m, err := s.begin(ctx, id, key, content)
+	m, err := s.begin(ctx, id, key, nonce(), content)
 	if err != nil {
 		return err
 	}
-	size, parts, err := m.gather(ctx, 1, from)
-	if err == nil && rest != nil {
-		var last types.CompletedPart
-		last, err = m.part(ctx, len(parts)+1, rest)
-		parts, size = append(parts, last), size+rest.size
-	}
-	if err == nil {
-		err = m.complete(ctx, parts, size)
-	}
+	made, err := m.finish(ctx, id, nil, from, rest)
 	if err != nil {
 		m.abort(ctx)
+		s.forget(ctx, id, made)
 		return err
 	}
-	s.forget(ctx, id, []string{m.marker})
+	s.forget(ctx, id, append(made, m.marker))
 	return nil
 }
 
@@ -148,7 +145,7 @@ func (m *multipart) gather(ctx context.Context, first int, from []source) (size 
 	for i, src := range from {
 		size += src.size
 		g.Go(func() (err error) {
-			parts[i], err = m.copy(ctx, first+i, src.key)
+			parts[i], err = m.copy(ctx, first+i, src)
 			return err
 		})
 	}
@@ -172,10 +169,19 @@ func (s *Store) bundle(ctx context.Context, id string, from []source, most int) 
 		if err := s.compose(ctx, id, key, false, from[:n], nil); err != nil {
 			return larger, err
 		}
-		larger = append(larger, source{key, size})
+		larger = append(larger, source{key: key, size: size})
 		from = from[n:]
 	}
 	return larger, nil
+}
+
+// rangeOf is the header that says which bytes of an object become a part; nil for all.
+func (src source) rangeOf() *string {
+	if !src.part {
+		return nil
+	}
+	text := fmt.Sprintf("bytes=%d-%d", src.at, src.at+src.size-1)
+	return &text
 }
 
 // forget removes what a finished upload needs no more. What stays is swept later: it is no content.

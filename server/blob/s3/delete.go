@@ -98,12 +98,13 @@ func (s *Store) removeOne(ctx context.Context, key string) error {
 
 // Abort implements blob.Store. It lists what begins with the upload's name, since a writer or a commit that died has left
 // what no state tells of. An upload that is in its state, as most small ones are that end in the database, is spared the
-// request; what a writer of it that died has left is swept as that of an upload without a row.
+// request; what a writer of it that died has left is swept as that of an upload without a row. What is parked stays, and so
+// do the markers that tell of it.
 func (s *Store) Abort(ctx context.Context, id string, state blob.State) error {
 	if err := blob.CheckID(id); err != nil {
 		return err
 	}
-	if p, fresh, err := progressOf(id, state); err == nil && !fresh && len(p.segments) == 0 && !p.litter {
+	if p, fresh, err := progressOf(id, state); err == nil && !fresh && len(p.parts) == 0 && len(p.segments) == 0 && !p.litter {
 		s.ended.add(id)
 		return nil
 	}
@@ -113,9 +114,11 @@ func (s *Store) Abort(ctx context.Context, id string, state blob.State) error {
 	return s.failed("abort", s.clear(ctx, id))
 }
 
-// clear removes everything that begins with an upload's name. Multipart uploads go before the markers that name them.
+// clear removes everything that begins with an upload's name. Multipart uploads go before the markers that name them, and a
+// marker of what is parked stays.
 func (s *Store) clear(ctx context.Context, id string) error {
 	var keys []string
+	marked := map[string]string{} // key of an object by marker
 	var errs []error
 	prefix := s.uploadPrefix(id)
 	err := s.list(ctx, prefix, func(o types.Object) {
@@ -128,10 +131,22 @@ func (s *Store) clear(ctx context.Context, id string) error {
 		if !strings.HasPrefix(key, prefix+markerPrefix) {
 			return false
 		}
-		err := s.abortMarked(ctx, key)
+		of, err := s.abortMarked(ctx, key)
 		errs = append(errs, err)
+		if err == nil && strings.HasPrefix(of, s.parkedPrefix()) {
+			marked[key] = of
+		}
 		return err != nil
 	})
+	if len(marked) > 0 {
+		places, err := s.Parked(ctx, id)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		keys = slices.DeleteFunc(keys, func(key string) bool {
+			return marked[key] != "" && slices.Contains(places, strings.TrimPrefix(marked[key], s.parkedPrefix()))
+		})
+	}
 	return errors.Join(append(errs, s.remove(ctx, keys))...)
 }
 

@@ -12,8 +12,12 @@ func (s *Store) SetLimits(parts, direct, batch int) {
 	s.limits.parts, s.limits.direct, s.limits.batch = parts, direct, batch
 }
 
-// Leftovers are the keys of all uploads in progress.
+// Leftovers are the keys of all uploads in progress, and of what is parked.
 func (s *Store) Leftovers(ctx context.Context) (keys []string, err error) {
 	err = s.list(ctx, s.uploadsPrefix(), func(o types.Object) { keys = append(keys, *o.Key) })
+	if err != nil {
+		return nil, err
+	}
+	err = s.list(ctx, s.parkedPrefix(), func(o types.Object) { keys = append(keys, *o.Key) })
 	return keys, err
 }

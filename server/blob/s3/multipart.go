@@ -23,6 +23,7 @@ type multipart struct {
 	id     string
 	marker string
 	since  time.Time // by the service's clock; zero when it does not tell
+	marked time.Time // when the marker was written, if here
 }
 
 // markerPrefix begins the names of markers, which no segment's name does.
@@ -34,8 +35,11 @@ type mark struct {
 	ID  string `json:"upload"`
 }
 
-// begin starts a multipart upload to key on behalf of upload id.
-func (s *Store) begin(ctx context.Context, id, key string, content bool) (*multipart, error) {
+// markerKey is the marker of what a writer of upload id has begun.
+func (s *Store) markerKey(id, word string) string { return s.uploadPrefix(id) + markerPrefix + word }
+
+// begin starts a multipart upload to key on behalf of upload id; word is its writer's.
+func (s *Store) begin(ctx context.Context, id, key, word string, content bool) (*multipart, error) {
 	in := &s3.CreateMultipartUploadInput{
 		Bucket: &s.o.Bucket, Key: &key, ContentType: aws.String(octets), ServerSideEncryption: s.encryption(), SSEKMSKeyId: s.keyID(),
 	}
@@ -46,19 +50,25 @@ func (s *Store) begin(ctx context.Context, id, key string, content bool) (*multi
 	if err != nil {
 		return nil, err
 	}
-	m := &multipart{s: s, key: key, id: aws.ToString(out.UploadId), marker: s.uploadPrefix(id) + markerPrefix + nonce()}
+	m := &multipart{s: s, key: key, id: aws.ToString(out.UploadId), marker: s.markerKey(id, word)}
 	m.since, _ = awsmiddleware.GetServerTime(out.ResultMetadata)
-	text, err := json.Marshal(mark{m.key, m.id})
-	if err == nil {
-		body := pagesOf(text)
-		err = s.put(ctx, m.marker, body, false)
-		body.free()
-	}
-	if err != nil {
+	if err := m.mark(ctx); err != nil {
 		m.abort(ctx)
 		return nil, err
 	}
 	return m, nil
+}
+
+// mark writes the marker. Its age is that of the last byte, as far as StaleUploads can see.
+func (m *multipart) mark(ctx context.Context) error {
+	text, err := json.Marshal(mark{m.key, m.id})
+	if err != nil {
+		return err
+	}
+	body := pagesOf(text)
+	defer body.free()
+	m.marked = m.s.now()
+	return m.s.put(ctx, m.marker, body, false)
 }
 
 // part sends a part; numbers begin with 1.
@@ -75,8 +85,8 @@ func (m *multipart) part(ctx context.Context, number int, body *pages) (types.Co
 	return types.CompletedPart{ETag: out.ETag, PartNumber: in.PartNumber}, nil
 }
 
-// copy makes an object a part, inside the service.
-func (m *multipart) copy(ctx context.Context, number int, from string) (types.CompletedPart, error) {
+// copy makes an object, or bytes of it, a part, inside the service.
+func (m *multipart) copy(ctx context.Context, number int, from source) (types.CompletedPart, error) {
 	select {
 	case m.s.copies <- struct{}{}:
 		defer func() { <-m.s.copies }()
@@ -85,7 +95,7 @@ func (m *multipart) copy(ctx context.Context, number int, from string) (types.Co
 	}
 	n := aws.Int32(int32(number)) //nolint:gosec // at most 10,000
 	out, err := m.s.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
-		Bucket: &m.s.o.Bucket, Key: &m.key, UploadId: &m.id, PartNumber: n, CopySource: aws.String(m.s.copySource(from)),
+		Bucket: &m.s.o.Bucket, Key: &m.key, UploadId: &m.id, PartNumber: n, CopySource: aws.String(m.s.copySource(from.key)), CopySourceRange: from.rangeOf(),
 	})
 	if err != nil {
 		return types.CompletedPart{}, err
@@ -131,22 +141,25 @@ func (s *Store) abortMultipart(ctx context.Context, key, id string) error {
 	return err
 }
 
-// abortMarked aborts the multipart upload that a marker names.
-func (s *Store) abortMarked(ctx context.Context, marker string) error {
+// abortMarked aborts the multipart upload that a marker names, and returns the key of its object.
+func (s *Store) abortMarked(ctx context.Context, marker string) (key string, err error) {
 	c, err := s.open(ctx, marker)
 	if isMissing(err) {
-		return nil
+		return "", nil
 	} else if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = c.Close() }()
 	text, err := io.ReadAll(io.LimitReader(c, 64<<10))
 	if err != nil {
-		return err
+		return "", err
 	}
 	var m mark
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&m); err != nil || !strings.HasPrefix(m.Key, s.root) {
-		return fmt.Errorf("s3: the marker %s cannot be read: %w", marker, err)
+		return "", fmt.Errorf("s3: the marker %s cannot be read: %w", marker, err)
 	}
-	return s.abortMultipart(ctx, m.Key, m.ID)
+	return m.Key, s.abortMultipart(ctx, m.Key, m.ID)
 }
+
+// sameTag compares ETags, around which some services put quotes in one answer and none in another.
+func sameTag(a, b string) bool { return strings.Trim(a, `"`) == strings.Trim(b, `"`) }

@@ -37,13 +37,7 @@ func (s *Store) URL(ctx context.Context, d oci.Digest) (string, error) {
 	if d.IsZero() {
 		return "", blob.Unknown(d)
 	}
-	out, err := s.presign.PresignGetObject(ctx, &s3.GetObjectInput{
-		Bucket: &s.o.Bucket, Key: aws.String(s.blobKey(d)), ResponseContentType: aws.String(octets),
-	}, s3.WithPresignExpires(s.o.URLExpiry))
-	if err != nil {
-		return "", s.failed("presign", err)
-	}
-	return out.URL, nil
+	return s.address(ctx, s.blobKey(d))
 }
 
 // content is an object that is being read.

@@ -75,6 +75,14 @@ func (b *pages) bytes() []byte {
 	return out
 }
 
+// orNil is b, or nil when it is empty.
+func (b *pages) orNil() *pages {
+	if b == nil || b.size == 0 {
+		return nil
+	}
+	return b
+}
+
 // free gives the pages back. Nobody may be reading.
 func (b *pages) free() {
 	for _, p := range b.all {

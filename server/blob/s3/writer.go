@@ -5,68 +5,123 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"strconv"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/berth-registry/berth/server/blob"
 )
 
-// cleanWithin bounds the removal of what nobody needs any more.
-const cleanWithin = 30 * time.Second
+const (
+	// cleanWithin bounds the removal of what nobody needs any more.
+	cleanWithin = 30 * time.Second
+	// skips is how many numbers of parts a writer that continues may leave out.
+	skips = 8
+)
 
 // Upload implements blob.Store. Beginning one asks nothing of the bucket.
 func (s *Store) Upload(ctx context.Context, id string, state blob.State) (blob.Writer, error) {
 	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
 		return nil, err
 	}
-	p, fresh, err := s.resume(ctx, id, state)
+	p, whole, fresh, err := s.resume(ctx, id, state)
 	if err != nil {
 		return nil, err
 	}
 	if fresh {
 		s.ended.remove(id)
 	}
-	w := &writer{
-		s: s, id: id, nonce: nonce(), litter: p.litter,
-		flights: newFlights(ctx, s.o.buffers()-1), cur: pagesOf(p.tail),
+	w := &writer{was: p, cur: pagesOf(p.tail), litter: p.litter, assembly: assembly{
+		s: s, id: id, nonce: nonce(), next: 1, size: p.parts.size(), flights: newFlights(ctx, s.o.buffers()-1),
+	}}
+	w.more, w.pieces = p.segments.split(s.limits.minPart)
+	w.size += w.more.size()
+	switch {
+	case p.multipart != "":
+		w.begun = s.continued(id, p)
+		w.parts = append(w.parts, p.parts...)
+		w.next = p.parts.last() + 1 + rand.IntN(skips)
+		if whole { // it takes no parts any more
+			w.next = s.limits.direct + 1
+		}
+	default:
+		w.key = s.parkedKey(id, w.nonce)
 	}
-	w.segments, w.pieces = p.segments.split(s.limits.minPart)
 	return w, nil
 }
 
-// resume reads a state and asks whether its bytes are still there; the last segment speaks for all, since only ending the
-// upload removes them.
-func (s *Store) resume(ctx context.Context, id string, state blob.State) (p progress, fresh bool, err error) {
-	p, fresh, err = progressOf(id, state)
-	switch n := len(p.segments); {
-	case err != nil || fresh:
-	case s.ended.has(id):
-		err = blob.UploadUnknown(id)
-	case n > 0:
-		last := p.segments[n-1]
-		g := segment{last.nonce, last.end() - last.size, last.size}
-		info, statErr := s.stat(ctx, s.segmentKey(id, g))
-		if err = statErr; isMissing(err) || err == nil && info.size != g.size {
-			err = blob.UploadUnknown(id)
-		} else if err != nil {
-			err = s.failed("upload", err)
-		}
-	}
-	return p, fresh, err
+// continued is the multipart upload of a state.
+func (s *Store) continued(id string, p progress) *multipart {
+	return &multipart{s: s, key: s.parkedKey(id, p.nonce), id: p.multipart, marker: s.markerKey(id, p.nonce)}
 }
 
-// writer cuts an upload into segments. At most Options.buffers parts are in memory: one that fills, and those on their
-// way.
+// resume reads a state and asks whether its bytes are still there; what came last speaks for all, since only ending the
+// upload removes anything. whole says that the parts have become an object, so that they could be read.
+func (s *Store) resume(ctx context.Context, id string, state blob.State) (p progress, whole, fresh bool, err error) {
+	p, fresh, err = progressOf(id, state)
+	if err != nil || fresh {
+		return p, false, fresh, err
+	}
+	if s.ended.has(id) {
+		return p, false, false, blob.UploadUnknown(id)
+	}
+	if len(p.parts) > 0 {
+		if whole, err = s.hasParts(ctx, id, p); err != nil {
+			return p, false, false, s.failed("upload", err)
+		}
+	}
+	if n := len(p.segments); n > 0 {
+		last := p.segments[n-1]
+		g := segment{last.nonce, last.end() - last.size, last.size}
+		info, err := s.stat(ctx, s.segmentKey(id, g))
+		if isMissing(err) || err == nil && info.size != g.size {
+			return p, false, false, blob.UploadUnknown(id)
+		} else if err != nil {
+			return p, false, false, s.failed("upload", err)
+		}
+	}
+	return p, whole, false, nil
+}
+
+// hasParts asks for the last part of a state, or for the object that the parts have become.
+func (s *Store) hasParts(ctx context.Context, id string, p progress) (whole bool, err error) {
+	last := p.parts[len(p.parts)-1]
+	m := s.continued(id, p)
+	in := &s3.ListPartsInput{Bucket: &s.o.Bucket, Key: &m.key, UploadId: &m.id, MaxParts: number(last.number)}
+	if n := len(p.parts); n > 1 { // MinIO lists nothing behind a number that is no part
+		before := p.parts[n-2].number
+		in.PartNumberMarker, in.MaxParts = aws.String(strconv.Itoa(before)), number(last.number-before)
+	}
+	out, err := s.client.ListParts(ctx, in)
+	if isMissingUpload(err) || isMissing(err) {
+		at, err := s.stat(ctx, m.key)
+		if isMissing(err) || err == nil && at.size != p.parts.size() {
+			err = blob.UploadUnknown(id)
+		}
+		return err == nil, err
+	} else if err != nil {
+		return false, err
+	}
+	for _, got := range out.Parts { // among those of writers that have lost the upload
+		if aws.ToInt32(got.PartNumber) == *number(last.number) && sameTag(aws.ToString(got.ETag), last.etag) {
+			return false, nil
+		}
+	}
+	return false, blob.UploadUnknown(id)
+}
+
+// writer continues an upload. At most Options.buffers parts are in memory: one that fills, and those on their way. What is
+// too short for a part waits in pieces, objects that are made one with what comes.
 type writer struct {
-	s        *Store
-	id       string
-	nonce    string
-	segments segments  // at least as long as a part has to be; the last may be on its way
-	pieces   []segment // behind them, shorter; together shorter than a part
-	cur      *pages    // behind them
-	own      []segment // written or on their way
-	litter   bool
-	closed   bool
-	flights  *flights
+	assembly
+	was    progress
+	pieces []segment // behind what is assembled, each shorter than a part has to be; together shorter than a part
+	cur    *pages    // behind them
+	litter bool
+	closed bool
 }
 
 func (w *writer) Write(p []byte) (int, error) {
@@ -99,9 +154,8 @@ func sizeOf(pieces []segment) (size int64) {
 	return size
 }
 
-// seal makes what is in memory, and the pieces before it, the next segment, and sends it.
+// seal makes what is in memory, and the pieces before it, a part.
 func (w *writer) seal(ctx context.Context) error {
-	g := segment{w.nonce, w.segments.end() + sizeOf(w.pieces), w.cur.size}
 	body := w.cur
 	w.cur = &pages{}
 	if len(w.pieces) > 0 {
@@ -110,18 +164,10 @@ func (w *writer) seal(ctx context.Context) error {
 			body.free()
 			return err
 		}
-		g = segment{w.nonce, w.segments.end(), before.size + body.size}
 		before.join(body)
 		body, w.pieces, w.litter = before, nil, true
 	}
-	w.segments = w.segments.add(g)
-	return w.send(g, body)
-}
-
-func (w *writer) send(g segment, body *pages) error {
-	w.own = append(w.own, g)
-	key := w.s.segmentKey(w.id, g)
-	return w.flights.do(body, func(ctx context.Context) error { return w.s.put(ctx, key, body, false) })
+	return w.add(body)
 }
 
 // load reads pieces into memory.
@@ -167,28 +213,47 @@ func (w *writer) Suspend(ctx context.Context) (blob.State, error) {
 func (w *writer) settle(ctx context.Context) (progress, error) {
 	var p progress
 	var err error
-	held := sizeOf(w.pieces) + w.cur.size
 	switch {
 	case w.cur.size <= inlineTail:
 		p.tail = w.cur.bytes()
 		w.cur.free()
-	case held >= w.s.limits.minPart || len(w.pieces) >= maxPieces:
+	case sizeOf(w.pieces)+w.cur.size >= w.s.limits.minPart:
 		err = w.seal(ctx)
 	default:
-		g := segment{w.nonce, w.segments.end() + sizeOf(w.pieces), w.cur.size}
-		w.pieces = append(w.pieces, g)
-		body := w.cur
-		w.cur = &pages{}
-		err = w.send(g, body)
+		err = w.piece(ctx)
 	}
 	if landed := w.flights.land(ctx); err == nil {
 		err = landed
 	}
-	p.segments, p.litter = w.segments, w.litter
+	p.parts, p.segments, p.litter = w.parts, w.more, w.litter
+	if len(p.parts) > 0 {
+		p.multipart, p.nonce = w.begun.id, w.was.nonce
+		if w.own {
+			p.nonce = w.nonce
+		}
+	}
 	for _, g := range w.pieces {
 		p.segments = p.segments.add(g)
 	}
 	return p, err
+}
+
+// piece sends what is in memory as an object that is shorter than a part; many of them are made one.
+func (w *writer) piece(ctx context.Context) error {
+	body := w.cur
+	w.cur = &pages{}
+	if len(w.pieces) >= maxPieces {
+		before, err := w.s.load(ctx, w.id, w.pieces)
+		if err != nil {
+			body.free()
+			return err
+		}
+		before.join(body)
+		body, w.pieces, w.litter = before, nil, true
+	}
+	g := segment{w.nonce, w.size + sizeOf(w.pieces), body.size}
+	w.pieces = append(w.pieces, g)
+	return w.object(g, body)
 }
 
 // Close forgets what was not suspended, and removes it.
@@ -199,42 +264,45 @@ func (w *writer) Close() error {
 	w.closed = true
 	w.flights.abandon()
 	w.cur.free()
-	if len(w.own) == 0 {
-		return nil
-	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(w.flights.ctx), cleanWithin)
-	defer stop()
-	keys := make([]string, len(w.own))
-	for i, g := range w.own {
-		keys[i] = w.s.segmentKey(w.id, g)
-	}
-	if err := w.s.remove(ctx, keys); err != nil {
+	if err := w.drop(w.flights.ctx); err != nil {
 		w.s.log.Warn("bytes of an interrupted upload not removed; they are swept later", "upload", w.id, "err", err)
 	}
 	return nil
 }
 
-// OpenUpload implements blob.UploadReader.
+// OpenUpload implements blob.UploadReader. Parts can only be read when they are an object, so they become one, and what
+// comes behind them is composed with it later.
 func (s *Store) OpenUpload(ctx context.Context, id string, state blob.State) (io.ReadCloser, error) {
 	if err := errors.Join(ctx.Err(), blob.CheckID(id)); err != nil {
 		return nil, err
 	}
-	p, fresh, err := s.resume(ctx, id, state)
+	p, whole, fresh, err := s.resume(ctx, id, state)
 	if err == nil && fresh {
 		err = blob.UploadUnknown(id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &uploadReader{ctx: ctx, s: s, id: id, todo: p.segments.list(), tail: p.tail}, nil
+	r := &uploadReader{ctx: ctx, s: s, id: id, tail: p.tail}
+	if len(p.parts) > 0 {
+		m := s.continued(id, p)
+		if !whole {
+			if _, err := m.finish(ctx, id, p.parts, nil, nil); err != nil {
+				return nil, s.lost(id, "read upload", err)
+			}
+		}
+		r.todo = append(r.todo, source{key: m.key, size: p.parts.size()})
+	}
+	r.todo = append(r.todo, s.sources(id, p.segments)...)
+	return r, nil
 }
 
-// uploadReader reads one segment after the other.
+// uploadReader reads one object after the other.
 type uploadReader struct {
 	ctx  context.Context //nolint:containedctx // of the call that opened it, which is what it lives in
 	s    *Store
 	id   string
-	todo []segment
+	todo []source
 	tail []byte
 	cur  *content
 }
@@ -252,7 +320,7 @@ func (r *uploadReader) Read(p []byte) (int, error) {
 			}
 		case len(r.todo) > 0:
 			next := r.todo[0]
-			c, err := r.s.open(r.ctx, r.s.segmentKey(r.id, next))
+			c, err := r.s.open(r.ctx, next.key)
 			if isMissing(err) || err == nil && c.size != next.size {
 				return 0, errors.Join(blob.UploadUnknown(r.id), closeIf(c))
 			} else if err != nil {
