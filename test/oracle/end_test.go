@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/berth-registry/berth/internal/testkit/stand"
@@ -14,15 +15,7 @@ const goneWithin = 30 * time.Second
 // and from the store. What is needed stays.
 func (r *run) end() {
 	r.t.Helper()
-	for _, w := range r.walkers {
-		for _, repo := range w.repos {
-			a := r.fleet.Client(w.id).Operate(http.MethodDelete, "repositories/"+repo+"/-/trash", nil)
-			if a.Status != http.StatusOK && a.Status != http.StatusNotFound {
-				r.t.Errorf("empty the trash of %s: %s", repo, a)
-			}
-			clear(w.now[repo].trash)
-		}
-	}
+	r.emptyTrash()
 	s := r.fleet.Settings
 	s.UploadAge = time.Second
 	r.fleet.Change(s)
@@ -49,7 +42,7 @@ func (r *run) end() {
 	r.each("compare at the end", func(w *walker) error {
 		for _, repo := range w.now {
 			for d := range repo.blobs {
-				if wrong == "" && !repo.needs(r.universe, d) {
+				if wrong == "" && repo.needs(r.universe, d) == mustNot {
 					delete(repo.blobs, d) // from now on it must not be there
 				}
 			}
@@ -60,4 +53,44 @@ func (r *run) end() {
 		r.t.Errorf("only %d rounds: nothing was tested", r.rounds)
 	}
 	r.t.Logf("%s; garbage was gone after %s: %s", r, took.Round(100*time.Millisecond), v)
+}
+
+// emptyTrash does so until collection puts nothing more there: what is in the trash takes others with it.
+func (r *run) emptyTrash() {
+	for again := true; again; {
+		again = false
+		for _, w := range r.walkers {
+			for _, repo := range w.repos {
+				a := r.fleet.Client(w.id).Operate(http.MethodDelete, "repositories/"+repo+"/-/trash", nil)
+				if a.Status != http.StatusOK && a.Status != http.StatusNotFound {
+					r.t.Fatalf("empty the trash of %s: %s", repo, a)
+				}
+				clear(w.now[repo].trash)
+			}
+		}
+		r.each("compare with an empty trash", (*walker).verifyEmptied)
+		for _, w := range r.walkers {
+			for _, repo := range w.now {
+				again = again || len(repo.trash) > 0
+			}
+		}
+	}
+}
+
+// verifyEmptied is verify when what collection has put into the trash may have been deleted from there.
+func (w *walker) verifyEmptied() error {
+	for _, repo := range w.repos {
+		r := w.now[repo]
+		for _, d := range sorted(r.loose) {
+			a := w.fleet.Client(w.id).Get(repo, "manifests", d)
+			if a.Status == http.StatusNotFound {
+				r.settle(d, false)
+				if list, _ := w.fleet.Client(w.id).Trash(repo); !slices.ContainsFunc(list, func(t stand.Trashed) bool { return t.Digest == d }) {
+					delete(r.trash, d)
+				}
+			}
+		}
+		r.review(w.universe)
+	}
+	return w.verify()
 }

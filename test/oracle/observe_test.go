@@ -89,9 +89,9 @@ func (r *repository) compare(u *universe, repo string, s *sight) (all []differen
 		switch {
 		case a.Status == http.StatusOK && !bytes.Equal(a.Body, m.Body):
 			differ(digest, "%s: a clean 200 with %d bytes that are not its own", u.name(digest), len(a.Body))
-		case a.Status == http.StatusOK && !r.manifests[digest]:
+		case a.Status == http.StatusOK && r.manifest(digest) == mustNot:
 			differ(digest, "%s is there, and it was deleted or never pushed", u.name(digest))
-		case a.Status != http.StatusOK && r.manifests[digest]:
+		case a.Status != http.StatusOK && r.manifest(digest) == must:
 			differ(digest, "%s is lost: %s", u.name(digest), a)
 		case a.Status != http.StatusOK && a.Status != http.StatusNotFound:
 			differ(digest, "%s: %s", u.name(digest), a)
@@ -117,8 +117,11 @@ func (r *repository) compareTags(u *universe, s *sight, differ func(key, format 
 		differ("", "the list of tags is %q and should be %q: %d", s.list, want, s.listed.Status)
 	}
 	for subject, list := range s.referrers {
-		if want := r.referrers(u, subject); !slices.Equal(slices.Sorted(slices.Values(list)), want) {
-			differ(subject, "the referrers of %s are %q and should be %q", u.name(subject), list, want)
+		for d, m := range u.manifests {
+			is, listed := r.manifest(d), slices.Contains(list, d)
+			if m.Subject == subject && is != may && listed != (is == must) || listed && m.Subject != subject {
+				differ(subject, "%s is among the referrers of %s: %v, and should be: %v", u.name(d), u.name(subject), listed, !listed)
+			}
 		}
 	}
 	for list, a := range s.refused {
@@ -154,7 +157,7 @@ func (r *repository) comparePast(u *universe, s *sight, differ func(key, format 
 		}
 	}
 	for digest := range got {
-		if _, ok := r.trash[digest]; !ok {
+		if _, ok := r.trash[digest]; !ok && (r.manifest(digest) != may || len(got[digest]) > 0) {
 			differ(digest, "%s is in the trash and should not be", u.name(digest))
 		}
 	}
@@ -163,18 +166,26 @@ func (r *repository) comparePast(u *universe, s *sight, differ func(key, format 
 // why says for a report why a blob has to be there.
 func (r *repository) why(u *universe, blob string, a stand.Answer) string {
 	for d := range r.manifests {
-		if slices.Contains(u.manifests[d].Blobs, blob) {
+		if r.manifest(d) == must && slices.Contains(u.manifests[d].Blobs, blob) {
 			return u.name(d) + " needs it"
 		}
 	}
 	return fmt.Sprintf("it was promised for %s more", r.blobs[blob].Sub(a.Ended))
 }
 
-// absorb learns what collection has taken.
+// absorb learns what collection has taken. What is in the trash was there when the trash was listed, before all else.
 func (r *repository) absorb(u *universe, s *sight) {
 	for digest, a := range s.blobs {
 		if a.Status == http.StatusNotFound {
 			delete(r.blobs, digest)
 		}
 	}
+	binned := map[string]bool{}
+	for _, m := range s.trash {
+		binned[m.Digest] = true
+	}
+	for _, d := range sorted(r.loose) {
+		r.settle(d, s.manifests[d].Status == http.StatusOK && !binned[d])
+	}
+	r.review(u)
 }

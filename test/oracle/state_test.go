@@ -19,6 +19,7 @@ const (
 type repository struct {
 	blobs     map[string]time.Time // digest → until when an answer promises it; no entry: it is not there
 	manifests map[string]bool
+	loose     map[string]bool     // of the manifests: those that collection may have put into the trash, see follows
 	trash     map[string][]string // manifests that can be brought back → the tags that were deleted with them
 	tags      map[string]string
 	moves     map[string][]string // tag → every digest that it had, oldest first; "" is a deletion
@@ -31,7 +32,7 @@ func newState(repos ...string) state {
 	s := state{}
 	for _, name := range repos {
 		s[name] = &repository{
-			blobs: map[string]time.Time{}, manifests: map[string]bool{}, trash: map[string][]string{},
+			blobs: map[string]time.Time{}, manifests: map[string]bool{}, loose: map[string]bool{}, trash: map[string][]string{},
 			tags: map[string]string{}, moves: map[string][]string{},
 		}
 	}
@@ -42,7 +43,7 @@ func (s state) clone() state {
 	c := state{}
 	for name, r := range s {
 		n := &repository{
-			blobs: maps.Clone(r.blobs), manifests: maps.Clone(r.manifests), trash: maps.Clone(r.trash),
+			blobs: maps.Clone(r.blobs), manifests: maps.Clone(r.manifests), loose: maps.Clone(r.loose), trash: maps.Clone(r.trash),
 			tags: maps.Clone(r.tags), moves: map[string][]string{},
 		}
 		for tag, all := range r.moves {
@@ -54,13 +55,73 @@ func (s state) clone() state {
 }
 
 // needs says whether a manifest of the repository needs the blob.
-func (r *repository) needs(u *universe, blob string) bool {
+func (r *repository) needs(u *universe, blob string) certainty {
+	least := mustNot
 	for d := range r.manifests {
 		if slices.Contains(u.manifests[d].Blobs, blob) {
-			return true
+			least = max(least, r.manifest(d))
 		}
 	}
-	return false
+	return least
+}
+
+// manifest is what is known about a manifest.
+func (r *repository) manifest(digest string) certainty {
+	switch {
+	case r.loose[digest]:
+		return may
+	case r.manifests[digest]:
+		return must
+	}
+	return mustNot
+}
+
+// follows says whether collection may put a manifest into the trash because it was there for one that is: it never had a
+// tag, no index that is there has it, its subject is not there, and an index that has it, or its subject, is in the trash.
+func (r *repository) follows(u *universe, digest string) bool {
+	for tag := range r.moves {
+		if slices.Contains(r.moves[tag], digest) {
+			return false
+		}
+	}
+	subject := u.manifests[digest].Subject
+	_, orphaned := r.trash[subject]
+	orphaned = orphaned || r.loose[subject]
+	if subject != "" && r.manifest(subject) == must {
+		return false
+	}
+	for _, index := range u.indexes {
+		if !slices.Contains(index.Children, digest) {
+			continue
+		}
+		if r.manifests[index.Digest] {
+			return false
+		}
+		_, binned := r.trash[index.Digest]
+		orphaned = orphaned || binned
+	}
+	return orphaned
+}
+
+// review notes what collection may put into the trash from now on.
+func (r *repository) review(u *universe) {
+	for before := -1; before != len(r.loose); {
+		before = len(r.loose)
+		for d := range r.manifests {
+			if r.follows(u, d) {
+				r.loose[d] = true
+			}
+		}
+	}
+}
+
+// settle learns where a manifest is, of which that was not sure.
+func (r *repository) settle(digest string, there bool) {
+	delete(r.loose, digest)
+	if !there {
+		delete(r.manifests, digest)
+		r.trash[digest] = nil
+	}
 }
 
 // blob is what is known about a blob at a time.
@@ -69,7 +130,7 @@ func (r *repository) blob(u *universe, digest string, at time.Time) certainty {
 	switch {
 	case !linked:
 		return mustNot
-	case until.After(at), r.needs(u, digest):
+	case until.After(at), r.needs(u, digest) == must:
 		return must
 	}
 	return may
@@ -87,6 +148,7 @@ func (r *repository) promise(digest string, until time.Time) {
 // put adds a manifest; what it needs is there, or it would have been refused.
 func (r *repository) put(u *universe, digest string) {
 	r.manifests[digest] = true
+	delete(r.loose, digest)
 	delete(r.trash, digest)
 	for _, b := range u.manifests[digest].Blobs {
 		r.promise(b, time.Time{})
@@ -112,6 +174,7 @@ func (r *repository) drop(digest string) {
 		r.move(tag, "")
 	}
 	delete(r.manifests, digest)
+	delete(r.loose, digest)
 	r.trash[digest] = tags
 }
 
@@ -144,17 +207,6 @@ func (r *repository) tagsOf(digest string) (tags []string) {
 	}
 	slices.Sort(tags)
 	return tags
-}
-
-// referrers are the manifests whose subject is the digest.
-func (r *repository) referrers(u *universe, subject string) (all []string) {
-	for d := range r.manifests {
-		if u.manifests[d].Subject == subject {
-			all = append(all, d)
-		}
-	}
-	slices.Sort(all)
-	return all
 }
 
 // sorted are the keys of a map in an order that a seed repeats.

@@ -93,10 +93,12 @@ func (w *walker) restoreManifest(repo string) error {
 			return c.Operate(http.MethodPost, "repositories/"+repo+"/-/trash/"+digest+"/restore", map[string]bool{"tags": tags})
 		},
 		judge: func(r *repository, a stand.Answer) string {
-			_, binned := r.trash[digest]
-			return oneOf(a, http.StatusOK, binned)
+			return r.judgeTrash(digest, a)
 		},
 		effect: func(r *repository, _ time.Time) {
+			if r.loose[digest] {
+				r.settle(digest, false)
+			}
 			of := r.trash[digest]
 			r.bringBack(w.universe, digest)
 			for _, tag := range of {
@@ -118,12 +120,30 @@ func (w *walker) purge(repo string) error {
 			return c.Operate(http.MethodDelete, "repositories/"+repo+"/-/trash/"+digest, nil)
 		},
 		judge: func(r *repository, a stand.Answer) string {
-			_, binned := r.trash[digest]
-			return oneOf(a, http.StatusOK, binned)
+			return r.judgeTrash(digest, a)
 		},
-		effect: func(r *repository, _ time.Time) { delete(r.trash, digest) },
+		effect: func(r *repository, _ time.Time) {
+			if r.loose[digest] {
+				r.settle(digest, false)
+			}
+			delete(r.trash, digest)
+		},
 	})
 	return err
+}
+
+// judgeTrash judges what is done to something in the trash. A manifest that collection may have put there is not there when
+// that is said.
+func (r *repository) judgeTrash(digest string, a stand.Answer) string {
+	_, binned := r.trash[digest]
+	if !binned && r.manifest(digest) == may {
+		if a.Status == http.StatusNotFound {
+			r.settle(digest, true)
+			return ""
+		}
+		binned = true
+	}
+	return oneOf(a, http.StatusOK, binned)
 }
 
 // askThen asks where a tag pointed at the time of one of the entries of its history, and just before.

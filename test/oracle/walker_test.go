@@ -69,6 +69,7 @@ func (w *walker) ask(o op) (stand.Answer, error) {
 		if o.effect != nil {
 			w.other = w.now.clone()
 			o.effect(w.other[o.repo], time.Time{})
+			w.other[o.repo].review(w.universe)
 		}
 		return a, errGone
 	}
@@ -87,6 +88,7 @@ func (w *walker) ask(o op) (stand.Answer, error) {
 	if a.Status == o.success && o.effect != nil {
 		o.effect(r, a.Began.Add(w.promise))
 	}
+	r.review(w.universe)
 	return a, nil
 }
 
