@@ -19,6 +19,11 @@ type client struct {
 	deaths int64
 }
 
+func newClientOf(r *race, id int) *client {
+	return &client{race: r, id: id, rnd: rand.New(rand.NewPCG(r.seed, uint64(id)))}
+}
+
+// any is a client of whichever replica.
 func (c *client) any() *stand.Client {
 	c.deaths = c.race.deaths.Load()
 	return c.fleet.Client(c.rnd.IntN(len(c.fleet.Replicas)))

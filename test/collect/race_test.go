@@ -125,7 +125,7 @@ func (r *race) run(meanwhile func(stop <-chan struct{})) {
 	n := 0
 	start := func(count int, do func(c *client) error) {
 		for range count {
-			c := &client{race: r, id: n, rnd: rand.New(rand.NewPCG(r.seed, uint64(n)))}
+			c := newClientOf(r, n)
 			n++
 			all.Go(func() {
 				for time.Now().Before(r.until) && !r.t.Failed() {

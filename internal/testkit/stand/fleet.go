@@ -34,11 +34,11 @@ func Makes() []Make {
 
 // Settings are those that a test of collection cares about. Zero is a berthd's own default.
 type Settings struct {
-	Grace     time.Duration // how long an answer about a blob is a promise
-	Hold      time.Duration // how long what was deleted can be brought back
-	Interval  time.Duration // between two looks of the collector
-	UploadAge time.Duration // after how long without a byte an upload counts as abandoned
-	Endpoint  string        // of the bucket, when something stands in front of the server; "" for its own
+	Grace     time.Duration                // how long an answer about a blob is a promise
+	Hold      time.Duration                // how long what was deleted can be brought back
+	Interval  time.Duration                // between two looks of the collector
+	UploadAge time.Duration                // after how long without a byte an upload counts as abandoned
+	Front     func(endpoint string) string // puts something in front of the S3 server at the endpoint; nil: nothing
 }
 
 // Fleet is a running registry.
@@ -50,10 +50,11 @@ type Fleet struct {
 	Bucket   *testkit.S3 // nil for files
 	Name     string      // of the bucket
 
-	t       testing.TB
-	configs []string
-	mu      sync.Mutex
-	clients []*Client
+	t        testing.TB
+	endpoint string // of the bucket, for berthd
+	configs  []string
+	mu       sync.Mutex
+	clients  []*Client
 }
 
 // Start starts a registry that anybody may write to. It ends with the test.
@@ -63,6 +64,10 @@ func Start(t testing.TB, m Make, s Settings) *Fleet {
 	if m.Shared {
 		f.DSN = testkit.Postgres(t)
 		f.Bucket, f.Name = testkit.S3Bucket(t, testkit.VersityGW)
+		f.endpoint = f.Bucket.Endpoint
+		if s.Front != nil {
+			f.endpoint = s.Front(f.endpoint)
+		}
 	}
 	testkit.BuildBerthd(t)
 	var starting sync.WaitGroup
@@ -102,12 +107,8 @@ func (f *Fleet) configure(i int) {
 	}
 	b.WriteString("storage:\n  delete: {enabled: true}\n")
 	if f.Shared {
-		endpoint := f.Endpoint
-		if endpoint == "" {
-			endpoint = f.Bucket.Endpoint
-		}
 		fmt.Fprintf(&b, "  s3: {accesskey: %q, secretkey: %q, region: %q, regionendpoint: %q, bucket: %q}\n  redirect: {disable: true}\n",
-			f.Bucket.AccessKey, f.Bucket.SecretKey, f.Bucket.Region, endpoint, f.Name)
+			f.Bucket.AccessKey, f.Bucket.SecretKey, f.Bucket.Region, f.endpoint, f.Name)
 	} else {
 		b.WriteString("  filesystem: {}\n")
 	}
