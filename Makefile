@@ -3,6 +3,7 @@
 #   make run      build berthd and run it here (data in ./berth-data, http and https on localhost:5000)
 #   make check    formatting, vet, lint and the rooms' own tests: under two minutes, nothing to install
 #   make test     everything: installs the real clients and servers first (apt, Go modules), then drives them
+#   make soak     random operations against a model, and clients against collection, for an hour each: SECONDS=86400 SEED=7
 #   make bench    side by side with other registries; the table of docs/performance.md
 
 SHELL       := bash
@@ -18,7 +19,7 @@ FUZZTIME ?= 10s
 # Empty it to let a test skip when the program it needs is missing: make test BERTH_TEST_REQUIRE=
 BERTH_TEST_REQUIRE ?= 1
 
-.PHONY: run build setup test check unit fmt fmt-check vet lint bench fuzz-short clean
+.PHONY: run build setup test soak check unit fmt fmt-check vet lint bench fuzz-short clean
 
 build: ## bin/berthd, static
 	CGO_ENABLED=0 go build -trimpath -o bin/berthd ./cmd/berthd
@@ -34,6 +35,13 @@ test: setup fmt-check vet
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -race -timeout 20m $(UNIT)
 	@echo "== the whole product: conformance, crash, interop with real clients"
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -count=1 -timeout 30m -p 1 $(WHOLE)
+
+SECONDS ?= 3600
+SEED ?=
+# The same tests as in make test, which gives them about half a minute each. Each kind of registry has SECONDS.
+soak:
+	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) BERTH_ORACLE_SECONDS=$(SECONDS) BERTH_ORACLE_SEED=$(SEED) go test -count=1 -timeout 0 -v ./test/oracle
+	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) BERTH_COLLECT_SECONDS=$(SECONDS) BERTH_COLLECT_SEED=$(SEED) go test -count=1 -timeout 0 -v ./test/collect
 
 check: fmt-check vet lint unit
 
