@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/berth-registry/berth/server/adminapi"
+	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/httpd"
 )
 
@@ -11,6 +12,13 @@ import (
 func (s *Server) management(prefix string, origin *httpd.Origin) http.Handler {
 	return &adminapi.Handler{
 		Auth: s.auth, Access: s.access, Jobs: s.jobs, History: s.registry, Trash: s.registry, Now: s.clock(),
+		Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
 		Prefix: prefix, External: origin.ExternalURL,
 	}
+}
+
+// scheduledBackup is what the configuration says of backups.
+func (s *Server) scheduledBackup() backup.Ask {
+	b := s.conf.Berth.Backup
+	return backup.Ask{Target: b.Target, Keep: b.Keep, Rate: int64(b.Rate)}
 }

@@ -50,7 +50,10 @@ func (c *call) body(v any) error {
 
 func badJSON(err error, v any) error {
 	var wrong *json.UnmarshalTypeError
-	if errors.As(err, &wrong) && wrong.Field != "" {
+	if errors.As(err, &wrong) && wrong.Field == "" {
+		return fault.New(fault.Invalid, FieldInvalid, "the request body is a JSON %s; this route takes an object", wrong.Value)
+	}
+	if wrong != nil {
 		return badField(wrong.Field, "member %q expects %s, got a JSON %s", wrong.Field, jsonType(wrong.Type), wrong.Value)
 	}
 	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
@@ -167,7 +170,10 @@ func (c *call) digest(i int) (oci.Digest, error) {
 
 // moment reads a time of the query, zero when there is none.
 func (c *call) moment(name string) (time.Time, error) {
-	text := c.r.URL.Query().Get(name)
+	return parseMoment(name, c.r.URL.Query().Get(name))
+}
+
+func parseMoment(name, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}

@@ -180,9 +180,9 @@ func (c *call) listTagHistory() error {
 
 // rollback is the body of rollBackTag.
 type rollback struct {
-	Digest string    `json:"digest"`
-	At     time.Time `json:"at"`
-	Expect string    `json:"expect"`
+	Digest string `json:"digest"`
+	At     string `json:"at"`
+	Expect string `json:"expect"`
 }
 
 func (c *call) rollBackTag() error {
@@ -194,7 +194,10 @@ func (c *call) rollBackTag() error {
 	if err := c.body(&b); err != nil {
 		return err
 	}
-	to := registry.Rollback{At: b.At}
+	var to registry.Rollback
+	if to.At, err = parseMoment("at", b.At); err != nil {
+		return err
+	}
 	if to.Digest, err = digestField("digest", b.Digest); err != nil {
 		return err
 	}
