@@ -20,6 +20,9 @@ func (s *Server) background(context.Context) (err error) {
 	if err := s.scrub.Jobs(s.jobs); err != nil {
 		return err
 	}
+	if err := s.trimming(); err != nil {
+		return err
+	}
 	return s.sweeping()
 }
 

@@ -291,6 +291,7 @@ func (s *Server) engines(ctx context.Context) error {
 		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),
 		NoDelete: !s.conf.Storage.Delete.Enabled, ReadOnly: m.ReadOnly.Enabled,
 		UploadAge: m.UploadPurging.Age, KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
+		TrashHold:   s.conf.Berth.Trash.Hold,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
 		Room:        s.room().Take, TellMounts: s.webhooks.WantsMounts(),
 		UploadKey: key, Now: s.clock(), Log: s.log.Logger,

@@ -16,6 +16,8 @@ type Berth struct {
 	Journal   bool      `yaml:"journal" default:"true" doc:"Keep a journal of names beside the content, from which berthd rebuild makes the metadata again when the database is lost." zh:"在内容旁保存名称日志；数据库丢失时 berthd rebuild 可据此重建元数据。"`
 	Integrity Integrity `yaml:"integrity" doc:"Finding out that stored content is not what it was." zh:"发现已存内容损坏的方式。"`
 	Limits    Limits    `yaml:"limits" doc:"What one client or one request may cost." zh:"单个客户端或单个请求的开销上限。"`
+	History   History   `yaml:"history" doc:"What tags were." zh:"标签的历史。"`
+	Trash     Trash     `yaml:"trash" doc:"What was deleted." zh:"已删除的内容。"`
 }
 
 // Database says where metadata is kept.

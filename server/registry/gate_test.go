@@ -56,10 +56,11 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"RestoreManifest": func(ctx context.Context, h *house) error {
 			return drop(h.RestoreManifest(ctx, name, registry.RestoreManifest{Digest: some}))
 		},
-		"PurgeTrash": func(ctx context.Context, h *house) error { return drop(h.PurgeTrash(ctx, name, some)) },
-		"Catalog":    func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
-		"Search":     func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
-		"Base":       func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
+		"TrimHistory": func(ctx context.Context, h *house) error { return h.TrimHistory(ctx, time.Hour) },
+		"PurgeTrash":  func(ctx context.Context, h *house) error { return drop(h.PurgeTrash(ctx, name, some)) },
+		"Catalog":     func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
+		"Search":      func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
+		"Base":        func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
 	}
 }
 

@@ -344,3 +344,31 @@ func or(d oci.Digest, nothing string) string {
 	}
 	return d.Short()
 }
+
+// trimBatch bounds how many entries of journals a transaction of TrimHistory looks at.
+const trimBatch = 5000
+
+// TrimHistory forgets what tags were longer ago than keep. What is true at the beginning of that time stays known.
+func (s *Service) TrimHistory(ctx context.Context, keep time.Duration) error {
+	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		return err
+	}
+	before := s.o.Now().Add(-keep)
+	var at metadb.HistoryCursor
+	for seen, total := trimBatch, 0; ; {
+		err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+			next, n, removed, err := tx.TrimTagHistory(before, at, trimBatch)
+			tx.AfterCommit(func() { at, seen, total = next, n, total+removed })
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if seen < trimBatch {
+			if total > 0 {
+				s.o.Log.InfoContext(ctx, "history of tags trimmed", "entries", total, "before", before)
+			}
+			return nil
+		}
+	}
+}
