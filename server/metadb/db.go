@@ -29,6 +29,8 @@ type Options struct {
 	Outage time.Duration
 	// Manual refuses to open a database whose schema is behind, instead of migrating it.
 	Manual bool
+	// Fresh expects an empty database: that its schema was made is then nothing to log.
+	Fresh  bool
 	copied bool // Copy opens its own unfinished target
 	// Grace is for how long Review keeps what may have lost its last reference; default 24 h. See gc.go.
 	Grace time.Duration

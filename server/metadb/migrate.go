@@ -275,10 +275,14 @@ func (m *migrator) run(ctx context.Context) error {
 			"metadata database lacks %d of %d migrations, the first is %s, and berth.database.migrate is manual; run berthd migrate up",
 			len(pending), len(m.known), pending[0].file())
 	}
+	began := m.o.Now()
 	for _, p := range pending {
 		if err := m.apply(ctx, p); err != nil {
 			return err
 		}
+	}
+	if n := len(pending); n > 0 && !(m.o.Fresh && n == len(all)) {
+		m.o.Log.InfoContext(ctx, "metadata schema migrated", "migrations", n, "last", pending[n-1].file(), "took", m.o.Now().Sub(began).Round(time.Millisecond))
 	}
 	return nil
 }
@@ -293,10 +297,9 @@ func (m *migrator) apply(ctx context.Context, p Migration) error {
 		}
 	}
 	for pause := migrateTurn; ; pause = min(2*pause, 10*time.Second) {
-		r, err := m.goose.ApplyVersion(ctx, p.Version, true)
+		_, err := m.goose.ApplyVersion(ctx, p.Version, true)
 		switch {
 		case err == nil:
-			m.o.Log.InfoContext(ctx, "metadata schema migrated", "migration", p.file(), "took", r.Duration.Round(time.Millisecond))
 			return nil
 		case errors.Is(err, goose.ErrAlreadyApplied):
 			return nil

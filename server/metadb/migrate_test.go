@@ -1,9 +1,11 @@
 package metadb_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -317,4 +319,40 @@ func TestOutOfOrder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMigrationsAreOneLine: a start says once that the schema was migrated, and nothing to somebody who begins.
+func TestMigrationsAreOneLine(t *testing.T) {
+	for fresh, want := range map[bool]int{false: 1, true: 0} {
+		var log bytes.Buffer
+		o := metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db"), Log: slog.New(slog.NewTextHandler(&log, nil)), Fresh: fresh}
+		for range 2 { // the second time there is nothing to migrate
+			if err := open(t, o).Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := strings.Count(log.String(), "\n"); n != want {
+			t.Errorf("fresh=%v: %d lines are logged, want %d:\n%s", fresh, n, want, log.String())
+		}
+	}
+}
+
+// TestRefusedTLS: what does not change by waiting is not waited for, and what to set is named.
+func TestRefusedTLS(t *testing.T) {
+	plain := testkit.Postgres(t)
+	u, err := url.Parse(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("sslmode", "require")
+	u.RawQuery = q.Encode()
+	var log bytes.Buffer
+	_, err = metadb.Open(t.Context(), metadb.Options{URL: u.String(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err == nil || !strings.Contains(err.Error(), "sslmode=disable") {
+		t.Errorf("with sslmode=require: %v", err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("it was waited for:\n%s", log.String())
+	}
 }

@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -128,6 +129,9 @@ func await(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) erro
 			*cfg = *bare
 			continue
 		}
+		if advice := tlsAdvice(err); advice != "" {
+			return fault.New(fault.Invalid, fault.Unknown, "berth.database.url names a PostgreSQL server that %s", advice).Because(err)
+		}
 		if d.classify(err) != classUnavailable || !o.Now().Add(pause).Before(deadline) || ctx.Err() != nil {
 			return fmt.Errorf("berth.database.url names a database that cannot be used: %w", err)
 		}
@@ -136,6 +140,23 @@ func await(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) erro
 			return err
 		}
 	}
+}
+
+// tlsAdvice is what to do when the server is there and we do not agree on TLS, which does not change by waiting; "" for
+// any other failure.
+func tlsAdvice(err error) string {
+	certificate := (*tls.CertificateVerificationError)(nil)
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &certificate):
+		return "shows a certificate which is not trusted: set sslrootcert in the URL to the file of its authority, and use the host name that the certificate has"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return "does not speak TLS as PostgreSQL does: check its port"
+	case strings.Contains(err.Error(), "server refused TLS connection"): // pgconn has no name for it
+		return "does not offer TLS, and sslmode asks for it: switch ssl on in the server, or set sslmode=disable in the URL when the way to it is private"
+	}
+	return ""
 }
 
 func migrateOn(ctx context.Context, cfg *pgx.ConnConfig, d *dialect, o Options) error {
