@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -127,6 +128,9 @@ func (s *Store) refusal(err error) string {
 	case "InvalidStorageClass":
 		return at + ": the service does not have the storage class: correct storage.s3.storageclass"
 	}
+	if advice := tlsAdvice(err); advice != "" {
+		return at + advice
+	}
 	if noCredentials(err) {
 		return at + ": no credentials were found: set storage.s3.accesskey and secretkey, or give this machine a role"
 	}
@@ -135,6 +139,18 @@ func (s *Store) refusal(err error) string {
 		return at + " is in another region" + actualRegion(err) + ": correct storage.s3.region"
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return at + ": the service refuses the credentials: check storage.s3.accesskey, secretkey and the policy"
+	}
+	return ""
+}
+
+// tlsAdvice is what to do when something is at the endpoint and we do not agree on TLS; "" for any other failure.
+func tlsAdvice(err error) string {
+	certificate := (*tls.CertificateVerificationError)(nil)
+	switch {
+	case errors.As(err, &certificate):
+		return " shows a certificate which is not trusted: add its authority to the system or to AWS_CA_BUNDLE, and use the host name that the certificate has in storage.s3.regionendpoint"
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
+		return " does not speak TLS: begin storage.s3.regionendpoint with http://, set storage.s3.secure to false, or correct the port"
 	}
 	return ""
 }

@@ -33,6 +33,7 @@ func TestStartRefused(t *testing.T) {
 			{"half of a key", func(o *s3.Options) { o.SecretKey = "" }, "storage.s3.secretkey"},
 			{"small parts", func(o *s3.Options) { o.ChunkSize = 1 << 20 }, "storage.s3.chunksize"},
 			{"path in the endpoint", func(o *s3.Options) { o.Endpoint += "/" + o.Bucket }, "storage.s3.regionendpoint"},
+			{"TLS on a plain port", func(o *s3.Options) { o.Endpoint = "https://" + strings.TrimPrefix(o.Endpoint, "http://") }, "begin storage.s3.regionendpoint with http://"},
 			{"not an address", func(o *s3.Options) { o.RedirectEndpoint = "ftp://x" }, "storage.s3.redirectendpoint"},
 		} {
 			o := o
