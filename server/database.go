@@ -79,6 +79,10 @@ func CopyDatabase(ctx context.Context, c *config.Config, o Copy) (tables []metad
 			return nil, err
 		}
 	}
+	// Before anything is made: no lock file or directory is left of a mistyped name.
+	if file := sqliteFile(from.URL, from.Path); file != "" && !exists(file) {
+		return nil, fmt.Errorf("source database %s does not exist; name the berth.db or the data directory of a berthd with --from sqlite:PATH or --data", file)
+	}
 	to := metadb.Options{MaxOpen: 2, Now: time.Now}
 	if to.URL, err = databaseURL("--to", o.To); err != nil {
 		return nil, err

@@ -23,7 +23,8 @@ func dbCommand() *cobra.Command {
 		Long: `Copy all metadata into an empty database: from SQLite to PostgreSQL when one machine is not enough, or back.
 DATABASE is postgres://user:password@host:5432/name or sqlite:PATH, where PATH is a berth.db or a data directory. A password
 can be left out of the URL and come from PGPASSWORD or PGPASSFILE.
-berthd must not run meanwhile. The source is not changed, and content that is not in the database stays where it is.
+berthd must not run meanwhile. What the source says is not changed; what a berthd that was killed left in the logs beside a
+SQLite file is made part of it first. Content that is not in the database stays where it is.
 In the end every row is compared. A copy that was interrupted goes on with --resume; until it is complete, no berthd uses
 its target.`,
 		Example: "  berthd db copy --from sqlite:/var/lib/berth/berth.db --to postgres://berth@db.example.com/berth\n" +

@@ -52,7 +52,7 @@ const copyLock = migrationLock + 1
 // size, so that memory does not depend on what is stored. In the end it reads both again and compares every row.
 //
 // When it is interrupted the target is left as it is, no berthd takes it, and a Copy with Resume goes on behind the last
-// page. The source is not changed. Its berthd must be stopped: the caller holds the lock of a SQLite source's data
+// page. What the source says is not changed, but for SQLite what is in the logs beside the file becomes rows of it. Its berthd must be stopped: the caller holds the lock of a SQLite source's data
 // directory; a PostgreSQL source with other connections is refused without Live.
 //
 // Cursors of events keep their meaning. A PostgreSQL server orders events by its transaction numbers first (see
