@@ -48,7 +48,8 @@ type Collected struct {
 	// Gone are blobs that were in this database only, and GoneBytes the sum of their sizes.
 	Gone      int
 	GoneBytes int64
-	Unlinked  []Unlinked // caches forget them
+	Unlinked  []Unlinked // what is needed, but not in this repository; caches forget them
+	Dropped   []Unlinked // what is not needed at all; caches of this process forget them before the commit is answered
 	Trashed   []Unlinked // manifests that followed their parents or their subject; caches forget them
 	Next      DueCursor  // behind the last one
 	More      bool       // there may be more behind Next
@@ -212,6 +213,8 @@ func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
 	if len(free) == 0 {
 		return nil
 	}
+	// Other replicas are not told of all these: what they remember of a blob whose lease is over they ask about before they
+	// promise it, and a link that they make asks for the row.
 	var all, inline, gone, claimed []string
 	damaged := false
 	for _, b := range free {
@@ -230,11 +233,17 @@ func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
 			c.Garbage = append(c.Garbage, b.Garbage)
 		}
 	}
+	links, err := many(tx.ctx, tx.s, scanRepoDigest, `DELETE FROM repo_blob WHERE digest `+tx.d.inList("$1")+` RETURNING repo_id, digest`, tx.d.listOf(all))
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		c.Dropped = append(c.Dropped, Unlinked{l.repoID, l.digest})
+	}
 	steps := []struct {
 		query string
 		ds    []string
 	}{
-		{`DELETE FROM repo_blob WHERE digest `, all},
 		{`DELETE FROM blob_content WHERE digest `, inline},
 		{`DELETE FROM blob WHERE digest `, gone},
 	}
@@ -260,7 +269,7 @@ func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
 	if len(claimed) == 0 {
 		return nil
 	}
-	_, err := tx.exec(`UPDATE blob SET state = 1, lease_until = $2 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(claimed), toMicros(c.Until))
+	_, err = tx.exec(`UPDATE blob SET state = 1, lease_until = $2 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(claimed), toMicros(c.Until))
 	return err
 }
 

@@ -24,6 +24,9 @@ type dialect struct {
 	// list, rowsOf makes rows with a column digest of it.
 	listOf         func([]string) string
 	inList, rowsOf func(parameter string) string
+	// numbersOf and inNumbers are those of a list of numbers.
+	numbersOf func([]int64) string
+	inNumbers func(parameter string) string
 	// settled limits a reading of events to those before which no other can still appear; see event.go.
 	settled string
 	// greatest is the function of several numbers, none of which is NULL.
@@ -74,6 +77,8 @@ func sqliteDialect() *dialect {
 		migratedAt: "CAST(strftime('%s', tstamp) AS INTEGER)",
 		listOf:     jsonList,
 		inList:     func(p string) string { return "IN (SELECT value FROM json_each(" + p + "))" },
+		numbersOf:  jsonNumbers,
+		inNumbers:  func(p string) string { return "IN (SELECT value FROM json_each(" + p + "))" },
 		rowsOf:     func(p string) string { return "SELECT value AS digest FROM json_each(" + p + ")" },
 		greatest:   "MAX",
 		behind:     "epoch >= $1 AND id > $2 ORDER BY id", // every epoch is 0
@@ -110,6 +115,8 @@ func postgresDialect() *dialect {
 		lockText:       "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
 		listOf:         arrayList,
 		inList:         func(p string) string { return "= ANY (" + p + "::text[])" },
+		numbersOf:      arrayNumbers,
+		inNumbers:      func(p string) string { return "= ANY (" + p + "::bigint[])" },
 		rowsOf:         func(p string) string { return "SELECT unnest(" + p + "::text[]) AS digest" },
 		greatest:       "GREATEST",
 		behind:         "(epoch, id) > ($1, $2) ORDER BY epoch, id",

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"context"
 	"database/sql"
 	"strings"
 	"time"
@@ -35,6 +36,13 @@ func old(time string) string {
 	return `m.pushed_at < ` + time + ` AND NOT EXISTS (SELECT 1 FROM tag_history h WHERE h.repo_id = m.repo_id AND h.digest = m.digest
 		AND COALESCE((SELECT MIN(n.since) FROM tag_history n WHERE n.repo_id = h.repo_id AND n.name = h.name AND n.since > h.since),
 			(SELECT CASE WHEN t.updated_at > t.since THEN t.updated_at ELSE t.since END FROM tag t WHERE t.repo_id = h.repo_id AND t.name = h.name), ` + time + `) >= ` + time + `)`
+}
+
+// ManifestKept reports whether a tag, an index or a living subject keeps a manifest of the repository from the policy for
+// untagged ones.
+func (r *Reads) ManifestKept(ctx context.Context, repoID int64, d oci.Digest) (bool, error) {
+	n, err := one(ctx, r.s, column[int64], `SELECT COUNT(*) FROM manifest m WHERE m.repo_id = $1 AND m.digest = $2 AND NOT (`+loose+`)`, repoID, d.String())
+	return n > 0, err
 }
 
 // prunable is a manifest that may go.

@@ -1,0 +1,50 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Queue says how long the queue of collection is.
+type Queue struct {
+	Waiting int64     // blobs that will be looked at, due or not
+	Due     int64     // of them, those that are due
+	Claimed int64     // that are being deleted, or were when their worker died
+	Oldest  time.Time // when the first of them was due; zero for none
+}
+
+// CollectionQueue counts the queue at a time. It reads the part of the index that is the queue.
+func (r *Reads) CollectionQueue(ctx context.Context, at time.Time) (Queue, error) {
+	return one(ctx, r.s, func(rows *sql.Rows, q *Queue) error {
+		return rows.Scan(&q.Waiting, &q.Due, &q.Claimed, micros{&q.Oldest})
+	},
+		`SELECT COUNT(*), COALESCE(SUM(CASE WHEN lease_until <= $1 THEN 1 ELSE 0 END), 0), COALESCE(SUM(CASE WHEN state = 1 THEN 1 ELSE 0 END), 0),
+			COALESCE(MIN(CASE WHEN lease_until <= $1 THEN lease_until END), 0) FROM blob WHERE lease_until > 0`, toMicros(at))
+}
+
+// Garbage that can be counted before it is deleted.
+type GarbageCount struct {
+	Blobs, Bytes int64 // that a run at that time deletes
+	Later        int64 // that nothing needs either, while their leases are not over
+	LaterBytes   int64
+	Examined     int64 // of the queue
+}
+
+// CountGarbage counts what a run deletes that looks at leases which are over at due, when nothing else happens before.
+func (r *Reads) CountGarbage(ctx context.Context, due time.Time) (GarbageCount, error) {
+	return one(ctx, r.s, func(rows *sql.Rows, g *GarbageCount) error {
+		return rows.Scan(&g.Blobs, &g.Bytes, &g.Later, &g.LaterBytes, &g.Examined)
+	}, `SELECT COALESCE(SUM(CASE WHEN free AND due THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(CASE WHEN free AND due THEN size ELSE 0 END), 0) AS BIGINT),
+			COALESCE(SUM(CASE WHEN free AND NOT due THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(CASE WHEN free AND NOT due THEN size ELSE 0 END), 0) AS BIGINT),
+			COUNT(*)
+		FROM (SELECT v.size, v.lease_until <= $1 AS due, v.state = 1 OR NOT (`+neededBy+`) AS free FROM blob v WHERE v.lease_until > 0) q`, toMicros(due))
+}
+
+// CapLeases ends what a clock that was ahead has written: leases beyond most become leases until then, and claims end.
+// It returns how many there were, up to limit.
+func (tx *Tx) CapLeases(most, then time.Time, limit int) (int64, error) {
+	return tx.exec(`UPDATE blob SET lease_until = CASE WHEN state = 1 THEN $3 ELSE $2 END
+		WHERE digest IN (SELECT digest FROM blob WHERE lease_until > 0 AND lease_until > $1 ORDER BY lease_until DESC, digest LIMIT $4`+tx.d.skipLocked+`)`,
+		toMicros(most), toMicros(then), toMicros(tx.clock().Add(time.Minute)), limit)
+}
