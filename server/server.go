@@ -34,6 +34,7 @@ import (
 	"github.com/berth-registry/berth/server/blob/s3"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/distapi"
+	"github.com/berth-registry/berth/server/gc"
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/job"
@@ -78,6 +79,7 @@ type Server struct {
 	jobs     *job.Service
 	webhooks *webhook.Service
 	backup   *backup.Service
+	gc       *gc.Service
 
 	certs *httpd.Certificates
 	http  *httpd.Server
@@ -95,7 +97,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 	for _, build := range []func(context.Context) error{
-		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.backups, s.faces,
+		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.collecting, s.backups, s.faces,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -152,7 +154,7 @@ func (s *Server) storage(ctx context.Context) error {
 	db := s.conf.Berth.Database
 	s.db, err = metadb.Open(ctx, metadb.Options{
 		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Manual: db.Migrate == "manual",
-		Log: s.log.Logger, Now: s.o.Now,
+		Grace: leaseOf(s.conf), Log: s.log.Logger, Now: s.o.Now,
 	})
 	if err != nil {
 		return err
@@ -291,7 +293,7 @@ func (s *Server) engines(ctx context.Context) error {
 		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),
 		NoDelete: !s.conf.Storage.Delete.Enabled, ReadOnly: m.ReadOnly.Enabled,
 		UploadAge: m.UploadPurging.Age, KeepUploads: !m.UploadPurging.Enabled || m.UploadPurging.DryRun,
-		TrashHold:   s.conf.Berth.Trash.Hold,
+		Lease: leaseOf(s.conf), TrashHold: s.conf.Berth.Trash.Hold,
 		CountCaches: func(name string) registry.Counter { return s.metrics.StorageCache(name) },
 		Room:        s.room().Take, TellMounts: s.webhooks.WantsMounts(),
 		UploadKey: key, Now: s.clock(), Log: s.log.Logger,
@@ -483,6 +485,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("http", s.http.Run(ctx)) })
 	g.Go(func() error { return named("jobs", s.jobs.Run(ctx)) })
+	g.Go(func() error { return named("collection", s.gc.Run(ctx)) })
 	g.Go(func() error { return named("notifications", s.webhooks.Run(ctx)) })
 	return g.Wait()
 }

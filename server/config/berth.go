@@ -12,6 +12,7 @@ type Berth struct {
 	Projects  Projects  `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目：仓库名的第一段。"`
 	Token     Tokens    `yaml:"token" doc:"Tokens that berth signs for clients that logged in." zh:"berth 为已登录的客户端签发的令牌。"`
 	ACME      ACME      `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构（如 Let's Encrypt）为 http.host 签发证书。"`
+	GC        GC        `yaml:"gc" doc:"Collection: deleting the bytes that nobody needs any more." zh:"垃圾回收：删除不再需要的内容。"`
 	Backup    Backup    `yaml:"backup" doc:"Snapshots of the registry, made while it runs." zh:"在线备份（快照）。"`
 	Journal   bool      `yaml:"journal" default:"true" doc:"Keep a journal of names beside the content, from which berthd rebuild makes the metadata again when the database is lost." zh:"在内容旁保存名称日志；数据库丢失时 berthd rebuild 可据此重建元数据。"`
 	Integrity Integrity `yaml:"integrity" doc:"Finding out that stored content is not what it was." zh:"发现已存内容损坏的方式。"`

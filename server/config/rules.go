@@ -27,6 +27,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	d.checkTLS(c)
 	d.checkListeners(c)
 	d.checkEndpoints(c)
+	d.checkGC(c)
 }
 
 // isDistributionFile tells a file written for distribution from one of ours: distribution requires

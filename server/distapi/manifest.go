@@ -25,7 +25,11 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if err != nil {
 		return err
 	}
-	m, err := h.Registry.Manifest(r.Context(), rt.name, reference)
+	find := h.Registry.Manifest
+	if r.Method == http.MethodHead {
+		find = h.Registry.StatManifest
+	}
+	m, err := find(r.Context(), rt.name, reference)
 	if err != nil {
 		return err
 	}

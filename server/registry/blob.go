@@ -20,6 +20,9 @@ import (
 // smallBlob is what memory keeps of a blob: its size, and its bytes when they are in the database.
 type smallBlob struct {
 	size   int64
+	place  string    // in the store; see blob.Parker
+	readAt time.Time // when place was
+	lease  time.Time // zero: something needs the blob
 	inline bool
 	body   []byte
 }
@@ -27,11 +30,14 @@ type smallBlob struct {
 // lease is the time until which what is answered about a blob now is a promise.
 func (s *Service) lease() time.Time { return s.o.Now().Add(s.o.Lease) }
 
-// StatBlob returns the size of a blob of the repository in bytes.
+// StatBlob returns the size of a blob of the repository in bytes. That it does is a promise: see promise.go.
 //
 // Spec: OCI distribution v1.1.1, "Checking if content exists in the registry".
 func (s *Service) StatBlob(ctx context.Context, name ref.Name, d oci.Digest) (int64, error) {
 	b, err := s.blob(ctx, name, d)
+	if err == nil {
+		b, err = s.promise(ctx, name, d, b)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -77,7 +83,7 @@ func (s *Service) OpenBlob(ctx context.Context, name ref.Name, d oci.Digest) (bl
 
 // openStored opens a blob in the store, if it has as many bytes there as it should; see wrongContent.
 func (s *Service) openStored(ctx context.Context, d oci.Digest, b *smallBlob) (blob.Content, error) {
-	c, size, err := s.o.Blobs.Open(ctx, d)
+	c, size, err := blob.OpenAt(ctx, s.o.Blobs, b.place, d)
 	if err != nil || size == b.size {
 		return c, err
 	}
@@ -118,7 +124,7 @@ func (s *Service) blob(ctx context.Context, name ref.Name, d oci.Digest) (*small
 		if row.State == metadb.Damaged {
 			return nil, damagedBlob(name, d)
 		}
-		b := &smallBlob{size: row.Size, inline: row.Inline}
+		b := &smallBlob{size: row.Size, inline: row.Inline, place: row.Place, readAt: s.o.Now(), lease: row.LeaseUntil}
 		if row.Inline {
 			if b.body, err = s.o.DB.Content(ctx, d); err != nil && !errors.Is(err, metadb.ErrNotFound) {
 				return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -20,6 +21,8 @@ type Manifest struct {
 	Digest    oci.Digest
 	MediaType string
 	Body      []byte
+
+	promised atomic.Int64 // until when, in microseconds, HEAD need not ask whether it stays; see promise.go
 }
 
 // Manifest returns what a tag or digest names. The bytes were checked against their digest when they entered memory.

@@ -115,11 +115,11 @@ func (f *Fleet) configure(i int) {
 	if f.UploadAge > 0 {
 		fmt.Fprintf(&b, "  maintenance: {uploadpurging: {age: %s, interval: %s}}\n", f.UploadAge, max(time.Second, f.UploadAge/4))
 	}
-	b.WriteString("berth:\n  gc:\n    untagged: 0s\n")
+	b.WriteString("berth:\n  gc:\n    untagged: 0\n")
 	setting("    ", "grace", f.Grace)
 	setting("    ", "interval", f.Interval)
 	if f.Hold > 0 {
-		fmt.Fprintf(&b, "    hold: %s\n", f.Hold)
+		fmt.Fprintf(&b, "  trash:\n    hold: %s\n", f.Hold)
 	}
 	if err := os.WriteFile(f.configs[i], []byte(b.String()), 0o600); err != nil {
 		f.t.Fatal(err)

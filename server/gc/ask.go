@@ -1,0 +1,104 @@
+package gc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/metadb"
+)
+
+// Status is how collection stands.
+type Status struct {
+	Queue     metadb.Queue  `json:"queue"`
+	Held      []string      `json:"held,omitempty"`
+	Last      *Report       `json:"last,omitempty"` // run that did something, on whatever replica
+	Interval  time.Duration `json:"-"`
+	Untagged  time.Duration `json:"-"`
+	TrashHold time.Duration `json:"-"`
+}
+
+// Status tells how collection stands.
+func (s *Service) Status(ctx context.Context) (st Status, err error) {
+	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		return st, err
+	}
+	st.Interval, st.Untagged, st.TrashHold = s.o.Interval, s.o.Untagged, s.o.TrashHold
+	now := s.o.Now()
+	if st.Queue, err = s.o.DB.CollectionQueue(ctx, now); err != nil {
+		return st, fmt.Errorf("gc: status: %w", err)
+	}
+	if st.Held, err = s.o.DB.CollectionHolds(ctx, now); err != nil {
+		return st, fmt.Errorf("gc: status: %w", err)
+	}
+	text, err := s.o.DB.Setting(ctx, reportSetting)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return st, nil
+	}
+	if err == nil {
+		st.Last = &Report{}
+		err = json.Unmarshal([]byte(text), st.Last)
+	}
+	return st, err
+}
+
+// Preview is what a run would do, if nothing else happened.
+type Preview struct {
+	metadb.GarbageCount
+
+	Manifests int64 `json:"manifests"` // that would go to the trash
+	// Blobs and bytes that can go when those manifests are purged: when their hold is over, and a grace after that.
+	Afterwards      int64 `json:"afterwards"`
+	AfterwardsBytes int64 `json:"afterwardsBytes"`
+}
+
+// Preview says what a run would delete now, to the byte.
+func (s *Service) Preview(ctx context.Context, a Ask) (Preview, error) {
+	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		return Preview{}, err
+	}
+	return s.preview(ctx, s.plan(ctx, a))
+}
+
+// PreviewNow is Preview of Collect.
+func (s *Service) PreviewNow(ctx context.Context, a Ask) (Preview, error) {
+	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		return Preview{}, err
+	}
+	p := s.plan(ctx, a)
+	p.due = s.o.Now().Add(100 * 365 * 24 * time.Hour)
+	if a.DeleteUntagged {
+		p.untagged = time.Microsecond
+	}
+	return s.preview(ctx, p)
+}
+
+func (s *Service) preview(ctx context.Context, p plan) (v Preview, err error) {
+	if v.GarbageCount, err = s.o.DB.CountGarbage(ctx, p.due); err != nil {
+		return v, fmt.Errorf("gc: preview: %w", err)
+	}
+	if p.untagged <= 0 {
+		return v, nil
+	}
+	u, err := s.o.DB.CountUntagged(ctx, p.due, p.untagged)
+	if err != nil {
+		return v, fmt.Errorf("gc: preview: %w", err)
+	}
+	v.Manifests, v.Afterwards, v.AfterwardsBytes = u.Manifests, u.Blobs, u.Bytes
+	return v, nil
+}
+
+// Why tells everything that keeps a blob or manifest.
+func (s *Service) Why(ctx context.Context, d oci.Digest) (metadb.Reasons, error) {
+	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		return metadb.Reasons{}, err
+	}
+	w, err := s.o.DB.Why(ctx, d, s.o.Now())
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		err = fmt.Errorf("gc: why %s: %w", d, err)
+	}
+	return w, err
+}
