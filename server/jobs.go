@@ -23,6 +23,9 @@ func (s *Server) background(context.Context) (err error) {
 	if err := s.trimming(); err != nil {
 		return err
 	}
+	if err := s.settling(); err != nil {
+		return err
+	}
 	return s.sweeping()
 }
 

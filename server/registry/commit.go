@@ -214,7 +214,11 @@ func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *inProgress,
 	}
 	// From here on the client's leaving changes nothing: the bytes are all there.
 	ctx = context.WithoutCancel(ctx)
-	commit := func() error { return s.o.Blobs.Commit(ctx, u.ID, st, d) }
+	place := ""
+	commit := func() (err error) {
+		place, err = blob.Park(ctx, s.o.Blobs, u.ID, st, d)
+		return err
+	}
 	if placed != nil {
 		commit = func() error { return placed.Commit(ctx) }
 	} else if st.Offset <= s.limits.Load().Inline {
@@ -227,8 +231,11 @@ func (s *Service) commitLarge(ctx context.Context, name ref.Name, u *inProgress,
 		return s.wrapUpload(u, err)
 	}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		return s.putBlob(ctx, tx, name, u, metadb.Blob{Digest: d, Size: st.Offset}, nil)
+		return s.putBlob(ctx, tx, name, u, metadb.Blob{Digest: d, Size: st.Offset, Place: place}, nil)
 	})
+	if err == nil && place == "" && u.Algorithm != d.Algorithm() || fault.Has(err, fault.BlobUploadUnknown) {
+		s.clearParked(ctx, u.ID) // what was read back; or what is of no use any more
+	}
 	switch {
 	case errors.Is(err, metadb.ErrClaimed): // another process ends this very upload
 		err = fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", u.ID, name).Because(err)
@@ -328,6 +335,21 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 		return err
 	}
 	b.LeaseUntil = s.lease()
+	if b.Place != "" {
+		// Asked first: where the row is gone, the bytes may be gone from that place, too. When the repository has the blob,
+		// the same request was served by another replica.
+		existed, err := tx.DeleteUpload(u.ID)
+		if err == nil && !existed {
+			_, err = tx.Blob(ctx, repo, b.Digest)
+			if errors.Is(err, metadb.ErrNotFound) {
+				err = fault.New(fault.NotFound, fault.BlobUploadUnknown, "upload %s to %s was cancelled", u.ID, name)
+			}
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := tx.PutBlob(b, content); err != nil {
 		return err
 	}
@@ -336,7 +358,7 @@ func (s *Service) putBlob(ctx context.Context, tx *metadb.Tx, name ref.Name, u *
 		return err
 	}
 	tx.AfterCommit(func() { s.committed(u, repo, b.Digest) })
-	if !u.recorded {
+	if !u.recorded || b.Place != "" {
 		return nil
 	}
 	existed, err := tx.DeleteUpload(u.ID)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -68,6 +70,9 @@ var errTouched = errors.New("registry: the upload was changed meanwhile")
 // of the same digest. The row counts as it is now, since another replica may be at work on the same upload: whoever
 // commits finds it gone, and its bytes are deleted here and not left without a name.
 //
+// What a commit has parked (blob.Parker) has no claim: the row itself is made one with which no commit succeeds, what is
+// parked is deleted unless a row names it, and then the row is removed.
+//
 // metadb.ErrClaimed says that another process is deleting that digest.
 func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 	s.sessions.end(u.ID)
@@ -78,9 +83,10 @@ func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 		return nil
 	}
 	var row metadb.Upload
-	claimed := false
+	_, parks := blob.ParkerOf(s.o.Blobs)
+	claimed, parked := false, false
 	remove := func(tx *metadb.Tx) (err error) {
-		claimed = false
+		claimed, parked = false, false
 		row, err = tx.Upload(ctx, u.ID)
 		if errors.Is(err, metadb.ErrNotFound) {
 			return nil
@@ -88,10 +94,16 @@ func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 		if err == nil && named && !row.Committing.IsZero() {
 			claimed, err = tx.ClaimOrphan(row.Committing, row.ID, claimTime)
 		}
-		if err != nil || claimed {
+		if err != nil {
 			return err
 		}
-		ended, err := tx.EndUpload(row)
+		ended := true
+		switch parked = parks && !row.Committing.IsZero(); {
+		case parked:
+			ended, err = tx.EndingUpload(row)
+		case !claimed:
+			ended, err = tx.EndUpload(row)
+		}
 		if err == nil && !ended {
 			err = errTouched
 		}
@@ -102,17 +114,28 @@ func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 		named = true // whoever touched it may have committed
 		err = s.o.DB.Update(ctx, remove)
 	}
-	if err != nil || !claimed {
-		return err
+	if err == nil && parked {
+		err = s.unpark(ctx, row.ID)
 	}
-	return s.deleteOrphan(ctx, row)
+	switch {
+	case err != nil:
+		return err
+	case claimed:
+		return s.deleteOrphan(ctx, row)
+	case parked:
+		return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+			_, err := tx.EndUpload(row)
+			return err
+		})
+	}
+	return nil
 }
 
 // deleteOrphan deletes the bytes that an upload named, while the claim on them holds.
 func (s *Service) deleteOrphan(ctx context.Context, row metadb.Upload) error {
 	limited, stop := context.WithTimeout(ctx, claimTime/2)
 	defer stop()
-	err := s.o.Blobs.Delete(limited, row.Committing)
+	err := s.deleteClaimed(limited, row.Committing)
 	if err != nil && limited.Err() != nil {
 		return err // it may go on behind our back: the claim has to hold until it has surely ended
 	}
@@ -123,4 +146,50 @@ func (s *Service) deleteOrphan(ctx context.Context, row metadb.Upload) error {
 		_, err := tx.EndUpload(row)
 		return err
 	}))
+}
+
+// deleteClaimed deletes what the store has of a digest that is claimed: under the digest, and where a blob of it was that
+// another claim, whose process died, was for.
+func (s *Service) deleteClaimed(ctx context.Context, d oci.Digest) error {
+	b, err := s.o.DB.BlobAnywhere(ctx, d)
+	if err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	return blob.Remove(ctx, s.o.Blobs, []oci.Digest{d}, []string{b.Place})
+}
+
+// unpark deletes what is parked of an upload and named by no row, if the upload has no row any more, or one with which no
+// commit succeeds. The order of the three questions matters. What is parked has been announced in the row before; so when
+// the row is gone after that, its commit has named the place, which the last question sees, or never will.
+func (s *Service) unpark(ctx context.Context, id string) error {
+	p, parks := blob.ParkerOf(s.o.Blobs)
+	if !parks {
+		return nil
+	}
+	places, err := p.Parked(ctx, id)
+	if err != nil || len(places) == 0 {
+		return err
+	}
+	row, err := s.o.DB.Upload(ctx, id)
+	if err == nil && row.Algorithm != "" || err != nil && !errors.Is(err, metadb.ErrNotFound) {
+		return err
+	}
+	var unnamed []string
+	for _, place := range places {
+		named, err := s.o.DB.PlaceNamed(ctx, place)
+		if err != nil {
+			return err
+		}
+		if !named {
+			unnamed = append(unnamed, place)
+		}
+	}
+	return blob.DeleteAt(ctx, s.o.Blobs, unnamed...)
+}
+
+// clearParked is unpark for a commit that is over, as far as it goes: the sweep does the rest.
+func (s *Service) clearParked(ctx context.Context, id string) {
+	if err := s.unpark(ctx, id); err != nil {
+		s.o.Log.Warn("bytes of a finished upload not removed; they are swept later", "upload", id, "err", err)
+	}
 }

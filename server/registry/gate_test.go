@@ -72,6 +72,7 @@ func ungated() map[string]string {
 		"SetLimits":     "called by the assembly at a reload",
 		"Run":           "a loop of the daemon's own",
 		"Sweep":         "a step of Run",
+		"Settle":        "a job of the registry's own",
 	}
 }
 

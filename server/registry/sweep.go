@@ -114,7 +114,9 @@ func (s *Service) sweepStray(ctx context.Context, id string) (done bool, err err
 	if _, err := s.o.DB.Upload(ctx, id); !errors.Is(err, metadb.ErrNotFound) {
 		return false, err
 	}
-	err = s.o.Blobs.Abort(ctx, id, blob.State{})
+	if err = s.o.Blobs.Abort(ctx, id, blob.State{}); err == nil {
+		err = s.unpark(ctx, id)
+	}
 	return err == nil, err
 }
 
