@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"database/sql"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,9 +186,6 @@ func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) 
 	if len(ds) == 0 {
 		return nil
 	}
-	if _, err := tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(ds)); err != nil {
-		return err
-	}
 	const unneeded = ` AND NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = repo_blob.digest AND e.repo_id = repo_blob.repo_id)
 		AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.digest = repo_blob.digest AND m.repo_id = repo_blob.repo_id)
 		AND NOT EXISTS (SELECT 1 FROM trash t WHERE t.digest = repo_blob.digest AND t.repo_id = repo_blob.repo_id)`
@@ -205,7 +203,23 @@ func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) 
 			c.Unlinked = append(c.Unlinked, Unlinked{l.repoID, l.digest})
 		}
 	}
-	return nil
+	// A link that somebody had locked, perhaps for a manifest that is refused in the end, is looked at again: its blob stays due.
+	held := map[string]bool{}
+	if tx.d.skipLocked != "" {
+		left, err := many(tx.ctx, tx.s, column[string], `SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+unneeded, tx.d.listOf(ds))
+		if err != nil {
+			return err
+		}
+		for _, d := range left {
+			held[d] = true
+		}
+	}
+	ds = slices.DeleteFunc(ds, func(d string) bool { return held[d] })
+	if len(ds) == 0 {
+		return nil
+	}
+	_, err = tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(ds))
+	return err
 }
 
 // claimAll removes what the database has of blobs that nothing needs, and claims those of which the store may have bytes.
