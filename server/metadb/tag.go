@@ -45,7 +45,7 @@ func (r *Reads) TagsOf(ctx context.Context, repoID int64, d oci.Digest) ([]strin
 // where tags move, and writes their journal. Pointing it where it points already changes nothing. A manifest that is not
 // there is a Conflict: another request deleted it.
 func (tx *Tx) PutTag(repoID int64, name string, d oci.Digest, from Origin) (before oci.Digest, err error) {
-	for range 3 {
+	for range 16 { // each time another transaction has committed meanwhile
 		before, since, err := tx.journal(repoID, name, d)
 		if err == nil {
 			return before, tx.moveTag(repoID, name, d, since, from)

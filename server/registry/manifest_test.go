@@ -43,7 +43,10 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 		c(&o)
 	}
 	log := slog.New(slog.DiscardHandler)
-	db, err := metadb.Open(t.Context(), metadb.Options{URL: o.database, Path: filepath.Join(t.TempDir(), "berth.db"), Log: log, Now: time.Now})
+	if o.registry.Now == nil {
+		o.registry.Now = time.Now
+	}
+	db, err := metadb.Open(t.Context(), metadb.Options{URL: o.database, Path: filepath.Join(t.TempDir(), "berth.db"), Log: log, Now: o.registry.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +61,7 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	}
 	o.access.Projects = projects
 	r := o.registry
-	r.DB, r.Access, r.Projects, r.Now, r.Log = db, access.New(o.access), projects, time.Now, log
+	r.DB, r.Access, r.Projects, r.Log = db, access.New(o.access), projects, log
 	if r.Blobs == nil {
 		r.Blobs = mem.New()
 	}
