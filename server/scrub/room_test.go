@@ -36,6 +36,7 @@ type house struct {
 	store blob.Store
 
 	database, dbFile string
+	o                options
 }
 
 type options struct {
@@ -50,8 +51,26 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	for _, c := range change {
 		c(&o)
 	}
-	log := slog.New(slog.DiscardHandler)
-	h := &house{dir: t.TempDir(), database: o.database, dbFile: filepath.Join(t.TempDir(), "berth.db")}
+	h := &house{dir: t.TempDir(), database: o.database, dbFile: filepath.Join(t.TempDir(), "berth.db"), o: o}
+	h.open(t, nil)
+	return h
+}
+
+// reopen is another process of the same registry; a SQLite database is shared with the first.
+func (h *house) reopen(t testing.TB) *house {
+	t.Helper()
+	two := &house{dir: h.dir, database: h.database, dbFile: h.dbFile, o: h.o}
+	db := h.db
+	if h.database != "" {
+		db = nil
+	}
+	two.open(t, db)
+	return two
+}
+
+func (h *house) open(t testing.TB, db *metadb.DB) {
+	t.Helper()
+	o, log := h.o, slog.New(slog.DiscardHandler)
 	files, err := fs.New(h.dir, fs.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -61,11 +80,13 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	if o.wrap != nil {
 		h.store = o.wrap(files)
 	}
-	h.db, err = metadb.Open(t.Context(), metadb.Options{URL: o.database, Path: h.dbFile, Log: log, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
+	if h.db = db; db == nil {
+		h.db, err = metadb.Open(t.Context(), metadb.Options{URL: o.database, Path: h.dbFile, Log: log, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.db.Close() })
 	}
-	t.Cleanup(func() { _ = h.db.Close() })
 	projects, err := project.New(t.Context(), project.Options{DB: h.db})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +96,6 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	r.DB, r.Blobs, r.Access, r.Projects, r.Now, r.Log = h.db, h.store, point, projects, time.Now, log
 	h.Service = registry.New(r)
 	h.scrub = scrub.New(scrub.Options{DB: h.db, Blobs: h.store, Access: point, Forget: h.Forget, Now: time.Now, Log: log})
-	return h
 }
 
 // eachDatabase runs a test on SQLite and on PostgreSQL.
@@ -185,6 +205,17 @@ func (h *house) pull(t testing.TB, i *image) error {
 	}
 	return nil
 }
+
+// pullMemory is pull of what is remembered: the manifest and small blobs.
+func (h *house) pullMemory(t testing.TB, i *image) error {
+	t.Helper()
+	config, _, manifest := i.digests()
+	_, err := h.Manifest(admin(), name(t, i.repo), byDigest(manifest))
+	_, statErr := h.StatBlob(admin(), name(t, i.repo), config)
+	return errors.Join(err, statErr)
+}
+
+func byDigest(d oci.Digest) ref.Reference { return ref.Reference{Digest: d} }
 
 func (h *house) read(n ref.Name, d oci.Digest) ([]byte, error) {
 	c, size, err := h.OpenBlob(admin(), n, d)
