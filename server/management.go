@@ -12,7 +12,7 @@ import (
 func (s *Server) management(prefix string, origin *httpd.Origin) http.Handler {
 	return &adminapi.Handler{
 		Auth: s.auth, Access: s.access, Jobs: s.jobs, History: s.registry, Trash: s.registry, Now: s.clock(),
-		Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
+		Collector: s.gc, Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
 		Prefix: prefix, External: origin.ExternalURL,
 	}
 }

@@ -1,7 +1,6 @@
 package adminapi
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -64,11 +63,11 @@ func document(f *fault.Error, p httpd.Problem, id string) (mediaType string, bod
 	if errors.As(f.Unwrap(), &field) {
 		d.Field = string(field)
 	}
-	body, err := json.Marshal(d)
+	body, err := encode(d)
 	if err != nil { // strings and a number
-		body = []byte("{}")
+		body = []byte("{}\n")
 	}
-	return "application/problem+json", append(body, '\n')
+	return "application/problem+json", body
 }
 
 // fieldError is the name of the parameter, or the path of the member, that is wrong.

@@ -35,7 +35,7 @@ func Match(method, path string) (id string, params []string) {
 func Bodies() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"Rollback": reflect.TypeFor[rollback](), "Restoration": reflect.TypeFor[restoration](), "Nothing": reflect.TypeFor[struct{}](),
-		"Check": reflect.TypeFor[check](), "NewBackup": reflect.TypeFor[newBackup](),
+		"Collection": reflect.TypeFor[collection](), "Check": reflect.TypeFor[check](), "NewBackup": reflect.TypeFor[newBackup](),
 	}
 }
 
@@ -46,6 +46,7 @@ func Views() map[string]reflect.Type {
 		"DeletedTag": reflect.TypeFor[deletedTagView](), "MovedTag": reflect.TypeFor[movedView](), "Trashed": reflect.TypeFor[trashedView](),
 		"Restored": reflect.TypeFor[restoredView](), "Purged": reflect.TypeFor[purgedView](), "CheckReport": reflect.TypeFor[checkView](),
 		"BrokenReference": reflect.TypeFor[referenceView](), "Damage": reflect.TypeFor[damageView](), "Need": reflect.TypeFor[needView](),
-		"Snapshot": reflect.TypeFor[snapshotView](),
+		"CollectionStatus": reflect.TypeFor[collectionView](), "Collected": reflect.TypeFor[collectedView](), "Preview": reflect.TypeFor[previewView](),
+		"Reasons": reflect.TypeFor[reasonsView](), "Holding": reflect.TypeFor[holdingView](), "Snapshot": reflect.TypeFor[snapshotView](),
 	}
 }

@@ -10,6 +10,7 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -42,6 +43,7 @@ type Handler struct {
 	Jobs      jobs
 	History   history
 	Trash     trash
+	Collector collector
 	Integrity integrity
 	Backups   backups
 	Backup    backup.Ask // as the configuration has it; its target is "" when there is none
@@ -148,11 +150,10 @@ func (c *call) ctx() context.Context { return c.r.Context() }
 
 // write answers with JSON.
 func (c *call) write(status int, v any) error {
-	body, err := json.Marshal(v)
+	body, err := encode(v)
 	if err != nil {
 		return err
 	}
-	body = append(body, '\n')
 	h := c.w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
@@ -160,6 +161,15 @@ func (c *call) write(status int, v any) error {
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body) // a peer that is gone needs no second failure
 	return nil
+}
+
+// encode writes JSON with a line's end, and with < and > as they are: nothing here goes into a page of HTML.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return b.Bytes(), err
 }
 
 // ok answers 200 with JSON.

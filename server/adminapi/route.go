@@ -47,7 +47,7 @@ const (
 
 // routes are all operations.
 func routes() []route {
-	return slices.Concat(documentRoutes(), jobRoutes(), tagRoutes(), trashRoutes(), fsckRoutes(), backupRoutes())
+	return slices.Concat(documentRoutes(), jobRoutes(), tagRoutes(), trashRoutes(), gcRoutes(), fsckRoutes(), backupRoutes())
 }
 
 // find gives the route of a request and the parameters of its path.
