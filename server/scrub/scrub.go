@@ -201,7 +201,9 @@ func (s *Service) Report(ctx context.Context, jobID int64) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	p.Report.Job = jobID
+	if jobID != 0 {
+		p.Report.Job = jobID
+	}
 	return p.Report, nil
 }
 
