@@ -114,25 +114,26 @@ func (s *Service) end(ctx context.Context, u *inProgress, named bool) error {
 		named = true // whoever touched it may have committed
 		err = s.o.DB.Update(ctx, remove)
 	}
-	if err == nil && parked {
+	if err != nil {
+		return err
+	}
+	if parked {
 		err = s.unpark(ctx, row.ID)
 	}
 	switch {
-	case err != nil:
-		return err
 	case claimed:
-		return s.deleteOrphan(ctx, row)
-	case parked:
+		return errors.Join(err, s.deleteOrphan(ctx, row, err == nil))
+	case parked && err == nil:
 		return s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 			_, err := tx.EndUpload(row)
 			return err
 		})
 	}
-	return nil
+	return err
 }
 
-// deleteOrphan deletes the bytes that an upload named, while the claim on them holds.
-func (s *Service) deleteOrphan(ctx context.Context, row metadb.Upload) error {
+// deleteOrphan deletes the bytes that an upload named, while the claim on them holds, and with end the upload's row.
+func (s *Service) deleteOrphan(ctx context.Context, row metadb.Upload, end bool) error {
 	limited, stop := context.WithTimeout(ctx, claimTime/2)
 	defer stop()
 	err := s.deleteClaimed(limited, row.Committing)
@@ -140,7 +141,7 @@ func (s *Service) deleteOrphan(ctx context.Context, row metadb.Upload) error {
 		return err // it may go on behind our back: the claim has to hold until it has surely ended
 	}
 	return errors.Join(err, s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		if claimErr := tx.DeleteClaimed(row.Committing); claimErr != nil || err != nil {
+		if claimErr := tx.DeleteClaimed(row.Committing); claimErr != nil || err != nil || !end {
 			return claimErr // with err, the row goes on naming what is left
 		}
 		_, err := tx.EndUpload(row)
