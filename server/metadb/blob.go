@@ -55,9 +55,13 @@ func (r *Reads) BlobRepositories(ctx context.Context, d oci.Digest, limit int) (
 		WHERE rb.digest = $1 AND b.state = 0 ORDER BY rb.repo_id LIMIT $2`, d.String(), limit)
 }
 
-// Content is the bytes of an inline blob, or ErrNotFound when the blob is not inline.
+// Content is the bytes of an inline blob, never nil, or ErrNotFound when the blob is not inline.
 func (r *Reads) Content(ctx context.Context, d oci.Digest) ([]byte, error) {
-	return one(ctx, r.s, column[[]byte], `SELECT bytes FROM blob_content WHERE digest = $1`, d.String())
+	b, err := one(ctx, r.s, column[[]byte], `SELECT bytes FROM blob_content WHERE digest = $1`, d.String())
+	if err == nil && b == nil {
+		b = []byte{} // as SQLite says of no bytes
+	}
+	return b, err
 }
 
 // PutBlob records a blob and, when content is not nil, keeps its bytes here. The bytes of any other are in the store
