@@ -3,6 +3,7 @@ package httpd
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"strconv"
@@ -54,6 +55,8 @@ func connContext(ctx context.Context, nc net.Conn) context.Context {
 	switch c := nc.(type) {
 	case *conn:
 		return context.WithValue(ctx, connKey{}, c)
+	case *tls.Conn:
+		return context.WithValue(ctx, connKey{}, c.NetConn())
 	case *peerConn:
 		return WithPeer(ctx, c.peer)
 	}
@@ -64,7 +67,11 @@ func connState(nc net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
 	if c, ok := nc.(*conn); ok {
+		c.unread.Store(false)
 		c.answering.Store(false) // the answer is out; what net/http writes next without a handler is canned
 	}
 }

@@ -109,6 +109,9 @@ func (c *Chain) serve(w *writer, r *http.Request, body *stallBody, start time.Ti
 		if w.rec.abort {
 			panic(http.ErrAbortHandler) // net/http's way to cut the connection, or the stream, without a stack in the log
 		}
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok && body != nil && !body.done && r.ProtoMajor == 1 {
+			c.unread.Store(true) // the answer is out before the end of the body
+		}
 	}()
 	if c.refuseHeader(w, r) || (r.TLS == nil && c.refusePlain(w, r)) {
 		return

@@ -26,6 +26,9 @@ type conn struct {
 
 	answering atomic.Bool // a handler has the connection; see canned.go
 
+	unread atomic.Bool     // the last answer went out before its request's body was read; see linger
+	closed <-chan struct{} // the listener is closed
+
 	once    sync.Once
 	release func()
 }
@@ -117,7 +120,30 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.TCPConn.SetReadDeadline(t)
 }
 
+const (
+	lingerBytes  = 16 << 20
+	lingerWithin = 5 * time.Second
+)
+
+// linger lets a peer that is still sending its body read the answer. Bytes that nobody reads make the kernel reset the
+// connection, and a reset takes away what the peer has not read yet; so the rest is read, in bounds, after saying that
+// nothing more comes from here. At the end of the process nobody waits for it.
+func (c *conn) linger() {
+	select {
+	case <-c.closed:
+		return
+	default:
+	}
+	if c.TCPConn.CloseWrite() != nil || c.TCPConn.SetReadDeadline(c.now().Add(lingerWithin)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, onlyReader{c.TCPConn}, lingerBytes)
+}
+
 func (c *conn) Close() error {
+	if c.unread.CompareAndSwap(true, false) {
+		c.linger()
+	}
 	c.once.Do(c.release)
 	return c.TCPConn.Close()
 }

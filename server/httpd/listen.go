@@ -22,7 +22,8 @@ type twoFaced struct {
 	stall  time.Duration
 	now    func() time.Time
 	slots  chan struct{} // one per open connection
-	closed chan struct{}
+	closed chan struct{} // no new connections
+	sorted chan struct{} // and all that were accepted have been handed over
 	once   sync.Once
 
 	plain, secure *half
@@ -34,7 +35,7 @@ type twoFaced struct {
 
 func newTwoFaced(tcp net.Listener, config *tls.Config, log *slog.Logger, first, stall time.Duration, limit int, now func() time.Time) *twoFaced {
 	l := &twoFaced{tcp: tcp, tls: config, log: log, first: first, stall: stall, now: now,
-		slots: make(chan struct{}, limit), closed: make(chan struct{}),
+		slots: make(chan struct{}, limit), closed: make(chan struct{}), sorted: make(chan struct{}),
 		silent: map[*conn]struct{}{}}
 	l.plain = &half{parent: l, accepted: make(chan net.Conn)}
 	l.secure = &half{parent: l, accepted: make(chan net.Conn)}
@@ -44,7 +45,10 @@ func newTwoFaced(tcp net.Listener, config *tls.Config, log *slog.Logger, first, 
 // run accepts until the listener is closed. When all slots are taken it waits: the kernel's queue holds new
 // connections, and the header and idle timeouts free slots.
 func (l *twoFaced) run() error {
-	defer l.waiting.Wait()
+	defer func() {
+		l.waiting.Wait()
+		close(l.sorted)
+	}()
 	var delay time.Duration
 	for {
 		select {
@@ -69,7 +73,7 @@ func (l *twoFaced) run() error {
 			continue
 		}
 		delay = 0
-		c := &conn{TCPConn: nc.(*net.TCPConn), now: l.now, stall: l.stall, release: func() { <-l.slots }}
+		c := &conn{TCPConn: nc.(*net.TCPConn), now: l.now, stall: l.stall, closed: l.closed, release: func() { <-l.slots }}
 		l.waiting.Go(func() { l.sort(c) })
 	}
 }
@@ -96,10 +100,19 @@ func (l *twoFaced) sort(c *conn) {
 	}
 	select {
 	case to.accepted <- nc:
+		return
 	case <-l.closed:
+	}
+	// Its request is on the way: it is served as those that came before, unless nobody serves.
+	select {
+	case to.accepted <- nc:
+	case <-time.After(handOverWithin):
 		_ = c.Close()
 	}
 }
+
+// handOverWithin bounds how long a connection that has spoken waits at the end for somebody who serves it.
+const handOverWithin = 2 * time.Second
 
 func (l *twoFaced) close() error {
 	var err error
@@ -125,7 +138,7 @@ func (h *half) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.accepted:
 		return c, nil
-	case <-h.parent.closed:
+	case <-h.parent.sorted:
 		return nil, net.ErrClosed
 	}
 }

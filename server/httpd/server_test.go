@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -440,6 +441,44 @@ func TestAnswersThatLookLikeRefusalsAreNotTouched(t *testing.T) {
 	for range 3 {
 		if _, body := fetch(t, client, request(t, "GET", "http://"+s.addr+"/v2/a/blobs/b")); body != text {
 			t.Errorf("body was changed to %q", body)
+		}
+	}
+}
+
+// TestRefusalReachesWhoIsStillSending: an answer that comes before the end of the body is read by a client that sends all of
+// it first, also when the connection is closed after it.
+func TestRefusalReachesWhoIsStillSending(t *testing.T) {
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		httpd.WriteError(w, r, fault.New(fault.Unauthenticated, fault.Unknown, "log in first"))
+	}), nil)
+	const size = 6 << 20
+	for _, path := range []string{"/v2/a/blobs/uploads/", "/v2/a/manifests/1"} {
+		for name, dial := range map[string]func() (net.Conn, error){
+			"plain": func() (net.Conn, error) { return net.Dial("tcp", s.addr) },
+			"tls":   func() (net.Conn, error) { return tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true}) },
+		} {
+			c, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", path, size)
+			for range size >> 20 {
+				if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+					t.Errorf("%s %s: the body cannot be sent: %v", name, path, err)
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Errorf("%s %s: no answer: %v", name, path, err)
+				continue
+			}
+			if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusUnauthorized || !bytes.Contains(body, []byte("log in first")) {
+				t.Errorf("%s %s: %d %s %v", name, path, res.StatusCode, body, err)
+			}
 		}
 	}
 }
