@@ -154,6 +154,7 @@ func (s *Server) storage(ctx context.Context) error {
 	db := s.conf.Berth.Database
 	s.db, err = metadb.Open(ctx, metadb.Options{
 		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Manual: db.Migrate == "manual",
+		Fresh: s.o.Console && s.first.New, // whoever reads that gets lines of its own (announce)
 		Grace: leaseOf(s.conf), Log: s.log.Logger, Now: s.o.Now,
 	})
 	if err != nil {
