@@ -43,6 +43,8 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Sweep", testSweep},
 		{"SweepTakeover", testSweepTakeover},
 		{"SweepAgainstPush", testSweepAgainstPush},
+		{"Damage", testDamage},
+		{"Needs", testNeeds},
 		{"Collect", testCollect},
 		{"CollectTakeover", testCollectTakeover},
 		{"CollectPages", testCollectPages},
