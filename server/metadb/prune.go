@@ -166,8 +166,9 @@ func (tx *Tx) PurgeDue(after PurgeCursor, limit int) (purged int, next PurgeCurs
 		return 0, next, err
 	}
 	for _, t := range due {
-		waits, err := many(tx.ctx, tx.s, scanPrunable, prunableColumns+`WHERE m.repo_id = $1 AND (m.subject = $2
-			OR m.digest IN (SELECT e.child FROM edge e WHERE e.manifest_id = $3 AND e.kind = 3)) AND `+loose+` AND `+orphaned+` LIMIT 1`, t.repoID, t.digest.String(), t.ID)
+		waits, err := many(tx.ctx, tx.s, scanPrunable, prunableColumns+`WHERE m.id IN (
+			SELECT s.id FROM manifest s WHERE s.repo_id = $1 AND s.subject = $2 AND s.subject <> ''
+			UNION SELECT c.id FROM edge e JOIN manifest c ON c.repo_id = e.repo_id AND c.digest = e.child WHERE e.manifest_id = $3 AND e.kind = 3) AND `+loose+` AND `+orphaned+` LIMIT 1`, t.repoID, t.digest.String(), t.ID)
 		if err != nil {
 			return purged, next, err
 		}
