@@ -89,6 +89,9 @@ func connectElsewhere(cmd *cobra.Command, address string) (*api, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
 		return nil, fmt.Errorf("--server expects an address such as https://registry.example.com; got %q", address)
 	}
+	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("--server %s would send the password in clear over the network; use https://%s", address, u.Host)
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // net/http says what it is
 	if f := cmd.Flags().Lookup("cacert"); f != nil && f.Changed {
 		pem, err := os.ReadFile(f.Value.String())
@@ -186,7 +189,7 @@ func (a *api) call(ctx context.Context, method, path string, in, out any) error 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("berthd at %s does not answer: %w", a.where, errors.Unwrap(err))
+		return a.unanswered(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode >= 300 {
@@ -200,6 +203,14 @@ func (a *api) call(ctx context.Context, method, path string, in, out any) error 
 		return fmt.Errorf("the answer of berthd at %s to %s %s cannot be read; is it another version than this program? %w", a.where, method, path, err)
 	}
 	return nil
+}
+
+// unanswered says why there is no answer.
+func (a *api) unanswered(err error) error {
+	if stranger := (x509.UnknownAuthorityError{}); errors.As(err, &stranger) {
+		return fmt.Errorf("the certificate of %s is by an authority that this machine does not know; when it is berthd's own, name its file with --cacert (tls/ca.crt in the data directory, and at /ca.crt of the server)", a.where)
+	}
+	return fmt.Errorf("berthd at %s does not answer: %w", a.where, errors.Unwrap(err))
 }
 
 // refused reads what an answer that is no success says.
