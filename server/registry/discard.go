@@ -27,8 +27,8 @@ func spoils(err error) bool {
 	return fault.Is(err, fault.Full) || fault.Has(err, fault.BlobUploadUnknown) || fault.Has(err, fault.DigestInvalid) || errors.As(err, &l)
 }
 
-// putAway bounds how long the request of a client that is mostly gone goes on cleaning up.
-const putAway = 30 * time.Second
+// putAway bounds how long a request that failed goes on cleaning up before it is answered; the sweep does the rest.
+const putAway = 10 * time.Second
 
 // rewind gives back the space of bytes that came but do not count. When it fails, the next chunk or the sweep does it.
 // Where there are replicas nothing is touched but what the own writer wrote, which its Close has taken back: another may be

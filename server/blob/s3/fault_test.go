@@ -476,6 +476,16 @@ func TestPatience(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("check took %s, want at most a second", took)
 	}
+	_, _, _, o := troubled(t, testkit.VersityGW)
+	o.Endpoint, o.Stall, o.Slow = x.url, time.Minute, time.Minute
+	patient := open(t, o)
+	start = time.Now()
+	if err := patient.Abort(t.Context(), "left", blob.State{Offset: 1, Driver: []byte("unknown")}); err == nil {
+		t.Error("a bucket that hangs was cleaned")
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("cleaning up a bucket that hangs took %s", took)
+	}
 	x.plan()
 	if err := s.Check(t.Context()); err != nil {
 		t.Errorf("check when it is back: %v", err)

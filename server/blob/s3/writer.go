@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// cleanWithin bounds the removal of what nobody needs any more.
-	cleanWithin = 30 * time.Second
+	// cleanWithin bounds the removal of what nobody needs any more. Somebody waits for it, and what a bucket that hangs does
+	// not take away is swept later.
+	cleanWithin = 5 * time.Second
 	// skips is how many numbers of parts a writer that continues may leave out.
 	skips = 8
 )
