@@ -53,7 +53,7 @@ type Options struct {
 	Metrics *Metrics       // nil measures nothing
 
 	Poll  time.Duration // between looks for new events; default 500 ms
-	Lease time.Duration // how long a replica that vanished keeps an endpoint; default 20 s
+	Lease time.Duration // how long a replica that vanished keeps an endpoint; default 8 s
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -86,7 +86,7 @@ type Service struct {
 func New(ctx context.Context, o Options) (*Service, error) {
 	o.Keep, o.MaxAge = orDefault(o.Keep, 7*24*time.Hour), orDefault(o.MaxAge, 24*time.Hour)
 	o.Most = orDefault(o.Most, 1_000_000)
-	o.Poll, o.Lease = orDefault(o.Poll, 500*time.Millisecond), orDefault(o.Lease, 20*time.Second)
+	o.Poll, o.Lease = orDefault(o.Poll, 500*time.Millisecond), orDefault(o.Lease, 8*time.Second)
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics()
 	}

@@ -393,6 +393,21 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// TestLeaseIsShort: a replica that is killed keeps its endpoints for seconds, as docs/operate/notifications.md promises.
+func TestLeaseIsShort(t *testing.T) {
+	db := open(t, metadb.Options{URL: testkit.Postgres(t)})
+	r := newReceiver(t, nil)
+	o := options(t, db, webhook.Endpoint{Name: "ci", URL: r.URL})
+	o.Lease = 0
+	run(t, o)
+	move(t, db, "team/a", "1")
+	await(t, "it is told", func() bool { return len(r.took()) == 1 })
+	d, err := db.Delivery(t.Context(), "ci")
+	if left := d.LeaseUntil.Sub(db.Clock()()); err != nil || left > 8*time.Second {
+		t.Errorf("the endpoint is held for another %s, %v", left, err)
+	}
+}
+
 // TestReplicas: two replicas tell each event once while nothing happens to them, and when one dies the other goes on.
 func TestReplicas(t *testing.T) {
 	url := testkit.Postgres(t)
