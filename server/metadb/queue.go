@@ -44,7 +44,7 @@ func (r *Reads) CountGarbage(ctx context.Context, due time.Time) (GarbageCount, 
 // CapLeases ends what a clock that was ahead has written: leases beyond most become leases until then, and claims end.
 // It returns how many there were, up to limit.
 func (tx *Tx) CapLeases(most, then time.Time, limit int) (int64, error) {
-	return tx.exec(`UPDATE blob SET lease_until = CASE WHEN state = 1 THEN $3 ELSE $2 END
+	return tx.exec(`UPDATE blob SET lease_until = CASE WHEN state = 1 THEN CAST($3 AS BIGINT) ELSE CAST($2 AS BIGINT) END
 		WHERE digest IN (SELECT digest FROM blob WHERE lease_until > 0 AND lease_until > $1 ORDER BY lease_until DESC, digest LIMIT $4`+tx.d.skipLocked+`)`,
 		toMicros(most), toMicros(then), toMicros(tx.clock().Add(time.Minute)), limit)
 }
