@@ -33,7 +33,7 @@ func TestDiskFullIsCollected(t *testing.T) {
 func fillAndCollect(t *testing.T, dir string) {
 	const grace = 3 * time.Second
 	d := testkit.Start(t, testkit.Options{Data: dir, Env: []string{
-		"BERTH_ANONYMOUS=delete", "BERTH_GC_GRACE=" + grace.String(), "BERTH_GC_INTERVAL=200ms", "BERTH_GC_HOLD=1s",
+		"BERTH_ANONYMOUS=delete", "BERTH_GC_GRACE=" + grace.String(), "BERTH_GC_INTERVAL=200ms", "BERTH_TRASH_HOLD=1s",
 	}})
 	f := &full{T: t, d: d, c: newClient(d.URL), dir: dir, seed: rand.Uint64()}
 	defer f.c.close()

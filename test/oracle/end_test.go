@@ -3,6 +3,7 @@ package oracle
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/internal/testkit/stand"
@@ -38,6 +39,7 @@ func (r *run) end() {
 	v, took, wrong := r.fleet.AwaitNoGarbage(live, goneWithin)
 	if wrong != "" {
 		r.t.Errorf("%s after the last request: %s", took.Round(time.Second), wrong)
+		r.tellOf(wrong)
 	}
 	r.each("compare at the end", func(w *walker) error {
 		for _, repo := range w.now {
@@ -93,4 +95,17 @@ func (w *walker) verifyEmptied() error {
 		r.review(w.universe)
 	}
 	return w.verify()
+}
+
+// tellOf tells what was done to the blobs that a text names.
+func (r *run) tellOf(text string) {
+	for _, w := range r.walkers {
+		for _, repo := range w.repos {
+			for _, b := range r.blobs {
+				if strings.Contains(text, repo+" has "+b.Digest) {
+					r.t.Logf("%s in %s:\n%s", r.name(b.Digest), repo, r.journal.about(w.id, repo, []string{b.Digest}))
+				}
+			}
+		}
+	}
 }

@@ -63,8 +63,7 @@ type run struct {
 
 func newRun(t *testing.T, f *stand.Fleet, seed uint64) *run {
 	u := newUniverse()
-	// A lease is renewed when less than half of it is left, so that reads stay free of writes: an answer vouches for half.
-	w := &world{universe: u, fleet: f, journal: newJournal(u), promise: f.Grace / 2}
+	w := &world{universe: u, fleet: f, journal: newJournal(u), promise: f.Grace}
 	r := &run{world: w, t: t, rnd: rand.New(rand.NewPCG(seed, 1<<32))}
 	for i := range walkers {
 		r.walkers = append(r.walkers, newWalker(w, i, seed))

@@ -1,6 +1,7 @@
 package stand
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -105,7 +106,12 @@ func (f *Fleet) leftovers(v Volume, l Live) string {
 			fmt.Fprintf(&b, "row: %s, state %s, looked at in %s, inline %s, stored %s\n", r[0], r[1], in(r[2]), r[3], r[4])
 		}
 	}
-	if err != nil {
+	stray, err2 := f.Rows(`SELECT r.name, rb.digest, rb.created_at, b.lease_until, b.state FROM repo_blob rb JOIN repository r ON r.id = rb.repo_id JOIN blob b ON b.digest = rb.digest
+		WHERE NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = rb.digest AND e.repo_id = rb.repo_id) ORDER BY rb.created_at LIMIT 20`)
+	for _, r := range stray {
+		fmt.Fprintf(&b, "link that nothing needs: %s has %s since %s, looked at in %s, state %s\n", r[0], r[1], in(r[2]), in(r[3]), r[4])
+	}
+	if err := errors.Join(err, err2); err != nil {
 		fmt.Fprintln(&b, err)
 	}
 	return b.String()
