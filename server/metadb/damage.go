@@ -15,6 +15,9 @@ import (
 // Damaged blobs. A blob whose bytes are not what its digest says, or are gone, is put aside by Quarantine: from then on
 // nobody is told that it is there, so that clients which ask before they push send it again, and PutBlob, or the intake,
 // puts the new bytes in the place of the old ones. Release is for bytes that are right after all.
+//
+// A blob in that state without a row of damage is garbage whose deletion was given up half-way (ReleaseClaims): its bytes may
+// be there or not, and collection comes back to it.
 
 // Damage is what was found wrong with a blob.
 type Damage struct {
@@ -176,17 +179,12 @@ func (tx *Tx) repaired(d oci.Digest, query string, args ...any) error {
 	if _, err := tx.exec(query, args...); err != nil {
 		return err
 	}
-	if err := tx.forgetDamage(d); err != nil {
+	n, err := tx.exec(`DELETE FROM damage WHERE digest = $1`, d.String())
+	if err != nil || n == 0 { // a deletion was given up half-way, and nobody was told of any damage
 		return err
 	}
-	return tx.tellDamage(d, event.KindBlobRepaired, "")
-}
-
-// forgetDamage is for a blob that is repaired or deleted.
-func (tx *Tx) forgetDamage(d oci.Digest) error {
-	_, err := tx.exec(`DELETE FROM damage WHERE digest = $1`, d.String())
 	tx.AfterCommit(func() { tx.hurt(d, false) })
-	return err
+	return tx.tellDamage(d, event.KindBlobRepaired, "")
 }
 
 // ForgetRepaired removes damage of blobs that are live again or gone: the intake makes a blob live without a look here.

@@ -134,6 +134,11 @@ func (w *walk) page(ctx context.Context, page []metadb.Blob) error {
 
 // one looks at a blob and does what follows from it.
 func (w *walk) one(ctx context.Context, b metadb.Blob) error {
+	if b.State == metadb.Damaged {
+		if _, err := w.s.o.DB.Damage(ctx, b.Digest); errors.Is(err, metadb.ErrNotFound) {
+			return nil // collection has given a deletion up half-way, or it was repaired since
+		}
+	}
 	v := w.s.look(ctx, b, w.pace)
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
