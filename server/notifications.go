@@ -23,7 +23,7 @@ func (s *Server) notifications(ctx context.Context) (err error) {
 	o := webhook.Options{
 		DB: s.db, Endpoints: endpoints(n), IncludeReferences: n.Events.IncludeReferences, Source: source(s.conf),
 		Keep: n.Events.Keep, Most: int64(n.Events.Most), MaxAge: n.Events.MaxAge,
-		Metrics: webhook.NewMetrics(), Now: s.o.Now, Log: s.log.Logger,
+		Metrics: webhook.NewMetrics(), Readers: s.outboxReaders(), Now: s.o.Now, Log: s.log.Logger,
 	}
 	if u := s.conf.HTTP.ExternalURL(); u != nil {
 		o.Base = u.String()

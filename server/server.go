@@ -79,6 +79,7 @@ type Server struct {
 	jobs     *job.Service
 	webhooks *webhook.Service
 	backup   *backup.Service
+	journal  *backup.Journal // nil when none is written
 	gc       *gc.Service
 
 	certs *httpd.Certificates
@@ -97,7 +98,7 @@ func New(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}()
 	for _, build := range []func(context.Context) error{
-		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.collecting, s.backups, s.faces,
+		s.ground, s.storage, s.identities, s.notifications, s.engines, s.background, s.collecting, s.backups, s.journaling, s.faces,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -484,10 +485,18 @@ func (s *Server) Run(ctx context.Context) error {
 		s.o.Listening()
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return named("http", s.http.Run(ctx)) })
+	last, drained := context.WithCancel(context.WithoutCancel(ctx)) // of what goes on until the last push is answered
+	defer drained()
+	g.Go(func() error {
+		defer drained()
+		return named("http", s.http.Run(ctx))
+	})
 	g.Go(func() error { return named("jobs", s.jobs.Run(ctx)) })
 	g.Go(func() error { return named("collection", s.gc.Run(ctx)) })
 	g.Go(func() error { return named("notifications", s.webhooks.Run(ctx)) })
+	if s.journal != nil {
+		g.Go(func() error { return named("journal", s.journal.Run(last)) })
+	}
 	return g.Wait()
 }
 

@@ -94,14 +94,8 @@ type restoring struct {
 
 // prepare refuses a target that has something, unless it is this restore's own beginning.
 func (r *restoring) prepare(ctx context.Context) (err error) {
-	if r.o.File != "" {
-		if _, err := os.Lstat(r.o.File); !errors.Is(err, os.ErrNotExist) {
-			return fault.New(fault.Conflict, fault.Unknown, "database %s is there already; restore into an empty data directory", r.o.File)
-		}
-	} else if empty, err := metadb.Empty(ctx, r.o.Database); err != nil {
+	if err := requireEmpty(ctx, r.o.File, r.o.Database); err != nil {
 		return err
-	} else if !empty {
-		return fault.New(fault.Conflict, fault.Unknown, "target database is not empty; restore into a new one")
 	}
 	if r.notes, err = blob.Notes(r.o.To); err != nil {
 		return err
@@ -137,7 +131,7 @@ func (r *restoring) restore(ctx context.Context) error {
 		return err
 	}
 	r.tell.say(Progress{Done: r.done, Total: r.record.Holds.Bytes, Doing: "putting the metadata in its place"})
-	if err := r.place(ctx, file); err != nil {
+	if err := putInPlace(ctx, file, r.o.File, r.o.Database, r.o.Log, r.o.Now); err != nil {
 		return err
 	}
 	return r.notes.DeleteNotes(ctx, restoreMark)
@@ -338,10 +332,25 @@ func readBlob(ctx context.Context, store blob.Store, d oci.Digest, size int64, p
 	return err
 }
 
-// place makes the metadata what a berthd of the target finds.
-func (r *restoring) place(ctx context.Context, file string) error {
-	if r.o.File == "" {
-		_, err := metadb.Copy(ctx, metadb.CopyOptions{From: metadb.Options{Path: file, Log: r.o.Log, Now: r.o.Now}, To: r.o.Database})
+// requireEmpty refuses a database that has something: a file that is there, or rows when file is "".
+func requireEmpty(ctx context.Context, file string, o metadb.Options) error {
+	if file != "" {
+		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
+			return fault.New(fault.Conflict, fault.Unknown, "database %s is there already; choose an empty data directory", file)
+		}
+		return nil
+	}
+	empty, err := metadb.Empty(ctx, o)
+	if err == nil && !empty {
+		err = fault.New(fault.Conflict, fault.Unknown, "target database is not empty; choose a new one")
+	}
+	return err
+}
+
+// putInPlace makes the metadata in a file what a berthd finds: as the file to, or, when that is "", in a PostgreSQL database.
+func putInPlace(ctx context.Context, file, to string, o metadb.Options, log *slog.Logger, now func() time.Time) error {
+	if to == "" {
+		_, err := metadb.Copy(ctx, metadb.CopyOptions{From: metadb.Options{Path: file, Log: log, Now: now}, To: o})
 		return err
 	}
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
@@ -351,10 +360,10 @@ func (r *restoring) place(ctx context.Context, file string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(file, r.o.File); err != nil {
+	if err := os.Rename(file, to); err != nil {
 		return err
 	}
-	dir, err := durable.OpenDir(filepath.Dir(r.o.File), nil)
+	dir, err := durable.OpenDir(filepath.Dir(to), nil)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -37,6 +38,9 @@ func (d *Desk) Status(ctx context.Context) (all []Status, err error) {
 	}
 	now := d.Now()
 	for _, k := range known {
+		if strings.HasPrefix(k.Endpoint, "berth:") { // a reader that is no endpoint
+			continue
+		}
 		s := Status{Delivery: k}
 		on, there := d.Enabled[k.Endpoint]
 		switch {

@@ -73,11 +73,14 @@ func (s *Service) trim(ctx context.Context, l lease) error {
 	return nil
 }
 
-// slowest is the cursor that is the furthest back among the endpoints.
+// followers are all whose cursors count.
+func (s *Service) followers() []string { return append(s.names(), s.o.Readers...) }
+
+// slowest is the cursor that is the furthest back among the endpoints and other readers.
 func (s *Service) slowest(ctx context.Context) (event.Cursor, error) {
 	upto := metadb.OutboxEnd()
-	for _, e := range s.endpoints {
-		d, err := s.o.DB.Delivery(ctx, e.Name)
+	for _, name := range s.followers() {
+		d, err := s.o.DB.Delivery(ctx, name)
 		if err != nil {
 			return upto, err
 		}
@@ -99,7 +102,7 @@ func (s *Service) cap(ctx context.Context, l lease) error {
 	for n := int64(trimBatch); n == trimBatch && ctx.Err() == nil; {
 		var gone int64
 		err := l.change(ctx, func(tx *metadb.Tx) (err error) {
-			n, gone, err = tx.DropEvents(below, trimBatch, s.names())
+			n, gone, err = tx.DropEvents(below, trimBatch, s.followers())
 			return err
 		})
 		if err != nil {

@@ -45,6 +45,9 @@ type Options struct {
 	Source            Source
 	Base              string // of URLs of content, where the request did not say it
 
+	// Readers are others that follow the outbox with a cursor of their own: it is kept for them, too.
+	Readers []string
+
 	Keep   time.Duration // events stay in the outbox at least so long; default 7 days
 	Most   int64         // more events than this, and the oldest are dropped whoever needs them; default 1,000,000
 	MaxAge time.Duration // after so long a parked event is a dead letter; default 24 h
