@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
@@ -24,6 +25,12 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	}
 	if err != nil {
 		return err
+	}
+	tag := reference.Tag
+	if r.URL.RawQuery != "" {
+		if reference, err = h.then(r, rt.name, reference); err != nil {
+			return err
+		}
 	}
 	find := h.Registry.Manifest
 	if r.Method == http.MethodHead {
@@ -48,8 +55,24 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 		return nil
 	}
 	_, _ = w.Write(m.Body)
-	h.pulled(w, r, Pull{Repository: rt.name.String(), Tag: reference.Tag, Digest: m.Digest, MediaType: m.MediaType, Size: int64(len(m.Body)), Body: m.Body})
+	h.pulled(w, r, Pull{Repository: rt.name.String(), Tag: tag, Digest: m.Digest, MediaType: m.MediaType, Size: int64(len(m.Body)), Body: m.Body})
 	return nil
+}
+
+// then is the digest that a tag had at the time of the query parameter at, a time of RFC 3339. It is ours: the
+// specification gives GET of a manifest no parameters. Without it, it is the reference itself; others are not looked at,
+// such as the ns of containerd.
+func (h *Handler) then(r *http.Request, name ref.Name, reference ref.Reference) (ref.Reference, error) {
+	q := r.URL.Query()
+	if !q.Has("at") {
+		return reference, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, q.Get("at"))
+	if err != nil || reference.Tag == "" {
+		return reference, fault.New(fault.Invalid, fault.TagInvalid, "at expects a tag and a time such as 2026-01-31T09:00:00Z; got %q and %.60q", reference, q.Get("at"))
+	}
+	e, err := h.Registry.TagAt(r.Context(), name, reference.Tag, at)
+	return ref.Reference{Digest: e.Digest}, err
 }
 
 func (h *Handler) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
@@ -167,7 +190,7 @@ func nameDeleted(hdr http.Header, name ref.Name, d oci.Digest, gone *registry.De
 		said = append(said, itoa(int64(n))+" tags pointed at it and were deleted, too: "+names)
 	}
 	if gone.Hold > 0 {
-		said = append(said, "it can be brought back for "+gone.Hold.String()+": berthd trash restore "+name.String()+"@"+d.String())
+		said = append(said, "it can be brought back for "+strings.TrimSuffix(gone.Hold.String(), "0m0s")+": berthd trash restore "+name.String()+"@"+d.String())
 	}
 	if len(gone.Tags) > 0 {
 		hdr["Warning"] = []string{`299 - "` + strings.Join(said, "; ") + `"`}
