@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-
-	"github.com/berth-registry/berth/server/config"
 )
 
 // jobCommand is for background work: what runs, what gave up, and why.
@@ -34,22 +32,6 @@ func changeJob(verb string) func(context.Context, *api, int64) (jobView, error) 
 	}
 }
 
-// withAPI connects to the running berthd of a command. args are those behind the command's own: the configuration file.
-func withAPI(cmd *cobra.Command, args []string, do func(*api) error) error {
-	loaded, err := config.Load(loadOptions(cmd.Flags(), args))
-	if err != nil {
-		return err
-	}
-	a, err := connect(cmd, loaded.Config)
-	if errors.Is(err, errNoServer) {
-		return fmt.Errorf("no berthd is running with data directory %s; start it, name the directory with --data, or name the server with --server", loaded.Config.Berth.Data)
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(a), a.close())
-}
-
 func jobList() *cobra.Command {
 	var states []string
 	var kind string
@@ -61,7 +43,7 @@ func jobList() *cobra.Command {
 		Example: "  berthd job ls --state dead\n  berthd job ls --kind gc --all",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAPI(cmd, args, func(a *api) error {
+			return withServer(cmd, args, func(a *api) error {
 				query := url.Values{"state": states}
 				if kind != "" {
 					query.Set("kind", kind)
@@ -143,7 +125,7 @@ func jobOne(verb, short, long string, do func(context.Context, *api, int64) (job
 			if err != nil || id <= 0 {
 				return fmt.Errorf("ID expects the number of a job, as berthd job ls shows it; got %q", args[0])
 			}
-			return withAPI(cmd, args[1:], func(a *api) error {
+			return withServer(cmd, args[1:], func(a *api) error {
 				j, err := do(cmd.Context(), a, id)
 				if err != nil {
 					return err

@@ -63,7 +63,7 @@ func TestJobs(t *testing.T) {
 			if left, err := filepath.Glob(filepath.Join(berthd.Data, "*.sock*")); err != nil || len(left) > 0 {
 				t.Errorf("sockets after the end: %v, %v", left, err)
 			}
-			if r := c.run(t, "job", "ls"); r.code != 1 || !strings.Contains(r.stderr, "no berthd is running with data directory "+berthd.Data) {
+			if r := c.run(t, "job", "ls"); r.code != 1 || !strings.Contains(r.stderr, "no berthd is running on the data directory "+berthd.Data) {
 				t.Errorf("%+v", r)
 			}
 			berthd.Restart(t)
