@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,7 @@ func jobList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "ls [CONFIG]",
 		Short:   "list jobs, newest first",
-		Example: "  berthd job ls --state dead\n  berthd job ls --kind gc --all",
+		Example: "  berthd job ls --state dead\n  berthd job ls --kind gc.run --all",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withServer(cmd, args, func(a *api) error {
@@ -99,19 +100,23 @@ func (j *jobView) state() string {
 
 // howFar is what the job has done, or why it has not.
 func (j *jobView) howFar() string {
-	text := "-"
+	var parts []string
 	switch {
 	case j.Total > 0:
-		text = fmt.Sprintf("%d of %d", j.Done, j.Total)
+		parts = append(parts, fmt.Sprintf("%d of %d", j.Done, j.Total))
 	case j.Done > 0:
-		text = strconv.FormatInt(j.Done, 10)
+		parts = append(parts, strconv.FormatInt(j.Done, 10))
 	}
-	for _, more := range []string{j.Note, j.Error} {
-		if more != "" && (more != j.Error || j.State != "succeeded") {
-			text += ", " + more
-		}
+	if j.Note != "" {
+		parts = append(parts, j.Note)
 	}
-	return text
+	if j.Error != "" && j.State != "succeeded" {
+		parts = append(parts, j.Error)
+	}
+	if parts == nil {
+		return "-"
+	}
+	return strings.Join(parts, ", ")
 }
 
 func jobOne(verb, short, long string, do func(context.Context, *api, int64) (jobView, error)) *cobra.Command {

@@ -28,6 +28,7 @@ type newBackup struct {
 	Target string `json:"target"`
 	Keep   *int   `json:"keep"`
 	Rate   *int64 `json:"rate"`
+	Verify bool   `json:"verify"`
 }
 
 func (c *call) startBackup() error {
@@ -53,6 +54,7 @@ func (c *call) startBackup() error {
 			return badField("rate", "member \"rate\" expects bytes a second, or 0 for no bound, got %d", ask.Rate)
 		}
 	}
+	ask.Verify = b.Verify
 	return c.started(c.h.Backups.Start(c.ctx(), ask))
 }
 
