@@ -98,7 +98,12 @@ func (tx *Tx) PutManifest(m Manifest, edges []Edge) (created bool, err error) {
 		RETURNING id, COALESCE((SELECT t.id FROM trash t WHERE t.repo_id = manifest.repo_id AND t.digest = manifest.digest), 0)`,
 		m.RepoID, m.Digest.String(), m.MediaType, m.ArtifactType, m.Size, m.Subject.String(), m.Descriptor, toMicros(m.PushedAt), m.PushedBy)
 	if errors.Is(err, ErrNotFound) {
-		return false, nil // the same digest has the same edges
+		// The same digest has the same edges. It stays until the transaction ends, so that a tag can be pointed at it; one
+		// that was deleted since is put again.
+		if _, err = one(tx.ctx, tx.s, column[int64], `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+tx.d.forKeyShare, m.RepoID, m.Digest.String()); errors.Is(err, ErrNotFound) {
+			return tx.PutManifest(m, edges)
+		}
+		return false, err
 	}
 	if err != nil {
 		return false, err
