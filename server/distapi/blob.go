@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/identity"
 )
 
@@ -92,7 +93,7 @@ func (h *Handler) getBlob(w http.ResponseWriter, r *http.Request, rt route) erro
 	if part.length == size {
 		n, err = h.Registry.SendBlob(r.Context(), w, d, content, size)
 	} else {
-		n, err = io.CopyN(w, content, part.length)
+		n, err = blob.Copy(w, content, part.length)
 	}
 	if n < part.length && r.Context().Err() == nil && err != nil {
 		return fmt.Errorf("distapi: blob %s broke off after %d of %d bytes: %w", d, n, part.length, err)
