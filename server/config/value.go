@@ -24,7 +24,7 @@ func (d *decoder) checkValues(c *Config) {
 }
 
 func (d *decoder) checkValue(key string, f field, v reflect.Value) {
-	if words := f.oneof(); words != nil && d.origins[key].Name != "loglevel" { // where the same words are asked for
+	if words := f.oneof(); words != nil {
 		d.checkWord(key, words, v)
 	}
 	for _, grammar := range strings.Split(f.tag("check"), ",") {
@@ -78,6 +78,9 @@ func (d *decoder) checkWord(key string, words []string, v reflect.Value) {
 			v.SetString(word)
 			return
 		}
+	}
+	if d.origins[key].Name == "loglevel" { // it is told of the key that was set
+		return
 	}
 	d.refuse(key, "%s: unknown value %q", key, v.String())
 	p := &d.problems[len(d.problems)-1]
