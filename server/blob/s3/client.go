@@ -133,6 +133,8 @@ func backoff(attempt int) time.Duration {
 // retryable knows errors of services that are not Amazon's.
 func retryable(err error) aws.Ternary {
 	switch code := errorCode(err); code {
+	case "BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch": // bytes were changed on the way
+		return aws.TrueTernary
 	case "XMinioServerNotInitialized", "SlowDownRead", "SlowDownWrite", "XMinioReadQuorum", "XMinioWriteQuorum", "ServiceUnavailable", "OperationAborted",
 		"ExistingObjectIsDirectory": // versitygw, while another request removes the last object of a directory
 		return aws.TrueTernary

@@ -73,16 +73,21 @@ func (m *multipart) mark(ctx context.Context) error {
 
 // part sends a part; numbers begin with 1.
 func (m *multipart) part(ctx context.Context, number int, body *pages) (types.CompletedPart, error) {
-	ctx, beat := withPulse(ctx)
-	in := &s3.UploadPartInput{
-		Bucket: &m.s.o.Bucket, Key: &m.key, UploadId: &m.id, PartNumber: aws.Int32(int32(number)), //nolint:gosec // at most 10,000
-		Body: body.body(beat), ContentLength: aws.Int64(body.size),
-	}
-	out, err := m.s.client.UploadPart(ctx, in)
-	if err != nil {
-		return types.CompletedPart{}, err
-	}
-	return types.CompletedPart{ETag: out.ETag, PartNumber: in.PartNumber}, nil
+	n := aws.Int32(int32(number)) //nolint:gosec // at most 10,000
+	done := types.CompletedPart{PartNumber: n}
+	err := m.s.send(body, func(sum *string, opts ...func(*s3.Options)) (*string, error) {
+		ctx, beat := withPulse(ctx)
+		out, err := m.s.client.UploadPart(ctx, &s3.UploadPartInput{
+			Bucket: &m.s.o.Bucket, Key: &m.key, UploadId: &m.id, PartNumber: n,
+			Body: body.body(beat), ContentLength: aws.Int64(body.size), ChecksumCRC32C: sum,
+		}, opts...)
+		if err != nil {
+			return nil, err
+		}
+		done.ETag = out.ETag
+		return out.ChecksumCRC32C, nil
+	})
+	return done, err
 }
 
 // copy makes an object, or bytes of it, a part, inside the service.

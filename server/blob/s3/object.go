@@ -30,19 +30,24 @@ func (s *Store) stat(ctx context.Context, key string) (info, error) {
 
 // put writes an object in one request. content objects get what is configured for content.
 func (s *Store) put(ctx context.Context, key string, body *pages, content bool) error {
-	ctx, beat := withPulse(ctx)
-	in := &s3.PutObjectInput{
-		Bucket: &s.o.Bucket, Key: &key, Body: body.body(beat), ContentLength: aws.Int64(body.size), ContentType: aws.String(octets),
-		ServerSideEncryption: s.encryption(), SSEKMSKeyId: s.keyID(),
-	}
-	if content {
-		in.StorageClass, in.ACL = types.StorageClass(s.o.StorageClass), types.ObjectCannedACL(s.o.ObjectACL)
-	}
-	if s.locked {
-		in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32c
-	}
-	_, err := s.client.PutObject(ctx, in)
-	return err
+	return s.send(body, func(sum *string, opts ...func(*s3.Options)) (*string, error) {
+		ctx, beat := withPulse(ctx)
+		in := &s3.PutObjectInput{
+			Bucket: &s.o.Bucket, Key: &key, Body: body.body(beat), ContentLength: aws.Int64(body.size), ContentType: aws.String(octets),
+			ServerSideEncryption: s.encryption(), SSEKMSKeyId: s.keyID(), ChecksumCRC32C: sum,
+		}
+		if content {
+			in.StorageClass, in.ACL = types.StorageClass(s.o.StorageClass), types.ObjectCannedACL(s.o.ObjectACL)
+		}
+		if s.locked {
+			in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32c
+		}
+		out, err := s.client.PutObject(ctx, in, opts...)
+		if err != nil {
+			return nil, err
+		}
+		return out.ChecksumCRC32C, nil
+	})
 }
 
 // copy makes an object of another one, inside the service.

@@ -43,9 +43,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -66,6 +68,9 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	limits  limits
+
+	castagnoli *crc32.Table
+	signs      atomic.Bool // bodies are signed; see sum.go
 }
 
 // limits are the service's own; tests have smaller ones.
@@ -87,8 +92,9 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, root: rootPrefix(o.RootDirectory), log: o.Log, now: o.Now,
-		copies: make(chan struct{}, o.CopyConcurrency),
-		limits: limits{minPart: minPart, parts: maxParts, direct: 8_000, composed: 5 << 30, batch: 1000},
+		castagnoli: crc32.MakeTable(crc32.Castagnoli),
+		copies:     make(chan struct{}, o.CopyConcurrency),
+		limits:     limits{minPart: minPart, parts: maxParts, direct: 8_000, composed: 5 << 30, batch: 1000},
 	}
 	if err := s.connect(ctx); err != nil {
 		return nil, err
