@@ -56,6 +56,6 @@ func rootCommand() *cobra.Command {
 	}
 	root.Flags().AddFlagSet(serve.Flags())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serve, certCommand(), htpasswdCommand(), userCommand(), configCommand(), healthcheckCommand(), notificationsCommand(), migrateCommand(), dbCommand(), jobCommand(), tagCommand(), trashCommand(), backupCommand(), restoreCommand(), rebuildCommand(), fsckCommand(), versionCommand())
+	root.AddCommand(serve, certCommand(), htpasswdCommand(), userCommand(), configCommand(), healthcheckCommand(), notificationsCommand(), migrateCommand(), dbCommand(), jobCommand(), tagCommand(), trashCommand(), backupCommand(), restoreCommand(), rebuildCommand(), fsckCommand(), gcCommand(), garbageCommand(), versionCommand())
 	return root
 }

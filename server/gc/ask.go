@@ -69,7 +69,7 @@ func (s *Service) PreviewNow(ctx context.Context, a Ask) (Preview, error) {
 		return Preview{}, err
 	}
 	p := s.plan(ctx, a)
-	p.due = s.o.Now().Add(100 * 365 * 24 * time.Hour)
+	p.due = s.ever()
 	if a.DeleteUntagged {
 		p.untagged = time.Microsecond
 	}
@@ -102,3 +102,29 @@ func (s *Service) Why(ctx context.Context, d oci.Digest) (metadb.Reasons, error)
 	}
 	return w, err
 }
+
+// Each visits what Collect would delete, in the order in which it would. With now it is as for Collect.
+func (s *Service) Each(ctx context.Context, now bool, visit func(metadb.Garbage)) error {
+	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		return err
+	}
+	due := s.due(ctx)
+	if now {
+		due = s.ever()
+	}
+	for after := (metadb.DueCursor{}); ; {
+		page, next, err := s.o.DB.Garbage(ctx, due, after, s.o.Batch)
+		if err != nil {
+			return fmt.Errorf("gc: list: %w", err)
+		}
+		for _, g := range page {
+			visit(g)
+		}
+		if after = next; after == (metadb.DueCursor{}) {
+			return nil
+		}
+	}
+}
+
+// ever is when every lease is over.
+func (s *Service) ever() time.Time { return s.o.Now().Add(100 * 365 * 24 * time.Hour) }

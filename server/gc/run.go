@@ -158,7 +158,7 @@ func (s *Service) Collect(ctx context.Context, a Ask, now bool, show func(Report
 	}
 	p := s.plan(ctx, a)
 	if now {
-		p.due = s.o.Now().Add(100 * 365 * 24 * time.Hour)
+		p.due = s.ever()
 		if a.DeleteUntagged {
 			p.untagged = time.Microsecond
 		}

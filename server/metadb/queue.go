@@ -48,3 +48,28 @@ func (tx *Tx) CapLeases(most, then time.Time, limit int) (int64, error) {
 		WHERE digest IN (SELECT digest FROM blob WHERE lease_until > 0 AND lease_until > $1 ORDER BY lease_until DESC, digest LIMIT $4`+tx.d.skipLocked+`)`,
 		toMicros(most), toMicros(then), toMicros(tx.clock().Add(time.Minute)), limit)
 }
+
+// Garbage is up to limit blobs that a run deletes which looks at leases that are over at due, behind a place in the queue.
+// next is the place of the last one that was looked at, zero at the end.
+func (r *Reads) Garbage(ctx context.Context, due time.Time, after DueCursor, limit int) (garbage []Garbage, next DueCursor, err error) {
+	type row struct {
+		Garbage
+		at   int64
+		free bool
+	}
+	rows, err := many(ctx, r.s, func(rows *sql.Rows, g *row) error {
+		return rows.Scan(digest{&g.Digest}, &g.Size, &g.Place, &g.at, &g.free)
+	}, `SELECT v.digest, v.size, v.place, v.lease_until, v.state = 1 OR NOT (`+neededBy+`) FROM blob v
+		WHERE v.lease_until > 0 AND v.lease_until <= $1 AND (v.lease_until, v.digest) > ($2, $3) ORDER BY v.lease_until, v.digest LIMIT $4`,
+		toMicros(due), after.At, after.Digest, limit)
+	for _, g := range rows {
+		if g.free {
+			garbage = append(garbage, g.Garbage)
+		}
+	}
+	if len(rows) == limit {
+		last := rows[len(rows)-1]
+		next = DueCursor{last.at, last.Digest.String()}
+	}
+	return garbage, next, err
+}
