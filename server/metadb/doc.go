@@ -70,4 +70,17 @@
 // blob row in state Claimed, so a push of the same digest meets it at its own step 1 (or 3) and is refused
 // until the claim is over: bytes can never be deleted under a blob that was promised. A sweep that dies leaves upload
 // and claim, and the next one takes the claim over when hold is over.
+//
+// # Places
+//
+// A store that cannot rename leaves the bytes of a blob where they were uploaded, and the row says where ([Blob].Place; see
+// blob.Parker and moved.go). Step 2 of a commit then makes bytes at a place that is the upload's alone, and step 3 asks
+// DeleteUpload first and names the place only when the upload was still there. No claim protects a place. Whoever ends the
+// upload first makes its row one with which no commit succeeds ([Tx.EndingUpload]), then deletes those of its places that no
+// row names ([Reads.PlaceNamed], asked after that), and then the row.
+//
+// Later the bytes are copied under the digest and the place is forgotten ([Tx.SettleBlob]); the copy is announced by the row
+// of an upload, as a commit is. Until that is committed bytes may be in both; so whoever deletes a claimed blob deletes
+// under its digest and at its place (blob.Remove). What a blob's place was is in blob_moved until it is due, for those who
+// read from it; also when the blob was collected meanwhile.
 package metadb
