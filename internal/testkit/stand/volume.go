@@ -96,7 +96,7 @@ func (f *Fleet) weighBucket(v *Volume) error {
 		for _, o := range page.Contents {
 			key := aws.ToString(o.Key)
 			into := v.Content
-			if strings.Contains(key, "berth/") && !strings.Contains(key, "berth/uploads/") && !strings.Contains(key, "berth/places/") {
+			if strings.Contains(key, "berth/") && !strings.Contains(key, "berth/uploads/") && !strings.Contains(key, "berth/parked/") {
 				into = v.Notes
 			}
 			into[key] = aws.ToInt64(o.Size)
