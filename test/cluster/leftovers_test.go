@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,9 +177,15 @@ func below(keys []string, prefix string) []string {
 // verifyContent holds the bucket against the rows: each object of content has one, and each row its object.
 func (f *fleet) verifyContent() {
 	f.t.Helper()
-	keys, _ := f.objects()
 	places := f.places()
-	keys = slices.DeleteFunc(keys, func(k string) bool { return strings.HasPrefix(k, uploadPrefix) && len(staged([]string{k}, places)) == 0 })
+	keys, _ := f.objects()
+	for now := f.places(); !maps.Equal(places, now); now = f.places() { // something was moved meanwhile
+		places = now
+		keys, _ = f.objects()
+	}
+	keys = slices.DeleteFunc(keys, func(k string) bool {
+		return strings.HasPrefix(k, uploadPrefix) && len(staged([]string{k}, places)) == 0
+	})
 	known := map[string]bool{}
 	for _, b := range f.rows(`SELECT digest, state, place FROM blob WHERE NOT inline`) {
 		alg, hex, _ := strings.Cut(b[0], ":")
