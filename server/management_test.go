@@ -274,3 +274,38 @@ func (d *daemon) succeeded(t *testing.T, who caller, started answer) {
 	}
 	t.Fatal("the job does not end")
 }
+
+// What a page of another site makes a browser send, and what is too much or not JSON, changes nothing.
+func TestManagementRefusals(t *testing.T) {
+	d := start(t)
+	d.fill(t)
+	admin, path := basic("admin", adminPassword), "/api/v1/repositories/team/app/-/tags/1/rollback"
+	for _, test := range []struct {
+		name, body string
+		header     []string
+		status     int
+	}{
+		{"a form of another site", "", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
+		{"a form of a neighbour", "", []string{"Sec-Fetch-Site", "same-site"}, http.StatusForbidden},
+		{"an old browser", "", []string{"Origin", "https://evil.example.com"}, http.StatusForbidden},
+		{"text as a form sends it", `{"digest":"x"}`, []string{"Content-Type", "text/plain"}, http.StatusUnsupportedMediaType},
+		{"no media type", `{"digest":"x"}`, nil, http.StatusUnsupportedMediaType},
+		{"a large body", `{"digest":"` + strings.Repeat("x", 70<<10) + `"}`, []string{"Content-Type", "application/json"}, http.StatusRequestEntityTooLarge},
+		{"half a body", `{"digest":"`, []string{"Content-Type", "application/json"}, http.StatusBadRequest},
+		{"a page of its own", "", []string{"Sec-Fetch-Site", "same-origin"}, http.StatusNotFound},
+	} {
+		a := d.do(t, admin, "POST", path, test.body, test.header...)
+		if a.status != test.status || a.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %s; want %d", test.name, a.status, a.body, test.status)
+		}
+	}
+	// HEAD is GET without its body; an address that only looks alike is another one.
+	if a := d.do(t, admin, "HEAD", "/api/v1/jobs", ""); a.status != http.StatusOK || a.body != "" {
+		t.Errorf("HEAD: %d %q", a.status, a.body)
+	}
+	for _, path := range []string{"/api/v1", "/api/v1//jobs", "/api/v1/../v1/jobs", "/api/v1/jobs/", "/api/v1/%6aobs/x/y", "/api/"} {
+		if a := d.do(t, admin, "GET", path, ""); a.status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+}
