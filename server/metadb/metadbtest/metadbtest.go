@@ -26,6 +26,8 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Keyset", testKeyset},
 		{"Search", testSearch},
 		{"Blobs", testBlobs},
+		{"Places", testPlaces},
+		{"EndingUpload", testEndingUpload},
 		{"BlobKeptAsItIs", testBlobKept},
 		{"KeepBlob", testKeepBlob},
 		{"KeepClaimed", testKeepClaimed},
