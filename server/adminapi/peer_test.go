@@ -29,9 +29,13 @@ func (s *seen) List(ctx context.Context, _ metadb.JobFilter, _ int64, _ int) ([]
 	s.who = identity.From(ctx)
 	return nil, nil
 }
-func (*seen) Get(context.Context, int64) (metadb.Job, error)    { return metadb.Job{}, metadb.ErrNotFound }
-func (*seen) Cancel(context.Context, int64) (metadb.Job, error) { return metadb.Job{}, metadb.ErrNotFound }
-func (*seen) Retry(context.Context, int64) (metadb.Job, error)  { return metadb.Job{}, metadb.ErrNotFound }
+func (*seen) Get(context.Context, int64) (metadb.Job, error) { return metadb.Job{}, metadb.ErrNotFound }
+func (*seen) Cancel(context.Context, int64) (metadb.Job, error) {
+	return metadb.Job{}, metadb.ErrNotFound
+}
+func (*seen) Retry(context.Context, int64) (metadb.Job, error) {
+	return metadb.Job{}, metadb.ErrNotFound
+}
 
 // Over the socket it is the operating system that says who is calling, and nothing in the request.
 func TestPeers(t *testing.T) {
