@@ -99,7 +99,7 @@ func (d *deleter) half(w http.ResponseWriter, r *http.Request) {
 
 // A bucket that refuses deletions, does half of them, or does them and does not say so, costs space for as long as it does,
 // and nothing else: clients are served, what they push again while its deletion fails is whole, and when the bucket is well
-// again the space comes back.
+// again the space comes back. Who pushes content whose deletion hangs in the bucket at that moment may be told to wait.
 func TestBucketDeletesBadly(t *testing.T) {
 	bad := &deleter{}
 	s := settings()
@@ -126,7 +126,7 @@ func TestBucketDeletesBadly(t *testing.T) {
 	for _, mode := range []int32{refuses, halves, breaks, overload} {
 		before := bad.requests.Load()
 		bad.mode.Store(mode)
-		r.pushAndDelete(3 * grace)
+		r.pushAndDelete(5 * grace)
 		bad.mode.Store(deletes)
 		if t.Failed() {
 			t.Fatalf("while the bucket deleted badly (%d)", mode)
@@ -135,6 +135,7 @@ func TestBucketDeletesBadly(t *testing.T) {
 			t.Errorf("mode %d: the bucket was asked to delete nothing: nothing was tested", mode)
 		}
 	}
+	t.Logf("%d images were pushed; %d times a client was told to try again; the bucket was asked %d times while it deleted badly", r.pushes.Load(), r.told.Load(), bad.requests.Load())
 	c := &client{race: r}
 	for i := range 5 {
 		m, blobs := c.shared(i)
@@ -157,6 +158,7 @@ func (r *race) pushAndDelete(length time.Duration) {
 	var all sync.WaitGroup
 	for i := range 4 {
 		c := newClientOf(r, i)
+		c.waits = true
 		all.Go(func() {
 			for time.Now().Before(until) && !r.t.Failed() {
 				do := c.again

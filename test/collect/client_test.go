@@ -17,6 +17,7 @@ type client struct {
 	id     int
 	rnd    *rand.Rand
 	deaths int64
+	waits  bool // and asks again when it is told to
 }
 
 func newClientOf(r *race, id int) *client {
@@ -65,8 +66,13 @@ func (c *client) pause() {
 // push pushes a blob in one of the ways.
 func (c *client) push(repo string, b stand.Blob) error {
 	data := b.Bytes()
-	if c.rnd.IntN(2) == 0 {
+	if c.waits || c.rnd.IntN(2) == 0 {
 		a := c.any().PushAtOnce(repo, b.Digest, data)
+		for began := time.Now(); c.waits && a.Status == http.StatusServiceUnavailable && a.Header.Get("Retry-After") != "" && time.Since(began) < 20*time.Second; {
+			c.told.Add(1)
+			time.Sleep(time.Second)
+			a = c.any().PushAtOnce(repo, b.Digest, data)
+		}
 		return c.want("push of "+b.Digest+" to "+repo, a, http.StatusCreated)
 	}
 	a := c.any().Begin(repo)

@@ -2,7 +2,7 @@
 //
 // Clients ask for a blob and skip its push, mount, push so slowly that collection looks several times, push again what was
 // deleted a moment ago, and delete what others push, in the same repositories and with the same content, while collection
-// runs without a pause with a grace of two seconds. What is asked:
+// runs without a pause with a grace of one second. What is asked:
 //
 //   - no push is refused: whoever was told 201 or 200 about every blob of an image within the grace gets 201 for its manifest;
 //   - no image breaks: each that was acknowledged and not deleted is there at the end with all its content, byte for byte;
@@ -17,6 +17,6 @@
 //
 // Environment:
 //
-//	BERTH_COLLECT_SECONDS  how long the race lasts, for each kind of registry (12)
+//	BERTH_COLLECT_SECONDS  how long the race lasts, for each kind of registry (8)
 //	BERTH_COLLECT_SEED     the seed of a run to repeat: the same operations, though not the same moments
 package collect

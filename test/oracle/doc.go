@@ -2,7 +2,7 @@
 //
 // Walkers, each with repositories of its own and all with the same content, push (at once, in two requests, in chunks, never
 // to the end), mount, put images, indexes and referrers, move and delete tags, delete manifests and blobs, roll back and
-// restore, while collection runs without a pause with a grace of two seconds, and while replicas are killed. The model of a
+// restore, while collection runs without a pause with a grace of one second, and while replicas are killed. The model of a
 // repository (state_test.go) says of everything whether it must be there (something needs it, or an answer has promised
 // it), must not (it was deleted), or may be either (nothing needs it any more). After each round of steps all that a
 // repository answers is compared with it; at the end what nothing needs must be gone, from the store, too.

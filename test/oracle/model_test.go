@@ -33,9 +33,9 @@ func TestOracle(t *testing.T) {
 }
 
 const (
-	grace    = 2 * time.Second
+	grace    = time.Second
 	hold     = time.Hour // what is purged, is by request: else nobody knew when
-	interval = 200 * time.Millisecond
+	interval = 50 * time.Millisecond
 )
 
 func number(t *testing.T, name string, otherwise int) int {

@@ -42,9 +42,9 @@ func (w *walker) step() error {
 		return w.restoreTag(repo)
 	case n < 96:
 		return w.restoreManifest(repo)
-	case n < 97:
-		return w.purge(repo)
 	case n < 98:
+		return w.purge(repo)
+	case n < 99:
 		return w.askThen(repo)
 	default:
 		return w.pull(repo)

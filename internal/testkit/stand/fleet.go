@@ -145,3 +145,26 @@ func (f *Fleet) Restart(i int) {
 	f.clients[i].Close()
 	f.clients[i] = NewClient(f.Replicas[i].URL)
 }
+
+// Metric is the sum of a metric over its labels and all replicas, since each one's last start.
+func (f *Fleet) Metric(name string) (n float64) {
+	f.t.Helper()
+	for i := range f.Replicas {
+		a := f.Client(i).Do("GET", "/metrics", nil, nil)
+		if a.Status != 200 {
+			f.t.Fatalf("metrics of replica %d: %s", i, a)
+		}
+		for line := range strings.Lines(string(a.Body)) {
+			rest, ok := strings.CutPrefix(line, name)
+			if !ok || rest[0] != ' ' && rest[0] != '{' {
+				continue
+			}
+			var value float64
+			if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, ' '):], &value); err != nil {
+				f.t.Fatalf("metric %s: %v", line, err)
+			}
+			n += value
+		}
+	}
+	return n
+}
