@@ -141,12 +141,12 @@ type collecting struct {
 	s *Service
 	p plan
 
-	turn sync.Mutex // decides are made one after the other
+	turn sync.Mutex // batches are read one after the other
+
+	mu   sync.Mutex // of what follows
 	next metadb.DueCursor
 	done bool
-
-	mu sync.Mutex // of the report
-	r  *Report
+	r    *Report
 }
 
 // collect goes through what is due: decides batch by batch and deletes several batches at a time.
@@ -194,33 +194,53 @@ func (c *collecting) work(ctx context.Context) error {
 	}
 }
 
-// decide claims the next batch; nil when there is none.
+// decide claims the next batch; nil when there is none. The next worker begins where this one has read to while this one
+// waits for the disk or for the database's commit.
 func (c *collecting) decide(ctx context.Context) (*metadb.Collected, error) {
-	c.turn.Lock()
-	defer c.turn.Unlock()
-	if c.done || c.p.over() {
-		return nil, nil
-	}
 	n, err := c.p.budget.take(ctx, c.s.o.Batch)
 	if err != nil {
 		return nil, err
 	}
+	c.turn.Lock()
+	pass := sync.OnceFunc(c.turn.Unlock)
+	defer pass()
+	c.mu.Lock()
+	after, done := c.next, c.done
+	c.mu.Unlock()
+	if done || c.p.over() {
+		c.p.budget.giveBack(n)
+		return nil, nil
+	}
 	var found metadb.Collected
 	err = c.s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) {
-		found, err = tx.Collect(metadb.Collecting{Due: c.p.due, After: c.next, Limit: n, Hold: claimTime, TrashHold: c.s.o.TrashHold})
+		found, err = tx.Collect(metadb.Collecting{Due: c.p.due, After: after, Limit: n, Hold: claimTime, TrashHold: c.s.o.TrashHold})
+		if err != nil {
+			return err
+		}
 		tx.AfterCommit(func() { c.s.forget(found.Unlinked, found.Dropped, found.Trashed) })
-		return err
+		c.read(found, pass)
+		return nil
 	})
 	if err != nil {
 		c.p.budget.giveBack(n)
 		return nil, err
 	}
 	c.p.budget.giveBack(n - len(found.Garbage) - found.Gone)
-	c.next, c.done = found.Next, !found.More
 	if found.Examined == 0 {
 		return nil, nil
 	}
 	return &found, nil
+}
+
+// read notes how far a batch has read, once: a transaction may run again, which reads no further.
+func (c *collecting) read(found metadb.Collected, pass func()) {
+	c.mu.Lock()
+	if found.Next.At > c.next.At || found.Next.At == c.next.At && found.Next.Digest > c.next.Digest {
+		c.next = found.Next
+	}
+	c.done = c.done || !found.More
+	c.mu.Unlock()
+	pass()
 }
 
 func (c *collecting) add(f func(r *Report)) {

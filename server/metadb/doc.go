@@ -83,4 +83,39 @@
 // of an upload, as a commit is. Until that is committed bytes may be in both; so whoever deletes a claimed blob deletes
 // under its digest and at its place (blob.Remove). What a blob's place was is in blob_moved until it is due, for those who
 // read from it; also when the blob was collected meanwhile.
+//
+// # Collection
+//
+// What keeps a blob's row is an edge of a manifest, living or in the trash, whose kind is not subject; being a manifest,
+// living or in the trash; being the digest that an upload is about to commit; and its own lease. blob.lease_until is the queue:
+// above zero it says when collection looks at the blob, zero that something needs it and that nobody need look. Whatever
+// takes a reference away calls [Tx.Review] or [Tx.ReviewEdges] in the same transaction, which grants a whole grace.
+//
+// [Tx.Collect] decides about blobs that are due. On SQLite transactions do not overlap, and beginClaim makes rows of every
+// link in the intake and lets none in until all caches have forgotten what is claimed; a small blob that is kept in the
+// intake meanwhile makes its row live again, with bytes of its own. On PostgreSQL (READ COMMITTED: every statement sees what
+// was committed before it began) Collect takes locks first and looks afterwards, and waits for nobody:
+//
+//  1. It locks rows of blob FOR UPDATE SKIP LOCKED. LinkBlob, SetCommitting and the foreign keys of a link or manifest
+//     lock the row FOR KEY SHARE, PutBlob, LeaseBlob and Review lock it more strongly. So of a blob that is locked here,
+//     nobody is in the middle of a mount, of a push of it, of the renewal of its lease or of the restoring of its manifest:
+//     who began before has committed and is seen by the next statement, or holds the lock and the blob is left for the next
+//     run; who comes later waits, and then finds the blob live or claimed, never in between. HEAD asks for the row again
+//     after the renewal, SetCommitting and PutBlob answer ErrClaimed, a mount finds nothing.
+//  2. It locks the links of what nothing needs, FOR UPDATE SKIP LOCKED. A push of a manifest has the links of its blobs
+//     locked FOR KEY SHARE from MissingBlobs until it commits: so either its edges are seen by the look that follows, or a link
+//     is missing among those that were locked, and the blob is left for the next run. A push that comes later finds the link gone
+//     and answers MANIFEST_BLOB_UNKNOWN, which only who had no promise can meet.
+//  3. It asks, in one statement, whether anything needs them. One statement is one moment: a manifest that goes from
+//     manifest to trash or back is seen in one of the two; its edges are in one place all the time.
+//
+// Manifests that collection puts into the trash are locked before they are looked at again (prune.go): a tag locks its
+// manifest by its foreign key, an index its children by MissingManifests, and restoring or pushing again what is in the
+// trash deletes its row there, which is locked, too.
+//
+// What is removed from rows first is deleted from the store second. A claim holds until a time; the deletion ends well
+// before it, and [Tx.EndClaims] names that time, so that it cannot end the claim of who has taken over. A claim that failed is
+// released as a damaged blob without links: a push replaces it, collection comes back to it. Leases and claims are
+// compared by the database's clock. A hold is asked for again after the claims are committed and before bytes are
+// deleted: who holds collection and then takes a snapshot has the claims in it, or nothing of them is deleted.
 package metadb

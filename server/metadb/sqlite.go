@@ -16,10 +16,10 @@ import (
 	"modernc.org/sqlite"
 )
 
-// pragmas of every connection. FULL: a commit that is not synced is lost with the power. No autocheckpoint: the
+// pragmas of every connection. A file that is new can give free pages back (Shrink); for another the first changes nothing. FULL: a commit that is not synced is lost with the power. No autocheckpoint: the
 // checkpointer does it where no caller waits. The cache is small because there is one per connection, and the
 // operating system has the file anyway.
-const pragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
+const pragmas = "_pragma=auto_vacuum(2)&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
 	"&_pragma=wal_autocheckpoint(0)&_pragma=cache_size(-2048)&_pragma=temp_store(2)&_pragma=journal_size_limit(100663296)"
 
 // lite is SQLite: many readers, one writer.
