@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -89,6 +90,9 @@ func (tx *Tx) PutBlob(b Blob, content []byte) error {
 // keepBlob extends the lease of a blob that is there, takes its content in, and locks it against being claimed.
 func (tx *Tx) keepBlob(b Blob, content []byte) error {
 	have, err := tx.lockBlob(b.Digest, tx.d.forNoKeyUpdate)
+	if errors.Is(err, ErrNotFound) { // its claim ended while we waited for it
+		return ErrClaimed
+	}
 	if err != nil {
 		return err
 	}
