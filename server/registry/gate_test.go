@@ -33,6 +33,7 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"CancelUpload":   func(ctx context.Context, h *house) error { return h.CancelUpload(ctx, name, "id") },
 		"Append":         func(ctx context.Context, h *house) error { return drop(h.Append(ctx, name, "id", none)) },
 		"Manifest":       func(ctx context.Context, h *house) error { return drop(h.Manifest(ctx, name, tagged("1"))) },
+		"StatManifest":   func(ctx context.Context, h *house) error { return drop(h.StatManifest(ctx, name, tagged("1"))) },
 		"PutManifest":    func(ctx context.Context, h *house) error { return drop(h.PutManifest(ctx, name, index("1", ""))) },
 		"DeleteManifest": func(ctx context.Context, h *house) error { return drop(h.DeleteManifest(ctx, name, tagged("1"))) },
 		"Tags":           func(ctx context.Context, h *house) error { return drop(h.Tags(ctx, name, "", -1)) },
