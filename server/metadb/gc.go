@@ -49,6 +49,14 @@ func (tx *Tx) ReviewEdges(manifestID int64) error {
 		UNION ALL SELECT $6`, []any{tx.reviewAt(), tx.reviewEnough(), manifestID, m.repoID, m.digest.String(), m.digest.String()})
 }
 
+// reviewFollowers is Review of the manifests that may follow one to the trash: its children and its referrers. Everything
+// else that it refers to is kept by its edges for as long as it is there.
+func (tx *Tx) reviewFollowers(manifestID, repoID int64, d oci.Digest) error {
+	return tx.review(`SELECT child FROM edge WHERE manifest_id = $3 AND kind = 3
+		UNION ALL SELECT digest FROM manifest WHERE repo_id = $4 AND subject = $5 AND subject <> ''`,
+		[]any{tx.reviewAt(), tx.reviewEnough(), manifestID, repoID, d.String()})
+}
+
 // review sets the time of blobs whose digests the statement says, locking them in one order, so that two transactions
 // about the same blobs do not wait for each other.
 func (tx *Tx) review(digests string, args []any) error {

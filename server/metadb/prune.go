@@ -120,9 +120,6 @@ func (tx *Tx) prune(m prunable, due time.Time, condition string, before int64, w
 	if err != nil || len(again) == 0 {
 		return false, err
 	}
-	if err := tx.ReviewEdges(m.id); err != nil {
-		return false, err
-	}
 	why.By, why.Source = "collection", ""
 	existed, err := tx.TrashManifest(m.repoID, m.digest, why)
 	if err != nil || !existed {

@@ -103,6 +103,9 @@ func (tx *Tx) TrashManifest(repoID int64, d oci.Digest, why Discard) (existed bo
 	if err != nil {
 		return false, err
 	}
+	if err := tx.reviewFollowers(id, repoID, d); err != nil {
+		return false, err
+	}
 	// One that is there already was deleted before a berthd that knows no trash pushed it again.
 	double, err := one(tx.ctx, tx.s, column[int64], `DELETE FROM trash WHERE repo_id = $1 AND digest = $2 RETURNING id`, repoID, d.String())
 	if err == nil {

@@ -53,6 +53,8 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Review", testReview},
 		{"Follow", testFollow},
 		{"Untagged", testUntagged},
+		{"CollectRivals", testCollectRivals},
+		{"PruneRivals", testPruneRivals},
 		{"Accounts", testAccounts},
 		{"SettingsAndKeys", testSettings},
 		{"Events", testEvents},
