@@ -199,8 +199,8 @@ func TestChartRefuses(t *testing.T) {
 		"replicas without password": {values: replicated, set: []string{"admin.existingSecret="}, want: "admin.existingSecret is not set"},
 		"replicas on own disks":     {values: replicated, set: []string{"storage.driver=filesystem"}, want: "storage.existingClaim is not set"},
 		"replicas without TLS":      {values: replicated, set: []string{"trustedProxies=null", "ingress.enabled=false"}, want: "neither tls.existingSecret nor trustedProxies"},
-		"replicas of one volume":   {values: standalone, set: []string{"replicas=2"}, want: "mode standalone: replicas is 2"},
-		"scaling of one volume":    {values: standalone, set: []string{"autoscaling.enabled=true"}, want: "mode standalone: autoscaling.enabled is set"},
+		"replicas of one volume":    {values: standalone, set: []string{"replicas=2"}, want: "mode standalone: replicas is 2"},
+		"scaling of one volume":     {values: standalone, set: []string{"autoscaling.enabled=true"}, want: "mode standalone: autoscaling.enabled is set"},
 		"no bucket":                 {values: replicated, set: []string{"storage.s3.bucket="}, want: "storage.s3.bucket is not set"},
 		"route without a gateway":   {values: replicated, set: []string{"httpRoute.enabled=true"}, want: "httpRoute.parentRefs is not set"},
 	} {
