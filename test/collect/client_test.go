@@ -130,10 +130,14 @@ func (c *client) skip() error {
 	repo := c.repo("skip")
 	blobs := c.someBlobs(3)
 	m := stand.NewImage("skip", nil, blobs...)
+	began := time.Now()
 	for _, b := range blobs {
 		if err := c.ensure(repo, b); err != nil {
 			return err
 		}
+	}
+	if c.waits && time.Since(began) > promised/2 {
+		return nil // it was told to wait for longer than what it was told before is worth
 	}
 	if err := c.put(repo, "latest", m); err != nil {
 		return err
@@ -176,10 +180,14 @@ func (c *client) again() error {
 	repo := c.repo("again")
 	blobs := []stand.Blob{c.pool[c.id%poolSize], c.pool[(c.id*7+3)%poolSize], c.pool[(c.id*3+2)%poolSize]}
 	m := stand.NewImage("again", nil, blobs...)
+	began := time.Now()
 	for _, b := range blobs {
 		if err := c.push(repo, b); err != nil {
 			return err
 		}
+	}
+	if c.waits && time.Since(began) > promised/2 {
+		return nil
 	}
 	if err := c.put(repo, "latest", m); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package collect
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -58,27 +57,19 @@ func (r *race) finalImages() {
 	r.deleteTheRest()
 }
 
-// deleteTheRest deletes images that a client had not deleted yet when the race, or the replica that it spoke to, ended.
+// deleteTheRest deletes images that a client had not deleted yet when the race, or the replica that it spoke to, ended. Some
+// have lost their tag, so only the database knows all of them.
 func (r *race) deleteTheRest() {
-	a := r.fleet.Client(0).Do(http.MethodGet, "/v2/_catalog?n=1000", nil, nil)
-	for _, repo := range repositories(a.Body) {
-		for {
-			tags, _ := r.fleet.Client(0).Tags(repo)
-			gone := 0
-			for _, tag := range tags {
-				a := r.fleet.Client(0).Head(repo, "manifests", tag)
-				if _, kept := r.kept[image{repo, a.Digest()}]; kept {
-					continue
-				}
-				if d := r.fleet.Client(0).Delete(repo, "manifests", a.Digest()); d.Status != http.StatusAccepted {
-					r.t.Errorf("delete of %s@%s: %s", repo, a.Digest(), d)
-					return
-				}
-				gone++
-			}
-			if gone == 0 {
-				break
-			}
+	rows, err := r.fleet.Rows(`SELECT r.name, m.digest FROM manifest m JOIN repository r ON r.id = m.repo_id`)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, row := range rows {
+		if _, kept := r.kept[image{row[0], row[1]}]; kept {
+			continue
+		}
+		if a := r.fleet.Client(0).Delete(row[0], "manifests", row[1]); a.Status != http.StatusAccepted {
+			r.t.Errorf("delete of %s@%s: %s", row[0], row[1], a)
 		}
 	}
 }
@@ -94,12 +85,6 @@ func (r *race) live() stand.Live {
 		}
 	}
 	return l
-}
-
-func repositories(catalog []byte) []string {
-	var page struct{ Repositories []string }
-	_ = json.Unmarshal(catalog, &page) // an empty list shows in what is left
-	return page.Repositories
 }
 
 // whole pulls every image that was kept, through every replica.
