@@ -56,6 +56,8 @@ type Options struct {
 	Console bool // a person reads stderr: say things in lines, not in records
 
 	Listening func() // called once, when the addresses are open; may be nil
+
+	store blob.Store // instead of the configured one: a drill's
 }
 
 // Server is a berthd. Make it with New, then Run it.
@@ -187,6 +189,8 @@ func (s *Server) lockData() error {
 // openStore chooses the storage driver.
 func (s *Server) openStore(ctx context.Context) (name string, store blob.Store, err error) {
 	switch c := s.conf.Storage; {
+	case s.o.store != nil:
+		return "backup", s.o.store, nil
 	case c.InMemory != nil:
 		return "inmemory", mem.New(), nil
 	case c.Filesystem != nil:

@@ -15,7 +15,8 @@ import (
 // restoreCommand brings a registry back.
 func restoreCommand() *cobra.Command {
 	var o server.Restore
-	var check bool
+	var check, drill bool
+	var sample int
 	var rate string
 	c := &cobra.Command{
 		Use:   "restore FROM [CONFIG]",
@@ -24,7 +25,7 @@ func restoreCommand() *cobra.Command {
 directory, database and storage must be empty, and may be of other kinds than those that were saved.
 Every blob is verified while it is copied; the database comes last, so that a restore that was interrupted is no registry
 yet, and goes on when it is asked for again. Accounts, passwords and keys are as they were in the snapshot.`,
-		Example: "  berthd restore /mnt/backup --data /var/lib/berth\n  berthd restore --verify s3://backups/berth config.yml\n  berthd restore --check /mnt/backup",
+		Example: "  berthd restore /mnt/backup --data /var/lib/berth\n  berthd restore --verify s3://backups/berth config.yml\n  berthd restore --check /mnt/backup\n  berthd restore --drill /mnt/backup",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loaded, err := config.Load(loadOptions(cmd.Flags(), args[1:]))
@@ -35,6 +36,9 @@ yet, and goes on when it is asked for again. Accounts, passwords and keys are as
 			o.From, o.Progress = args[0], p.show
 			if o.Rate, err = rateOf(rate); err != nil {
 				return err
+			}
+			if drill {
+				return drillBackup(cmd, loaded.Config, o, sample)
 			}
 			if check {
 				return checkBackup(cmd, loaded.Config, o)
@@ -50,6 +54,8 @@ yet, and goes on when it is asked for again. Accounts, passwords and keys are as
 	f.StringVar(&o.Snapshot, "snapshot", "", "which snapshot; see berthd backup --list (default: the newest)")
 	f.BoolVar(&o.Verify, "verify", false, "read back every byte that was written")
 	f.BoolVar(&check, "check", false, "read every byte of the snapshot and say what is damaged; restore nothing")
+	f.BoolVar(&drill, "drill", false, "start a second registry on the snapshot, in a temporary directory and on loopback, pull a sample from it, and end it")
+	f.IntVar(&sample, "sample", 20, "how many tags a drill pulls")
 	f.BoolVar(&o.AllowDamaged, "allow-damaged", false, "restore although blobs are missing or damaged in the backup; they wait for a push")
 	rateFlag(f, &rate)
 	settingFlags(f)
@@ -71,6 +77,26 @@ func checkBackup(cmd *cobra.Command, c *config.Config, o server.Restore) error {
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "snapshot %s is whole: %d blobs, %d bytes\n", r.ID, r.Holds.Blobs-int64(r.Damaged), r.Holds.Bytes)
 	return err
+}
+
+func drillBackup(cmd *cobra.Command, c *config.Config, o server.Restore, sample int) error {
+	d, err := server.Drill(cmd.Context(), c, o, sample)
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	for _, p := range d.Problems {
+		if _, err := fmt.Fprintln(w, "problem:", p); err != nil {
+			return err
+		}
+	}
+	if _, err := fmt.Fprintf(w, "a registry was started on snapshot %s: %d tags pulled and verified, %d blobs, %d bytes\n", d.Record.ID, d.Tags, d.Blobs, d.Bytes); err != nil {
+		return err
+	}
+	if len(d.Problems) > 0 {
+		return fmt.Errorf("%d tags of the sample could not be pulled", len(d.Problems))
+	}
+	return nil
 }
 
 func printRestored(cmd *cobra.Command, r *backup.Restored) error {

@@ -55,7 +55,7 @@ type JournalOptions struct {
 	Metrics prometheus.Registerer // nil for nowhere
 
 	Gather time.Duration // how long events are gathered; default 3 s
-	Lease  time.Duration // how long the journal of a replica that vanished waits; default 30 s
+	Lease  time.Duration // how long the journal of a replica that vanished waits; default 15 s
 	// Slack is how much the log may have, in bytes, before it is compared with the base; default 16 MiB.
 	Slack int64
 
@@ -66,7 +66,7 @@ type JournalOptions struct {
 // NewJournal returns a Journal, and has the outbox kept for it from now on. blob.ErrNoNotes: this store cannot have one.
 func NewJournal(ctx context.Context, o JournalOptions) (*Journal, error) {
 	o.Gather = cmp.Or(o.Gather, 3*time.Second)
-	o.Lease = cmp.Or(o.Lease, 30*time.Second)
+	o.Lease = cmp.Or(o.Lease, 15*time.Second)
 	o.Slack = cmp.Or(o.Slack, 16<<20)
 	j := &Journal{o: o,
 		pages:    prometheus.NewCounter(prometheus.CounterOpts{Name: "registry_journal_pages_total", Help: "Objects that were written to the journal of names."}),

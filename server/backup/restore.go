@@ -412,3 +412,21 @@ func Check(ctx context.Context, from blob.Store, snapshot string, rate int64, no
 	slices.SortFunc(lost, func(a, b DamagedBlob) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	return r, lost, err
 }
+
+// Unpack writes the metadata of a snapshot to a file as the beginning of a new life, as Restore does, for who reads the
+// content where it is: in the backup.
+func Unpack(ctx context.Context, from blob.Store, snapshot, file string, now func() time.Time, log *slog.Logger) (_ *Record, err error) {
+	r, err := newest(ctx, from, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.unpack(ctx, from, file); err != nil {
+		return nil, err
+	}
+	db, err := metadb.Open(ctx, metadb.Options{Path: file, MaxOpen: 2, Log: log, Now: now})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return r, db.Update(ctx, func(tx *metadb.Tx) error { return tx.Revive(r.At) })
+}

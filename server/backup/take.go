@@ -316,7 +316,7 @@ func (t *taking) quarantine(ctx context.Context, db *metadb.DB) error {
 
 // Handle makes backups a kind of job, and schedules them when spec is not "" (see job.Every). Call it before the jobs run.
 func (s *Service) Handle(jobs *job.Service, spec string, ask Ask) (err error) {
-	s.queue, err = job.Handle(jobs, job.Kind{Name: "backup", Everywhere: 1, MaxAttempts: 3, FirstPause: time.Minute}, s.work)
+	s.queue, err = job.Handle(jobs, job.Kind{Name: "backup", Everywhere: 1, MaxAttempts: 5, FirstPause: 15 * time.Second}, s.work)
 	if err != nil || spec == "" {
 		return err
 	}
