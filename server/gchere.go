@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/berth-registry/berth/server/access"
 	"github.com/berth-registry/berth/server/config"
@@ -43,10 +44,14 @@ func CollectHere(ctx context.Context, c *config.Config, do func(ctx context.Cont
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	clock := db.Clock()
+	if clock == nil {
+		clock = time.Now
+	}
 	ctx = identity.With(ctx, identity.Principal{Kind: identity.Local})
 	s := gc.New(gc.Options{
 		DB: db, Blobs: store, Access: access.New(access.Options{}), Grace: leaseOf(c), TrashHold: c.Berth.Trash.Hold, Untagged: c.Berth.GC.Untagged,
-		Rate: c.Berth.GC.Rate, Now: db.Clock(), Log: log,
+		Rate: c.Berth.GC.Rate, Now: clock, Log: log,
 	})
 	return do(ctx, s, file != "")
 }

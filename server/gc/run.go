@@ -168,6 +168,9 @@ func (s *Service) Collect(ctx context.Context, a Ask, now bool, show func(Report
 	}
 	r := Report{StartedAt: s.o.Now()}
 	err := s.pass(ctx, p, &r)
+	if err == nil && now && r.Purged > 0 { // what the trash has released is no promise either
+		err = s.pass(ctx, p, &r)
+	}
 	if err == nil && s.o.Sweep != nil {
 		err = s.o.Sweep(ctx)
 	}
