@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -91,6 +93,11 @@ func takeBackup(cmd *cobra.Command, c *config.Config, ask backup.Ask) error {
 		return err
 	}
 	defer func() { _ = a.close() }()
+	if !strings.Contains(ask.Target, "://") { // the server's working directory is another
+		if ask.Target, err = filepath.Abs(ask.Target); err != nil {
+			return err
+		}
+	}
 	var j jobView
 	if err := a.post(ctx, "/api/v1/backups", ask, &j); err != nil {
 		return err
