@@ -126,7 +126,7 @@ func TestBucketDeletesBadly(t *testing.T) {
 	for _, mode := range []int32{refuses, halves, breaks, overload} {
 		before := bad.requests.Load()
 		bad.mode.Store(mode)
-		r.pushAndDelete(5 * grace)
+		r.pushAndDelete(4 * grace)
 		bad.mode.Store(deletes)
 		if t.Failed() {
 			t.Fatalf("while the bucket deleted badly (%d)", mode)
