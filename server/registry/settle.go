@@ -110,8 +110,9 @@ func (s *Service) settle(ctx context.Context, b metadb.Blob) (done bool, err err
 	if errors.Is(err, metadb.ErrNotFound) {
 		err = nil
 	}
-	if fault.Has(err, fault.BlobUnknown) { // a pull finds it, too, and puts it aside
+	if fault.Has(err, fault.BlobUnknown) { // as a pull would find; a push brings it back
 		err = fmt.Errorf("its bytes are gone from where they were: %w", err)
+		s.quarantine(ctx, metadb.Damage{Digest: b.Digest, Missing: true, Detail: err.Error()})
 	}
 	s.discard(ctx, &inProgress{Upload: u, recorded: true}, true)
 	return false, err

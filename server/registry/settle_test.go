@@ -159,6 +159,32 @@ func TestSettleFails(t *testing.T) {
 	}
 }
 
+// A blob whose bytes are gone is put aside, not looked for every minute; a push brings it back.
+func TestSettleLost(t *testing.T) {
+	p := newParkingPlant(t, "")
+	name, data := named(t, "library/app"), blobtest.Random(7, 70_000)
+	d := oci.FromBytes(oci.SHA256, data)
+	if err := dockerWay(p.ctx, p.Service, name, d, data); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.disk.Delete(p.ctx, blobtest.PlaceDigest(p.row(d).Place)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Settle(p.ctx); !fault.Has(err, fault.BlobUnknown) {
+		t.Errorf("settle: %v", err)
+	}
+	if b := p.row(d); b.State != metadb.Damaged {
+		t.Errorf("row: %+v", b)
+	}
+	p.settle()
+	if err := dockerWay(p.ctx, p.Service, name, d, data); err != nil {
+		t.Fatal(err)
+	}
+	p.wantBlob(name, d, data)
+	p.settle()
+	p.wantBlob(name, d, data)
+}
+
 type killed struct{}
 
 // settleHere is what Settle does for one blob, on this goroutine, so that it can be ended in the middle.

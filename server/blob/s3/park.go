@@ -92,7 +92,7 @@ func ranges(key string, size int64) (from []source) {
 	return from
 }
 
-// split takes a place apart.
+// splitPlace takes a place apart.
 func splitPlace(place string) (id, word string, err error) {
 	id, word, _ = strings.Cut(place, "/")
 	if blob.CheckID(id) != nil || !isNonce(word) {
