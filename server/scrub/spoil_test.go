@@ -1,12 +1,9 @@
 package scrub_test
 
 import (
-	"database/sql"
 	"testing"
 
-	_ "github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite"
-
+	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/metadb"
@@ -16,27 +13,15 @@ import (
 func (h *house) spoil(t testing.TB, d oci.Digest, wrong bool) {
 	t.Helper()
 	must(t, h.db.Update(t.Context(), func(*metadb.Tx) error { return nil })) // so that small blobs have rows
-	db, err := h.raw()
-	must(t, err)
-	defer db.Close()
 	statement := `DELETE FROM blob_content WHERE digest = $1`
 	args := []any{d.String()}
 	if wrong {
 		statement = `UPDATE blob_content SET bytes = $2 WHERE digest = $1`
 		args = append(args, []byte(`{"schemaVersion":2}`))
 	}
-	r, err := db.ExecContext(t.Context(), statement, args...)
-	must(t, err)
-	if n, _ := r.RowsAffected(); n != 1 {
+	if n := testkit.Behind(t, h.database, h.dbFile, statement, args...); n != 1 {
 		t.Fatalf("%d rows of %s spoiled", n, d)
 	}
-}
-
-func (h *house) raw() (*sql.DB, error) {
-	if h.database != "" {
-		return sql.Open("pgx", h.database)
-	}
-	return sql.Open("sqlite", "file:"+h.dbFile+"?_pragma=busy_timeout(10000)")
 }
 
 // wantEvents counts the events of kinds.

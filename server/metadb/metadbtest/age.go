@@ -1,22 +1,16 @@
 package metadbtest
 
 import (
-	"database/sql"
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // to reach past metadb, which has no such method
+	"github.com/berth-registry/berth/internal/testkit"
 )
 
 // Age makes everything in a PostgreSQL database older, as if that much time had passed: replicas go by the server's clock,
 // which a test cannot move.
 func Age(t testing.TB, dsn string, by time.Duration) {
 	t.Helper()
-	db, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
 	for _, text := range []string{
 		`UPDATE blob SET lease_until = GREATEST(1, lease_until - $1) WHERE lease_until > 0`,
 		`UPDATE trash SET hold_until = hold_until - $1, deleted_at = deleted_at - $1, pushed_at = pushed_at - $1`,
@@ -25,8 +19,6 @@ func Age(t testing.TB, dsn string, by time.Duration) {
 		`UPDATE tag_history SET since = since - $1`,
 		`UPDATE gc_hold SET held_until = held_until - $1`,
 	} {
-		if _, err := db.ExecContext(t.Context(), text, by.Microseconds()); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
+		testkit.Behind(t, dsn, "", text, by.Microseconds())
 	}
 }
