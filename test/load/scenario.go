@@ -44,6 +44,7 @@ func allStages(z size) []stage {
 		{name: "read over TLS", secure: true, prepare: prepareRead, scenarios: only(readScenarios("/tls"), "manifest-get-tag/c32/tls", "manifest-head-digest/c32/tls", "blob-get-16k/c32/tls", "range-1m/c32/tls")},
 		{name: "large over TLS", secure: true, solo: true, prepare: prepareLarge, scenarios: largeScenarios("/tls")},
 		{name: "rows", prepare: prepareRows, scenarios: rowScenarios()},
+		collectStage(),
 	}
 	sts = append(sts, objectStages()...)
 	return append(sts, databaseStage(z), replicasStage(z), postgresRowsStage(z))

@@ -27,6 +27,7 @@ const (
 	canRows                          // its rows can be written directly
 	canObjects                       // keeps content in a bucket, or is the S3 server
 	canReplicas                      // runs on PostgreSQL, and several beside each other
+	canCollect                       // has a command that collects garbage while it is stopped
 )
 
 // launch is what a kind needs to start a process.
@@ -58,14 +59,14 @@ type target struct {
 }
 
 func kinds() []kind {
-	all := canPull | canPush | canMount | canTags | canManyTags | canCatalog | canReferrers | canRestart | canRows | canObjects | canReplicas
+	all := canPull | canPush | canMount | canTags | canManyTags | canCatalog | canReferrers | canRestart | canRows | canObjects | canReplicas | canCollect
 	return []kind{
 		{name: "berthd", can: all, ready: "/readyz", find: findBerthd, command: commandBerthd},
 		{name: "bare", can: canPull | canFile | canTags | canManyTags | canCatalog | canReferrers, ready: "/ready", find: findSelf, command: commandSelf("bare")},
 		{name: "bare+sync", can: canPush | canMount | canManyTags, ready: "/v2/", find: findSelf, command: commandSelf("sync"), seed: seedBareSync},
 		{name: "raw", can: canObjects, find: findSelf},
 		{name: "nginx", can: canFile, ready: "/ready", find: findInPath("nginx", "/usr/sbin/nginx"), command: commandNginx},
-		{name: "dist3", can: canPull | canPush | canMount | canTags | canCatalog | canRestart, ready: "/v2/", find: findDist3, command: commandDistribution, seed: seedDistribution},
+		{name: "dist3", can: canPull | canPush | canMount | canTags | canCatalog | canRestart | canCollect, ready: "/v2/", find: findDist3, command: commandDistribution, seed: seedDistribution},
 		{name: "reg2", can: canPull | canPush | canMount | canTags | canCatalog | canRestart, ready: "/v2/", find: findInPath("docker-registry"), command: commandDistribution, seed: seedDistribution},
 		{name: "zot", can: canPull | canPush | canMount | canRestart, ready: "/v2/", find: findInPath("zot"), command: commandZot},
 		{name: "olareg", can: canPull | canPush | canMount | canRestart, ready: "/v2/", find: findInPath("olareg"), command: commandOlareg},
