@@ -97,6 +97,12 @@ func goals() []goal {
 		gs = append(gs, goal{scenario: name + "many", other: name + "few", atMost: 1.2}, goal{scenario: name + "many", atMost: 2, unit: "ms"})
 	}
 	return append(gs,
+		goal{scenario: "gc-offline", against: "dist3", atLeast: 1},
+		goal{scenario: "gc-preview", atMost: 10, unit: "s"},
+		goal{scenario: "gc-decide", atLeast: 100_000, unit: "blobs/s"},
+		goal{scenario: "gc-files", atLeast: 10_000, unit: "files/s"},
+		goal{scenario: "gc-beside-pulls", atLeast: 0.90, unit: "×"},
+		goal{scenario: "gc-beside-pushes", atLeast: 0.90, unit: "×"},
 		goal{scenario: "push-large", against: "bare+sync", atLeast: 0.90},
 		goal{scenario: "push-large", figure: figCPUPerGB, atMost: 2.2, unit: "s/GB"},
 		goal{scenario: "pull-large", against: "nginx", atLeast: 0.90},

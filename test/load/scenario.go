@@ -46,6 +46,7 @@ func allStages(z size) []stage {
 		{name: "rows", prepare: prepareRows, scenarios: rowScenarios()},
 		collectStage(),
 	}
+	sts = append(sts, garbageStages(z)...)
 	sts = append(sts, objectStages()...)
 	return append(sts, databaseStage(z), replicasStage(z), postgresRowsStage(z))
 }
