@@ -15,7 +15,7 @@ import (
 const (
 	// claimTime is how long a claim holds; the deletion gets a third of it, so that it has surely ended when somebody else may
 	// take the claim over, and is not begun when half of it is over, as after a machine stood still.
-	claimTime = time.Minute
+	claimTime = 15 * time.Second
 	// retryPause is when collection comes back to what the store did not delete.
 	retryPause = time.Minute
 	// policyEvery is how often Run looks through the manifests.

@@ -97,7 +97,10 @@ func (tx *Tx) keepBlob(b Blob, content []byte) error {
 		return err
 	}
 	if have.State == Claimed {
-		return ErrClaimed
+		if have.LeaseUntil.After(tx.clock()) {
+			return ErrClaimed
+		}
+		have.State = Damaged // its worker died: whatever it did to the bytes has ended
 	}
 	if content == nil {
 		if err := tx.movePlace(have, b.Place); err != nil {

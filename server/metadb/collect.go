@@ -303,6 +303,20 @@ func (tx *Tx) ReleaseClaims(claims []Garbage, until time.Time, pause time.Durati
 	return err
 }
 
+// takeOver releases the claim of a worker that died, for a push that brings the bytes; ErrClaimed when it still holds.
+func (tx *Tx) takeOver(b Blob) error {
+	now := tx.clock()
+	if b.LeaseUntil.After(now) {
+		return ErrClaimed
+	}
+	n, err := tx.exec(`UPDATE blob SET state = 2, lease_until = $2 WHERE digest = $1 AND state = 1 AND lease_until <= $3`,
+		b.Digest.String(), tx.reviewAt(), toMicros(now))
+	if err == nil && n == 0 {
+		err = ErrClaimed
+	}
+	return err
+}
+
 func claimDigests(claims []Garbage) []string {
 	ds := make([]string, len(claims))
 	for i, c := range claims {

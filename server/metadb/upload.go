@@ -75,7 +75,9 @@ func (tx *Tx) SetCommitting(id string, d oci.Digest) error {
 		return err
 	}
 	if err == nil && b.State == Claimed {
-		return ErrClaimed
+		if err := tx.takeOver(b); err != nil {
+			return err
+		}
 	}
 	n, err := tx.exec(`UPDATE upload SET committing = $2, updated_at = $3 WHERE id = $1 AND algorithm <> ''`, id, d.String(), toMicros(tx.now))
 	if err == nil && n == 0 {

@@ -244,7 +244,7 @@ func (s *Service) retryClaimed(ctx context.Context, do func() error) error {
 		if !errors.Is(err, metadb.ErrClaimed) {
 			return err
 		}
-		if try == 20 {
+		if try == 200 { // longer than the claim of a worker that died
 			f := fault.New(fault.Unavailable, fault.UnavailableReason, "the content is being removed at this moment; try again")
 			f.After = 1
 			return f.Because(err)

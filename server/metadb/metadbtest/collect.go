@@ -147,6 +147,23 @@ func testCollectTakeover(t *testing.T, db *metadb.DB) {
 	if b.State != metadb.Live || b.Inline || !b.Stored {
 		t.Fatalf("pushed again: %+v", b)
 	}
+
+	// A push does not wait for a worker that died.
+	lost := putFile(t, db, r.ID, "lost", past())
+	collect(t, db, metadb.Collecting{Hold: 100 * time.Millisecond})
+	announce := func() error {
+		return db.Update(ctx, func(tx *metadb.Tx) error {
+			if err := tx.CreateUpload(metadb.Upload{ID: "lost", Repository: r.Name, Algorithm: oci.SHA256}); err != nil {
+				return err
+			}
+			return tx.SetCommitting("lost", lost)
+		})
+	}
+	wantErr(t, "while the claim holds", announce(), metadb.ErrClaimed)
+	time.Sleep(120 * time.Millisecond)
+	must(t, announce())
+	get[oci.Digest](t)(keepFile(db, r.ID, "lost"))
+	equal(t, "pushed over a dead claim", get[metadb.Blob](t)(db.Blob(ctx, r.ID, lost)).State, metadb.Live)
 }
 
 // testCollectPages: batches go through the queue in its order, each blob once.

@@ -117,11 +117,16 @@ func testCollectRivals(t *testing.T, db *metadb.DB) {
 			var c metadb.Collected
 			var failed error
 			delay := time.Duration(n%8) * 100 * time.Microsecond
+			done := make(chan struct{})
 			wg.Go(func() {
+				if n%8 == 7 { // now and then surely too late
+					<-done
+				}
 				time.Sleep(delay)
 				told = rival(db, r.ID, d, n)
 			})
 			wg.Go(func() {
+				defer close(done)
 				time.Sleep(400*time.Microsecond - delay/2)
 				failed = db.Update(ctx, func(tx *metadb.Tx) (err error) {
 					c, err = tx.Collect(metadb.Collecting{Due: time.Now(), Limit: 100, Hold: time.Minute})
@@ -165,7 +170,11 @@ func testPruneRivals(t *testing.T, db *metadb.DB) {
 		d := putImage(t, db, metadb.Manifest{RepoID: r.ID, PushedAt: old}, fmt.Sprint("prune ", n), past())
 		var wg sync.WaitGroup
 		var told, failed error
+		done := make(chan struct{})
 		wg.Go(func() {
+			if n%6 == 5 { // now and then surely too late
+				<-done
+			}
 			time.Sleep(time.Duration(n%6) * 150 * time.Microsecond)
 			told = db.Update(ctx, func(tx *metadb.Tx) error {
 				missing, err := tx.MissingManifests(r.ID, []oci.Digest{d})
@@ -189,7 +198,8 @@ func testPruneRivals(t *testing.T, db *metadb.DB) {
 			})
 		})
 		wg.Go(func() {
-			time.Sleep(400 * time.Microsecond)
+			defer close(done)
+			time.Sleep(time.Duration(n%4) * 200 * time.Microsecond)
 			failed = db.Update(ctx, func(tx *metadb.Tx) error {
 				_, _, err := tx.TrashUntagged(0, time.Now(), 24*time.Hour, time.Hour, 1000)
 				return err
