@@ -34,7 +34,7 @@ type comparison struct {
 
 // comparisons are what else docs/performance.md says of two scenarios.
 func comparisons() []comparison {
-	cs := []comparison{{scenario: "db-push-small/postgres", other: "db-push-small/sqlite", about: "images/s"}}
+	cs := []comparison{{scenario: "tag-move/w8", other: "tag-new/w8", about: "tags/s: what its history costs a tag"}, {scenario: "db-push-small/postgres", other: "db-push-small/sqlite", about: "images/s"}}
 	for _, sc := range []string{"scale-get-tag", "scale-blob-16k", "scale-push-small", "scale-push-64k"} {
 		many, one := fmt.Sprintf("%s/r%d", sc, replicaCount), sc+"/r1"
 		cs = append(cs, comparison{many, one, figValue, "operations/s"}, comparison{many, one, figCPUPerOp, "server CPU for an operation"})

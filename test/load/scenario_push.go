@@ -25,6 +25,10 @@ func pushScenarios(z size, suffix string) []scenario {
 			run:   runPushImages(name, workers, layerSize, z.pushOps)})
 	}
 	return append(scs,
+		scenario{name: "tag-new/w8" + suffix, unit: "tags/s", fits: has(canPush), run: runTags("tag-new"+suffix, false),
+			about: "PUT of a manifest that is there by tags that are new, 8 at once"},
+		scenario{name: "tag-move/w8" + suffix, unit: "tags/s", fits: has(canPush), run: runTags("tag-move"+suffix, true),
+			about: "PUT of manifests that are there by tags that pointed at others: what moved comes into the history, 8 at once"},
 		scenario{name: "mount/w8" + suffix, unit: "img/s", fits: has(canMount), run: runMount,
 			about: "mount of all blobs of an image into another repository and its manifest, 8 at once"},
 		scenario{name: "mixed/w8" + suffix, unit: "img/s", fits: has(canPush), run: runMixed,
@@ -78,4 +82,18 @@ func runMixed(ctx context.Context, b *bench, s *server, round int) (phase, error
 		}
 		return nil
 	})
+}
+
+// runTags points tags at manifests that are there: new ones, or few that go round.
+func runTags(name string, move bool) func(context.Context, *bench, *server, int) (phase, error) {
+	return func(ctx context.Context, b *bench, s *server, round int) (phase, error) {
+		imgs := images(b.size.images)
+		return drive(ctx, s, load{workers: 8, limit: b.size.phase}, func(c *client, w int, n int64) error {
+			tag := fmt.Sprintf("%s-%d-%d", name, round, n)
+			if move {
+				tag = fmt.Sprintf("%s-%d", name, w)
+			}
+			return c.putManifest(repoImages, tag, typeManifest, imgs[int(n)%len(imgs)].manifest)
+		})
+	}
 }
