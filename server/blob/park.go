@@ -9,7 +9,8 @@ import (
 // Parker is an optional power of a Store whose bytes cannot be renamed: an upload whose digest comes last becomes a blob
 // where its bytes are, at a place of its own, and is copied under its digest later. Ask through ParkerOf and Park.
 //
-// A place is a short word of the store's own, made by Park; it is to be remembered with the blob. No place is ever used a
+// A place is a short word of the store's own, made by Park, that is the upload's id or begins with it and a slash; it is to
+// be remembered with the blob. No place is ever used a
 // second time, for other bytes or for the same. Nothing of this follows from an upload's id alone: two processes that park
 // one upload, from the same state, are given the same place, or one of them fails.
 type Parker interface {

@@ -59,6 +59,13 @@ func (r *Reads) PlaceNamed(ctx context.Context, place string) (bool, error) {
 		OR EXISTS (SELECT 1 FROM blob_moved WHERE place = $2)`, place, place)
 }
 
+// UploadNamed reports whether a row has a place of the upload, as PlaceNamed does: places begin with the id of theirs.
+func (r *Reads) UploadNamed(ctx context.Context, id string) (bool, error) {
+	behind := id + "0" // '0' comes behind '/'
+	return one(ctx, r.s, column[bool], `SELECT EXISTS (SELECT 1 FROM blob WHERE place >= $1 AND place < $2 AND place <> '')
+		OR EXISTS (SELECT 1 FROM blob_moved WHERE place >= $3 AND place < $4)`, id, behind, id, behind)
+}
+
 // MovedPlaces are up to limit places that are due for their deletion at the time at, the oldest first.
 func (r *Reads) MovedPlaces(ctx context.Context, at time.Time, limit int) ([]string, error) {
 	return many(ctx, r.s, column[string], `SELECT place FROM blob_moved WHERE due_at <= $1 ORDER BY due_at, place LIMIT $2`, toMicros(at), limit)

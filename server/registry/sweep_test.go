@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -42,6 +43,9 @@ func (p *plant) sweep() {
 
 func TestSweepOrphans(t *testing.T) {
 	onBoth(t, func(p *plant) {
+		if _, parks := blob.ParkerOf(p.blobs); parks {
+			p.Skip("it counts files under digests; settle_test.go has the places")
+		}
 		name := named(p, "library/app")
 		orphan, live, twice := blobtest.Random(1, 5000), blobtest.Random(2, 5000), blobtest.Random(3, 5000)
 		p.crashed("a", orphan)

@@ -1,6 +1,7 @@
 package metadbtest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ func testPlaces(t *testing.T, db *metadb.DB) {
 	moved := func(at time.Duration, want ...string) {
 		t.Helper()
 		got := get[[]string](t)(db.MovedPlaces(ctx, time.Now().Add(at), 10))
+		slices.Sort(got) // they come by time, of which the clock of a server has its own idea
 		if len(got) != len(want) {
 			t.Fatalf("due in %s: %q, want %q", at, got, want)
 		}
@@ -47,6 +49,9 @@ func testPlaces(t *testing.T, db *metadb.DB) {
 	parked("u1/a")
 	named("u1/a", true)
 	named("u2/a", false)
+	for id, want := range map[string]bool{"u1": true, "u": false, "u10": false, "u2": false} {
+		equal(t, "upload "+id+" named", get[bool](t)(db.UploadNamed(ctx, id)), want)
+	}
 	named("", false)
 	put("u2/a")
 	moved(0)
