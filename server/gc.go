@@ -24,13 +24,13 @@ func (s *Server) collecting(context.Context) error {
 	if untagged > 0 {
 		untagged = max(untagged, leaseOf(s.conf))
 	}
-	began := time.Now()
+	began := s.o.Now() // with the reading of the steady clock
 	s.gc = gc.New(gc.Options{
 		DB: s.db, Blobs: s.blobs, Access: s.access, Interval: c.Interval, Grace: leaseOf(s.conf), TrashHold: s.conf.Berth.Trash.Hold, Untagged: untagged,
 		Rate: c.Rate, Window: window, ReadOnly: s.conf.Storage.Maintenance.ReadOnly.Enabled,
 		Forget:  func(d oci.Digest, repos ...int64) { s.registry.Forget(d, repos...) },
 		Sweep:   s.registry.Sweep,
-		Metrics: s.metrics.Registry, Now: s.clock(), Steady: func() time.Duration { return time.Since(began) }, Log: s.log.Logger,
+		Metrics: s.metrics.Registry, Now: s.clock(), Steady: func() time.Duration { return s.o.Now().Sub(began) }, Log: s.log.Logger,
 	})
 	return s.gc.Jobs(s.jobs)
 }

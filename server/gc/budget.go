@@ -10,17 +10,18 @@ import (
 
 // budget bounds how many blobs a second are deleted. nil is without a bound.
 type budget struct {
-	rate int
+	rate   int
+	steady func() time.Duration // see Options.Steady
 
 	mu   sync.Mutex
-	free time.Time // when what was taken so far is paid for
+	free time.Duration // when what was taken so far is paid for
 }
 
-func newBudget(rate int) *budget {
+func newBudget(rate int, steady func() time.Duration) *budget {
 	if rate <= 0 {
 		return nil
 	}
-	return &budget{rate: rate}
+	return &budget{rate: rate, steady: steady}
 }
 
 // take waits until up to n deletions may follow, and says how many: what is not used is given back.
@@ -30,12 +31,10 @@ func (b *budget) take(ctx context.Context, n int) (int, error) {
 	}
 	n = min(n, max(1, b.rate/4)) // a quarter of a second's worth
 	b.mu.Lock()
-	now := time.Now() //nolint:forbidigo // the pace of real work, also when a clock is set
-	if b.free.Before(now) {
-		b.free = now
-	}
-	wait := b.free.Sub(now)
-	b.free = b.free.Add(b.cost(n))
+	now := b.steady()
+	b.free = max(b.free, now)
+	wait := b.free - now
+	b.free += b.cost(n)
 	b.mu.Unlock()
 	if wait <= 0 {
 		return n, ctx.Err()
@@ -56,7 +55,7 @@ func (b *budget) giveBack(n int) {
 		return
 	}
 	b.mu.Lock()
-	b.free = b.free.Add(-b.cost(n))
+	b.free -= b.cost(n)
 	b.mu.Unlock()
 }
 

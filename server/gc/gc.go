@@ -85,7 +85,16 @@ func New(o Options) *Service {
 	if o.Forget == nil {
 		o.Forget = func(oci.Digest, ...int64) {}
 	}
-	return &Service{o: o, metrics: newMetrics(o.Metrics), clock: &clock{now: o.Now, steady: o.Steady, grace: o.Grace}, budget: newBudget(o.Rate)}
+	return &Service{o: o, metrics: newMetrics(o.Metrics), clock: &clock{now: o.Now, steady: o.Steady, grace: o.Grace}, budget: newBudget(o.Rate, pace(o))}
+}
+
+// pace is the clock by which rates are kept.
+func pace(o Options) func() time.Duration {
+	if o.Steady != nil {
+		return o.Steady
+	}
+	began := o.Now()
+	return func() time.Duration { return o.Now().Sub(began) }
 }
 
 // Ask says what a run does.

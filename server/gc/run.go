@@ -145,7 +145,7 @@ func (s *Service) plan(ctx context.Context, a Ask) plan {
 		p.untagged = s.o.Grace
 	}
 	if a.Rate > 0 {
-		p.budget = newBudget(a.Rate)
+		p.budget = newBudget(a.Rate, pace(s.o))
 	}
 	return p
 }

@@ -165,7 +165,8 @@ func (s *Store) list(ctx context.Context, prefix string, each func(types.Object)
 	return nil
 }
 
-// StaleUploads implements blob.UploadLister. It lists uploads in progress, never content; the clock is the service's.
+// StaleUploads implements blob.UploadLister. It lists uploads in progress, never content; the clock is the service's. What
+// no id can name it ends itself: see abortUnmarked.
 func (s *Store) StaleUploads(ctx context.Context, before time.Time) ([]string, error) {
 	newest := map[string]time.Time{}
 	prefix := s.uploadsPrefix()
@@ -185,5 +186,63 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time) ([]string, e
 		}
 	}
 	slices.Sort(ids)
-	return ids, nil
+	return ids, s.failed("list uploads", s.abortUnmarked(ctx, before.Add(-markWithin)))
+}
+
+// markWithin is how long it may take from the beginning of a multipart upload to its marker.
+const markWithin = 30 * time.Second
+
+// abortUnmarked aborts multipart uploads of ours that were begun before a time and that no marker names: whoever began them
+// never heard that they exist, or died before it could write one. It lists multipart uploads in progress.
+func (s *Store) abortUnmarked(ctx context.Context, before time.Time) error {
+	type upload struct{ key, id string }
+	var old []upload
+	for _, prefix := range []string{s.contentPrefix(), s.parkedPrefix(), s.uploadsPrefix()} {
+		pages := s3.NewListMultipartUploadsPaginator(s.client, &s3.ListMultipartUploadsInput{Bucket: &s.o.Bucket, Prefix: &prefix})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if errorCode(err) == "NotImplemented" {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("multipart uploads below %s: %w", prefix, err)
+			}
+			for _, u := range page.Uploads {
+				key := aws.ToString(u.Key)
+				if strings.HasPrefix(key, prefix) && u.Initiated != nil && u.Initiated.Before(before) {
+					old = append(old, upload{key, aws.ToString(u.UploadId)})
+				}
+			}
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	var markers []string
+	err := s.list(ctx, s.uploadsPrefix(), func(o types.Object) {
+		key := aws.ToString(o.Key)
+		if _, name, ok := strings.Cut(strings.TrimPrefix(key, s.uploadsPrefix()), "/"); ok && strings.HasPrefix(name, markerPrefix) {
+			markers = append(markers, key)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	marked := map[upload]bool{}
+	for _, marker := range markers {
+		m, err := s.readMark(ctx, marker)
+		if err != nil && !isMissing(err) {
+			return err
+		}
+		marked[upload{m.Key, m.ID}] = true
+	}
+	for _, u := range old {
+		if marked[u] {
+			continue
+		}
+		if err := s.abortMultipart(ctx, u.key, u.id); err != nil {
+			return err
+		}
+		s.log.Info("multipart upload without a marker aborted", "key", u.key)
+	}
+	return nil
 }

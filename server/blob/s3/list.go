@@ -13,7 +13,7 @@ import (
 
 // List implements blob.Lister: a thousand in a request, in the order of the keys, which is that of the digests.
 func (s *Store) List(ctx context.Context, after oci.Digest, each func(blob.Listed) error) error {
-	prefix := s.root + "docker/registry/v2/blobs/"
+	prefix := s.contentPrefix()
 	in := &s3.ListObjectsV2Input{Bucket: &s.o.Bucket, Prefix: &prefix}
 	if !after.IsZero() {
 		in.StartAfter = aws.String(s.blobKey(after))

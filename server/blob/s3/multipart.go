@@ -148,22 +148,30 @@ func (s *Store) abortMultipart(ctx context.Context, key, id string) error {
 
 // abortMarked aborts the multipart upload that a marker names, and returns the key of its object.
 func (s *Store) abortMarked(ctx context.Context, marker string) (key string, err error) {
-	c, err := s.open(ctx, marker)
+	m, err := s.readMark(ctx, marker)
 	if isMissing(err) {
 		return "", nil
 	} else if err != nil {
 		return "", err
 	}
+	return m.Key, s.abortMultipart(ctx, m.Key, m.ID)
+}
+
+// readMark reads a marker.
+func (s *Store) readMark(ctx context.Context, marker string) (m mark, err error) {
+	c, err := s.open(ctx, marker)
+	if err != nil {
+		return m, err
+	}
 	defer func() { _ = c.Close() }()
 	text, err := io.ReadAll(io.LimitReader(c, 64<<10))
 	if err != nil {
-		return "", err
+		return m, err
 	}
-	var m mark
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&m); err != nil || !strings.HasPrefix(m.Key, s.root) {
-		return "", fmt.Errorf("s3: the marker %s cannot be read: %w", marker, err)
+		return m, fmt.Errorf("s3: the marker %s cannot be read: %w", marker, err)
 	}
-	return m.Key, s.abortMultipart(ctx, m.Key, m.ID)
+	return m, nil
 }
 
 // sameTag compares ETags, around which some services put quotes in one answer and none in another.

@@ -121,8 +121,11 @@ func rootPrefix(dir string) string {
 
 // blobKey is where d's content is. The zero digest is nowhere.
 func (s *Store) blobKey(d oci.Digest) string {
-	return fmt.Sprintf("%sdocker/registry/v2/blobs/%s/%s/%s/data", s.root, d.Algorithm(), d.Hex()[:2], d.Hex())
+	return fmt.Sprintf("%s%s/%s/%s/data", s.contentPrefix(), d.Algorithm(), d.Hex()[:2], d.Hex())
 }
+
+// contentPrefix is where all content is that lies under its digest.
+func (s *Store) contentPrefix() string { return s.root + "docker/registry/v2/blobs/" }
 
 // uploadsPrefix is where all uploads in progress are.
 func (s *Store) uploadsPrefix() string { return s.root + "berth/uploads/" }

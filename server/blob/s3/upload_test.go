@@ -249,6 +249,54 @@ func TestAbortAfterDeath(t *testing.T) {
 	})
 }
 
+// A multipart upload that its beginner never heard of, or died before it could say so, is found by nobody's name: it is
+// ended when it is old, and one that has a marker is not.
+func TestMultipartWithoutMarker(t *testing.T) {
+	eachKind(t, func(t *testing.T, server *testkit.S3, o s3.Options) {
+		store := open(t, o)
+		data := blobtest.Random(5, 12<<20)
+		state := send(t, store, "goes-on", blob.State{}, data)
+		d := oci.FromBytes(oci.SHA256, data)
+		for _, key := range []string{keyOf(d), "some/where/berth/parked/lost/abcdefghij", "elsewhere/not-ours"} {
+			if _, err := server.Client().CreateMultipartUpload(t.Context(), &awss3.CreateMultipartUploadInput{Bucket: &o.Bucket, Key: &key}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open := func() (keys []string) {
+			t.Helper()
+			out, err := server.Client().ListMultipartUploads(t.Context(), &awss3.ListMultipartUploadsInput{Bucket: &o.Bucket, Prefix: aws.String("")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, u := range out.Uploads {
+				keys = append(keys, aws.ToString(u.Key))
+			}
+			return keys
+		}
+		for _, step := range []struct {
+			before time.Time
+			want   int
+		}{{time.Now().Add(-time.Hour), 4}, {time.Now().Add(time.Hour), 2}} {
+			if _, err := store.StaleUploads(t.Context(), step.before); err != nil {
+				t.Fatal(err)
+			}
+			if keys := open(); server.Kind == testkit.VersityGW && len(keys) != step.want {
+				t.Errorf("of what was begun before %s there are %q, want %d", step.before, keys, step.want)
+			}
+		}
+		if err := store.Commit(t.Context(), "goes-on", state, d); err != nil {
+			t.Errorf("the upload that has a marker: %v", err)
+		}
+		if size := int64(len(data)); size > 0 {
+			c, n, err := store.Open(t.Context(), d)
+			if err != nil || n != size {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+			c.Close()
+		}
+	})
+}
+
 // Deleting is done in batches, also of more than one holds, and of what is not there.
 func TestDeleteMany(t *testing.T) {
 	eachKind(t, func(t *testing.T, _ *testkit.S3, o s3.Options) {
