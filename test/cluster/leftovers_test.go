@@ -88,6 +88,7 @@ const (
 	contentPrefix = "some/prefix/docker/registry/v2/blobs/"
 	parkedPrefix  = "some/prefix/berth/parked/"
 	uploadPrefix  = "some/prefix/berth/uploads/"
+	notesPrefix   = "some/prefix/docker/registry/v2/berth/" // the journal for a rebuild, and the like
 )
 
 // places are where content lies that is not under its digest, or was not a while ago.
@@ -184,7 +185,7 @@ func (f *fleet) verifyContent() {
 		keys, _ = f.objects()
 	}
 	keys = slices.DeleteFunc(keys, func(k string) bool {
-		return strings.HasPrefix(k, uploadPrefix) && len(staged([]string{k}, places)) == 0
+		return strings.HasPrefix(k, notesPrefix) || strings.HasPrefix(k, uploadPrefix) && len(staged([]string{k}, places)) == 0
 	})
 	known := map[string]bool{}
 	for _, b := range f.rows(`SELECT digest, state, place FROM blob WHERE NOT inline`) {
