@@ -218,7 +218,9 @@ func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) 
 	if len(ds) == 0 {
 		return nil
 	}
-	_, err = tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(ds))
+	// What only an upload needs stays due: the upload may die, and its end is no reason for anybody to look.
+	_, err = tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1")+`
+		AND NOT EXISTS (SELECT 1 FROM upload u WHERE u.committing = blob.digest AND u.committing <> '')`, tx.d.listOf(ds))
 	return err
 }
 
