@@ -7,7 +7,7 @@
 //   - no push is refused: whoever was told 201 or 200 about every blob of an image within the grace gets 201 for its manifest;
 //   - no image breaks: each that was acknowledged and not deleted is there at the end with all its content, byte for byte;
 //   - nobody is answered with a failure of the server;
-//   - nothing stays: afterwards the store and the database hold what the images need, and nothing else.
+//   - nothing stays: afterwards the store and the database hold what the images need, and not a byte else (1 % is promised).
 //
 // How the last is counted: of the store every file, object and unfinished multipart upload below its content and its uploads;
 // of the database the bytes of small content, and every row that is about content. Not counted are the database's own

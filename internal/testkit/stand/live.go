@@ -76,7 +76,7 @@ func (f *Fleet) excess(v Volume, l Live) string {
 	switch {
 	case has < needed:
 		return fmt.Sprintf("the store has %d bytes, and %d are live: something was lost", has, needed)
-	case has > needed+needed/100+inStore:
+	case has > needed+inStore:
 		return fmt.Sprintf("the store has %d bytes, and %d are live", has, needed)
 	case v.Pending > 0:
 		return fmt.Sprintf("%d multipart uploads are open", v.Pending)
