@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,7 +91,7 @@ func connectElsewhere(cmd *cobra.Command, address string) (*api, error) {
 	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("--server %s would send the password in clear over the network; use https://%s", address, u.Host)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // net/http says what it is
+	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // net/http says what it is
 	if f := cmd.Flags().Lookup("cacert"); f != nil && f.Changed {
 		pem, err := os.ReadFile(f.Value.String())
 		if err != nil {
@@ -141,12 +140,6 @@ func (p *problem) Error() string {
 		text += " (request " + p.ID + ")"
 	}
 	return text
-}
-
-// hasReason reports whether err is the server's answer for this reason.
-func hasReason(err error, reasons ...string) bool {
-	var p *problem
-	return errors.As(err, &p) && slices.Contains(reasons, p.Reason)
 }
 
 // get, post and remove call a route. path begins with /api/v1 and has its query; in is the body to send and out takes the

@@ -175,11 +175,5 @@ func encode(v any) ([]byte, error) {
 // ok answers 200 with JSON.
 func (c *call) ok(v any) error { return c.write(http.StatusOK, v) }
 
-// nothing answers 204.
-func (c *call) nothing() error {
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
 // location is where a path of ours is for the caller.
 func (c *call) location(path string) string { return c.h.Prefix + path }

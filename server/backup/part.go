@@ -102,9 +102,9 @@ func (u *unpacking) Read(b []byte) (int, error) {
 	_, _ = u.hash.Write(b[:n]) // never fails
 	u.n += int64(n)
 	switch {
-	case err == io.EOF && (u.n != u.p.RawLen || u.hash.Digest() != u.p.Raw):
+	case errors.Is(err, io.EOF) && (u.n != u.p.RawLen || u.hash.Digest() != u.p.Raw):
 		return n, u.p.damaged(u.what, errors.New("another digest"))
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		return n, u.p.damaged(u.what, err)
 	}
 	return n, err

@@ -267,7 +267,6 @@ type bad struct {
 	refuse  map[oci.Digest]bool
 	all     bool
 	half    bool // delete some of them, then fail
-	hang    bool
 	deletes int
 }
 

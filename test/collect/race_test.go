@@ -166,7 +166,7 @@ func (r *race) run(meanwhile func(stop <-chan struct{})) {
 
 // excused says that a request had no answer because its replica was killed. What had one is never excused.
 func (r *race) excused(c *client, err error) bool {
-	silent, ok := err.(silence) //nolint:errorlint // it is never wrapped
+	silent, ok := err.(silence) // it is never wrapped
 	return ok && (r.dying.Load() > 0 || r.deaths.Load() != silent.deaths || c.deaths != r.deaths.Load())
 }
 
@@ -182,12 +182,6 @@ func (r *race) keep(repo string, m stand.Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kept[image{repo, m.Digest}] = m
-}
-
-func (r *race) forget(repo string, m stand.Manifest) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.kept, image{repo, m.Digest})
 }
 
 func (r *race) newSeed() uint64 { return r.next.Add(1) }

@@ -142,7 +142,9 @@ func (r *repository) promise(digest string, until time.Time) {
 		r.blobs[digest] = until
 		return
 	}
-	r.blobs[digest] = r.blobs[digest] // it is there, also when nothing is promised
+	if _, ok := r.blobs[digest]; !ok {
+		r.blobs[digest] = time.Time{} // it is there, also when nothing is promised
+	}
 }
 
 // put adds a manifest; what it needs is there, or it would have been refused.

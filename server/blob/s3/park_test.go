@@ -176,7 +176,7 @@ func TestParkAnswerLost(t *testing.T) {
 				id := fmt.Sprint("lost-", i)
 				state := send(t, s, id, blob.State{}, data)
 				x.plan(&plan{operation: "CompleteMultipartUpload", times: 1, do: loseAnswer}, &plan{operation: "CompleteMultipartUpload", times: -1, do: refuse(503, "SlowDown")})
-				place, err := s.Park(t.Context(), id, state, d)
+				_, err := s.Park(t.Context(), id, state, d)
 				x.plan()
 				if err == nil {
 					t.Errorf("%d bytes: the step was answered", size)
@@ -184,7 +184,8 @@ func TestParkAnswerLost(t *testing.T) {
 				direct := o
 				direct.Endpoint = server.Endpoint
 				other := open(t, direct)
-				if place, err = other.Park(t.Context(), id, state, d); err != nil {
+				place, err := other.Park(t.Context(), id, state, d)
+				if err != nil {
 					t.Fatal(err)
 				}
 				wantAt(t, other, place, data)
