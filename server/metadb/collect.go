@@ -20,6 +20,9 @@ type Collecting struct {
 	Hold time.Duration
 	// TrashHold is how long manifests that follow their parents stay in the trash.
 	TrashHold time.Duration
+	// Read, when not nil, hears where the next batch begins as soon as this one has locked what it is about and waits for no row
+	// of another, before it is decided about; a transaction that runs again calls it again.
+	Read func(next DueCursor, more bool)
 }
 
 // DueCursor is a place in the queue; the zero value is its beginning.
@@ -56,6 +59,12 @@ type Collected struct {
 	More      bool       // there may be more behind Next
 }
 
+func (o *Collecting) read(c Collected) {
+	if o.Read != nil {
+		o.Read(c.Next, c.More)
+	}
+}
+
 // dueBlob is a row of the queue.
 type dueBlob struct {
 	Garbage
@@ -80,6 +89,7 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 		WHERE lease_until > 0 AND lease_until <= $1 AND (lease_until, digest) > ($2, $3) AND (state <> 1 OR lease_until <= $4)
 		ORDER BY lease_until, digest LIMIT $5`+tx.d.skipLocked, toMicros(o.Due), o.After.At, o.After.Digest, toMicros(now), o.Limit)
 	if err != nil || len(due) == 0 {
+		o.read(c)
 		return c, err
 	}
 	last := due[len(due)-1]
@@ -93,6 +103,7 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 	if c.Trashed, err = tx.trashDue(o, all); err != nil {
 		return c, err
 	}
+	o.read(c)
 	needed, err := tx.needed(all)
 	if err != nil {
 		return c, err
@@ -109,29 +120,48 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 
 // Of the conditions under which something needs a digest, each has an index that begins with it. The subject of a manifest
 // is not among them: who refers to it follows it to the trash, or is kept for itself.
-const neededBy = `EXISTS (SELECT 1 FROM edge e WHERE e.child = v.digest AND e.kind <> 4)
-	OR EXISTS (SELECT 1 FROM manifest m WHERE m.digest = v.digest)
-	OR EXISTS (SELECT 1 FROM trash t WHERE t.digest = v.digest)
-	OR EXISTS (SELECT 1 FROM upload u WHERE u.committing = v.digest AND u.committing <> '')`
+const (
+	edgeNeeds     = `EXISTS (SELECT 1 FROM edge e WHERE e.child = v.digest AND e.kind <> 4)`
+	manifestNeeds = `EXISTS (SELECT 1 FROM manifest m WHERE m.digest = v.digest)`
+	trashNeeds    = `EXISTS (SELECT 1 FROM trash t WHERE t.digest = v.digest)`
+	uploadNeeds   = `EXISTS (SELECT 1 FROM upload u WHERE u.committing = v.digest AND u.committing <> '')`
 
-// needed are those of ds that something needs, all asked at one moment.
-func (tx *Tx) needed(ds []string) (map[string]bool, error) {
-	needed := make(map[string]bool, len(ds))
+	keptBy   = edgeNeeds + ` OR ` + manifestNeeds + ` OR ` + trashNeeds
+	neededBy = keptBy + ` OR ` + uploadNeeds
+	// freeBy is the opposite of neededBy, as a database can make joins of it.
+	freeBy = `NOT ` + edgeNeeds + ` AND NOT ` + manifestNeeds + ` AND NOT ` + trashNeeds + ` AND NOT ` + uploadNeeds
+)
+
+// need is what needs a blob.
+type need int
+
+const (
+	byNothing need = iota
+	byUpload       // an upload that is about to become it, and that may die
+	byContent      // whose end is a reason for Review
+)
+
+// needed says of those of ds that something needs what that is, all asked at one moment.
+func (tx *Tx) needed(ds []string) (map[string]need, error) {
+	needed := make(map[string]need, len(ds))
 	err := tx.s.query(tx.ctx, func(rows *sql.Rows) error {
 		var d string
-		err := rows.Scan(&d)
-		needed[d] = true
+		var kept bool
+		err := rows.Scan(&d, &kept)
+		if needed[d] = byUpload; kept {
+			needed[d] = byContent
+		}
 		return err
-	}, `SELECT v.digest FROM (`+tx.d.rowsOf("$1")+`) v WHERE `+neededBy, tx.d.listOf(ds))
+	}, `SELECT v.digest, `+keptBy+` FROM (`+tx.d.rowsOf("$1")+`) v WHERE `+neededBy, tx.d.listOf(ds))
 	return needed, err
 }
 
 // takeLinks locks the links of what nothing needs, so that no manifest that is being put relies on them, and asks again:
 // free are those for which the answer is the same. Who is about to put one has it locked, and is not waited for.
-func (tx *Tx) takeLinks(due []dueBlob, needed map[string]bool) (free []dueBlob, busy map[string]bool, err error) {
+func (tx *Tx) takeLinks(due []dueBlob, needed map[string]need) (free []dueBlob, busy map[string]bool, err error) {
 	var ds []string
 	for _, b := range due {
-		if d := b.Digest.String(); b.state == Claimed || !needed[d] {
+		if d := b.Digest.String(); b.state == Claimed || needed[d] == byNothing {
 			free, ds = append(free, b), append(ds, d)
 		}
 	}
@@ -164,8 +194,8 @@ func (tx *Tx) takeLinks(due []dueBlob, needed map[string]bool) (free []dueBlob, 
 		switch {
 		case b.state == Claimed:
 			kept = append(kept, b)
-		case again[d]:
-			needed[d] = true
+		case again[d] != byNothing:
+			needed[d] = again[d]
 		case links[d] != 0:
 			busy[d] = true // the next run looks again
 		default:
@@ -176,10 +206,10 @@ func (tx *Tx) takeLinks(due []dueBlob, needed map[string]bool) (free []dueBlob, 
 }
 
 // settle takes what is needed out of the queue, and from repositories in which nothing needs it any more.
-func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) error {
+func (tx *Tx) settle(due []dueBlob, needed map[string]need, busy map[string]bool, c *Collected) error {
 	var ds []string
 	for _, b := range due {
-		if d := b.Digest.String(); b.state != Claimed && needed[d] && !busy[d] {
+		if d := b.Digest.String(); b.state != Claimed && needed[d] != byNothing && !busy[d] {
 			ds = append(ds, d)
 		}
 	}
@@ -189,7 +219,12 @@ func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) 
 	const unneeded = ` AND NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = repo_blob.digest AND e.repo_id = repo_blob.repo_id)
 		AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.digest = repo_blob.digest AND m.repo_id = repo_blob.repo_id)
 		AND NOT EXISTS (SELECT 1 FROM trash t WHERE t.digest = repo_blob.digest AND t.repo_id = repo_blob.repo_id)`
-	loose, err := many(tx.ctx, tx.s, scanRepoDigest, `SELECT repo_id, digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+unneeded+tx.d.skipLocked, tx.d.listOf(ds))
+	const links = `SELECT repo_id, digest FROM repo_blob WHERE digest `
+	loose, err := many(tx.ctx, tx.s, scanRepoDigest, links+tx.d.inList("$1")+unneeded, tx.d.listOf(ds))
+	mayBeHeld := len(loose) > 0 && tx.d.skipLocked != ""
+	if err == nil && mayBeHeld {
+		loose, err = many(tx.ctx, tx.s, scanRepoDigest, links+tx.d.inList("$1")+unneeded+tx.d.skipLocked, tx.d.listOf(ds))
+	}
 	if err != nil {
 		return err
 	}
@@ -205,7 +240,7 @@ func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) 
 	}
 	// A link that somebody had locked, perhaps for a manifest that is refused in the end, is looked at again: its blob stays due.
 	held := map[string]bool{}
-	if tx.d.skipLocked != "" {
+	if mayBeHeld {
 		left, err := many(tx.ctx, tx.s, column[string], `SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+unneeded, tx.d.listOf(ds))
 		if err != nil {
 			return err
@@ -214,13 +249,34 @@ func (tx *Tx) settle(due []dueBlob, needed, busy map[string]bool, c *Collected) 
 			held[d] = true
 		}
 	}
-	ds = slices.DeleteFunc(ds, func(d string) bool { return held[d] })
-	if len(ds) == 0 {
+	return tx.dequeue(slices.DeleteFunc(due, func(b dueBlob) bool {
+		d := b.Digest.String()
+		return b.state == Claimed || needed[d] == byNothing || busy[d] || held[d]
+	}), needed)
+}
+
+// dequeue takes blobs out of the queue whose last reference will tell collection. The end of an upload tells nobody, and it
+// may have come since it was asked for: what only an upload needs is looked at again.
+func (tx *Tx) dequeue(blobs []dueBlob, needed map[string]need) error {
+	var kept, later []string
+	now := toMicros(tx.clock())
+	for _, b := range blobs {
+		switch d := b.Digest.String(); {
+		case needed[d] == byContent:
+			kept = append(kept, d)
+		case b.leaseUntil <= now:
+			later = append(later, d)
+		}
+	}
+	if len(kept) > 0 {
+		if _, err := tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(kept)); err != nil {
+			return err
+		}
+	}
+	if len(later) == 0 {
 		return nil
 	}
-	// What only an upload needs stays due: the upload may die, and its end is no reason for anybody to look.
-	_, err = tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1")+`
-		AND NOT EXISTS (SELECT 1 FROM upload u WHERE u.committing = blob.digest AND u.committing <> '')`, tx.d.listOf(ds))
+	_, err := tx.exec(`UPDATE blob SET lease_until = $2 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(later), tx.reviewAt())
 	return err
 }
 

@@ -1,8 +1,10 @@
 package metadbtest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -164,6 +166,84 @@ func testCollectTakeover(t *testing.T, db *metadb.DB) {
 	must(t, announce())
 	get[oci.Digest](t)(keepFile(db, r.ID, "lost"))
 	equal(t, "pushed over a dead claim", get[metadb.Blob](t)(db.Blob(ctx, r.ID, lost)).State, metadb.Live)
+}
+
+// testCollectUploads: what only an upload needs is kept for as long as that is there, and found when it has ended, of which
+// nobody is told: also when the upload ends at the very moment at which collection looks.
+func testCollectUploads(t *testing.T, db *metadb.DB) {
+	ctx := t.Context()
+	r := repository(t, db, "gc/uploads")
+	announce := func(content string) (oci.Digest, metadb.Upload) {
+		d := putFile(t, db, r.ID, content, past())
+		update(t, db, func(tx *metadb.Tx) error {
+			if err := tx.CreateUpload(metadb.Upload{ID: content, Repository: r.Name, Algorithm: oci.SHA256}); err != nil {
+				return err
+			}
+			return tx.SetCommitting(content, d)
+		})
+		return d, get[metadb.Upload](t)(db.Upload(ctx, content))
+	}
+	end := func(u metadb.Upload) error {
+		return db.Update(ctx, func(tx *metadb.Tx) error {
+			if claimed, err := tx.ClaimOrphan(u.Committing, u.ID, time.Minute); err != nil || claimed {
+				return fmt.Errorf("claimed %v: %w", claimed, err)
+			}
+			_, err := tx.EndUpload(u)
+			return err
+		})
+	}
+	d, u := announce("abandoned")
+	kept, keeping := announce("abandoned, and in an image")
+	m := putImage(t, db, metadb.Manifest{RepoID: r.ID}, "image of what is announced", past(), layer(kept))
+	equal(t, "claimed while an upload needs it", len(collect(t, db, metadb.Collecting{}).Garbage), 0)
+	if b := get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)); !b.LeaseUntil.After(time.Now()) {
+		t.Fatalf("what only an upload needs is looked at again when a grace is over; it is %+v", b)
+	}
+	for _, d := range []oci.Digest{kept, m} {
+		equal(t, "lease of what an image needs, too", get[metadb.Blob](t)(db.BlobAnywhere(ctx, d)).LeaseUntil.IsZero(), true)
+	}
+	equal(t, "not a second time", collect(t, db, metadb.Collecting{}).Examined, 0)
+	must(t, errors.Join(end(u), end(keeping)))
+	equal(t, "found after the upload", collectedDigests(collect(t, db, metadb.Collecting{Due: later()})), []oci.Digest{d})
+
+	// Who takes every lease for over comes to an end, too.
+	_, u = announce("announced when every lease is over")
+	after := metadb.DueCursor{}
+	for n := 0; ; n++ {
+		c := collect(t, db, metadb.Collecting{Due: later(), After: after, Limit: 1})
+		if after = c.Next; c.Examined == 0 {
+			break
+		}
+		if n > 10 {
+			t.Fatal("one blob is looked at again and again")
+		}
+	}
+	must(t, end(u))
+
+	for n := range 60 {
+		d, u := announce(fmt.Sprint("ends now ", n))
+		var wg sync.WaitGroup
+		var ended, failed error
+		wg.Go(func() {
+			time.Sleep(time.Duration(n%6) * 100 * time.Microsecond)
+			ended = end(u)
+		})
+		wg.Go(func() {
+			failed = db.Update(ctx, func(tx *metadb.Tx) error {
+				_, err := tx.Collect(metadb.Collecting{Due: time.Now(), Limit: 1000, Hold: time.Minute})
+				return err
+			})
+		})
+		wg.Wait()
+		if errors.Is(ended, metadb.ErrClaimed) { // it is the next sweep's
+			ended = nil
+		}
+		must(t, errors.Join(ended, failed))
+		b, err := db.BlobAnywhere(ctx, d)
+		if err == nil && b.LeaseUntil.IsZero() {
+			t.Fatalf("blob %d was left by its upload, and nobody will look at it: %+v", n, b)
+		}
+	}
 }
 
 // testCollectPages: batches go through the queue in its order, each blob once.

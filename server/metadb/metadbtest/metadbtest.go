@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Needs", testNeeds},
 		{"Collect", testCollect},
 		{"CollectTakeover", testCollectTakeover},
+		{"CollectUploads", testCollectUploads},
 		{"CollectPages", testCollectPages},
 		{"Review", testReview},
 		{"Follow", testFollow},
