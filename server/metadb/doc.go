@@ -90,7 +90,7 @@
 // living or in the trash; being the digest that an upload is about to commit; and its own lease. blob.lease_until is the queue:
 // above zero it says when collection looks at the blob, zero that something needs it and that nobody need look. Whatever
 // takes a reference away calls [Tx.Review] or [Tx.ReviewEdges] in the same transaction, which grants a whole grace. The end of
-an upload does not; so what only an upload needs stays in the queue, and is looked at again when a grace is over.
+// an upload does not; so what only an upload needs stays in the queue, and is looked at again when a grace is over.
 //
 // [Tx.Collect] decides about blobs that are due. On SQLite transactions do not overlap, and beginClaim makes rows of every
 // link in the intake and lets none in until all caches have forgotten what is claimed; a small blob that is kept in the
