@@ -1,18 +1,29 @@
 package gc_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/blob/fs"
+	"github.com/berth-registry/berth/server/blob/s3"
 	"github.com/berth-registry/berth/server/gc"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // nowhere is a store that has no bytes: what is measured is the database.
@@ -36,12 +47,12 @@ func BenchmarkCollect(b *testing.B) {
 			n := benchBlobs()
 			for range b.N {
 				b.StopTimer()
-				url := filepath.Join(b.TempDir(), "berth.db")
+				file, dsn := filepath.Join(b.TempDir(), "berth.db"), ""
 				if name == "postgres" {
-					url = testkit.Postgres(b)
+					dsn = testkit.Postgres(b)
 				}
-				w := newWorld(b, url)
-				w.fill(n)
+				w := newWorld(b, cmp.Or(dsn, file))
+				metadbtest.Garbage(b, dsn, file, w.repo.ID, n, time.Now().Add(-time.Minute).UnixMicro())
 				o := w.options()
 				o.Blobs, o.Batch = nowhere{}, 0
 				s := gc.New(o)
@@ -66,39 +77,70 @@ func BenchmarkCollect(b *testing.B) {
 	}
 }
 
-// fill puts n blobs that are due, of which manifests of 20 layers need every second one.
-func (w *world) fill(n int) {
-	w.t.Helper()
-	const layers = 20
-	over := time.Now().Add(-time.Minute)
-	for i := 0; i < n; {
-		w.update(func(tx *metadb.Tx) error {
-			for range 50 {
-				if i >= n {
-					break
-				}
-				var edges []metadb.Edge
-				for k := 0; k < 2*layers && i < n; k, i = k+1, i+1 {
-					d := oci.FromBytes(oci.SHA256, fmt.Append(nil, "layer ", i))
-					if err := tx.PutBlob(metadb.Blob{Digest: d, Size: 1000, LeaseUntil: over}, nil); err != nil {
-						return err
-					}
-					if _, err := tx.LinkBlob(w.repo.ID, d); err != nil {
-						return err
-					}
-					if k%2 == 0 {
-						edges = append(edges, metadb.Edge{Child: d, Kind: metadb.LayerEdge})
-					}
-				}
-				m := oci.FromBytes(oci.SHA256, fmt.Append(nil, "manifest ", i))
-				if err := tx.PutBlob(metadb.Blob{Digest: m, Size: 3}, []byte("{ }")); err != nil {
-					return err
-				}
-				if _, err := tx.PutManifest(metadb.Manifest{RepoID: w.repo.ID, Digest: m, MediaType: "m", Size: 3}, edges); err != nil {
-					return err
-				}
+// BenchmarkErase collects blobs with their bytes.
+func BenchmarkErase(b *testing.B) {
+	type place struct {
+		store blob.Store
+		put   func(d oci.Digest) error
+	}
+	for name, open := range map[string]func(b *testing.B) place{
+		"files": func(b *testing.B) place {
+			dir := b.TempDir()
+			store, err := fs.New(dir, fs.Options{})
+			if err != nil {
+				b.Fatal(err)
 			}
-			return nil
-		})
+			b.Cleanup(func() { _ = store.Close() })
+			return place{store, func(d oci.Digest) error {
+				shard := filepath.Join(dir, "blobs", string(d.Algorithm()), d.Hex()[:2])
+				return errors.Join(os.MkdirAll(shard, 0o700), os.WriteFile(filepath.Join(shard, d.Hex()), []byte{0}, 0o600))
+			}}
+		},
+		"versitygw": func(b *testing.B) place {
+			server, bucket := testkit.S3Bucket(b, testkit.VersityGW)
+			store, err := s3.New(b.Context(), s3.Options{AccessKey: server.AccessKey, SecretKey: server.SecretKey, Endpoint: server.Endpoint,
+				PathStyle: true, Bucket: bucket, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { _ = store.Close() })
+			client := server.Client()
+			return place{store, func(d oci.Digest) error {
+				key := fmt.Sprintf("docker/registry/v2/blobs/%s/%s/%s/data", d.Algorithm(), d.Hex()[:2], d.Hex())
+				_, err := client.PutObject(b.Context(), &awss3.PutObjectInput{Bucket: &bucket, Key: &key, Body: strings.NewReader("0")})
+				return err
+			}}
+		},
+	} {
+		for _, base := range []string{"sqlite", "postgres"} {
+			b.Run(name+"/"+base, func(b *testing.B) {
+				for range b.N {
+					b.StopTimer()
+					file, dsn := filepath.Join(b.TempDir(), "berth.db"), ""
+					if base == "postgres" {
+						dsn = testkit.Postgres(b)
+					}
+					w := newWorld(b, cmp.Or(dsn, file))
+					metadbtest.Garbage(b, dsn, file, w.repo.ID, benchBlobs(), time.Now().Add(-time.Minute).UnixMicro())
+					p := open(b)
+					o := w.options()
+					o.Blobs, o.Batch = p.store, 0
+					s := gc.New(o)
+					var g errgroup.Group
+					g.SetLimit(32)
+					if err := errors.Join(s.Each(b.Context(), false, func(v metadb.Garbage) { g.Go(func() error { return p.put(v.Digest) }) }), g.Wait()); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+					began := time.Now()
+					r := w.run(s, gc.Ask{})
+					took := time.Since(began)
+					if r.Deleted != int64(benchBlobs()/2) || r.Failed > 0 {
+						b.Fatalf("did %+v", r)
+					}
+					b.ReportMetric(float64(r.Deleted)/took.Seconds(), "deleted/s")
+				}
+			})
+		}
 	}
 }

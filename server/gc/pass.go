@@ -213,12 +213,12 @@ func (c *collecting) decide(ctx context.Context) (*metadb.Collected, error) {
 	}
 	var found metadb.Collected
 	err = c.s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) {
-		found, err = tx.Collect(metadb.Collecting{Due: c.p.due, After: after, Limit: n, Hold: claimTime, TrashHold: c.s.o.TrashHold})
+		found, err = tx.Collect(metadb.Collecting{Due: c.p.due, After: after, Limit: n, Hold: claimTime, TrashHold: c.s.o.TrashHold,
+			Read: func(next metadb.DueCursor, more bool) { c.read(next, more, pass) }})
 		if err != nil {
 			return err
 		}
 		tx.AfterCommit(func() { c.s.forget(found.Unlinked, found.Dropped, found.Trashed) })
-		c.read(found, pass)
 		return nil
 	})
 	if err != nil {
@@ -232,13 +232,13 @@ func (c *collecting) decide(ctx context.Context) (*metadb.Collected, error) {
 	return &found, nil
 }
 
-// read notes how far a batch has read, once: a transaction may run again, which reads no further.
-func (c *collecting) read(found metadb.Collected, pass func()) {
+// read notes how far a batch has read, and lets the next one read; a transaction that runs again reads no further.
+func (c *collecting) read(next metadb.DueCursor, more bool, pass func()) {
 	c.mu.Lock()
-	if found.Next.At > c.next.At || found.Next.At == c.next.At && found.Next.Digest > c.next.Digest {
-		c.next = found.Next
+	if next.At > c.next.At || next.At == c.next.At && next.Digest > c.next.Digest {
+		c.next = next
 	}
-	c.done = c.done || !found.More
+	c.done = c.done || !more
 	c.mu.Unlock()
 	pass()
 }

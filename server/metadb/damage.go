@@ -54,7 +54,7 @@ func (r *Reads) Damages(ctx context.Context, after oci.Digest, limit int) ([]Dam
 func (r *Reads) CountDamage(ctx context.Context) (damaged, gone int64, err error) {
 	c, err := one(ctx, r.s, func(rows *sql.Rows, c *[2]int64) error { return rows.Scan(&c[0], &c[1]) },
 		`SELECT COUNT(*), COALESCE(SUM(CASE WHEN d.detail LIKE 'missing: %' THEN 1 ELSE 0 END), 0)
-		FROM damage d JOIN blob b ON b.digest = d.digest AND b.state = 2`)
+		FROM damage d WHERE EXISTS (SELECT 1 FROM blob b WHERE b.digest = d.digest AND b.state = 2)`)
 	return c[0], c[1], err
 }
 

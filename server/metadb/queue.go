@@ -23,7 +23,7 @@ func (r *Reads) CollectionQueue(ctx context.Context, at time.Time) (Queue, error
 			COALESCE(MIN(CASE WHEN lease_until <= $1 THEN lease_until END), 0) FROM blob WHERE lease_until > 0`, toMicros(at))
 }
 
-// Garbage that can be counted before it is deleted.
+// GarbageCount is what can be counted before it is deleted.
 type GarbageCount struct {
 	Blobs, Bytes int64 // that a run at that time deletes
 	Later        int64 // that nothing needs either, while their leases are not over
@@ -31,14 +31,16 @@ type GarbageCount struct {
 	Examined     int64 // of the queue
 }
 
-// CountGarbage counts what a run deletes that looks at leases which are over at due, when nothing else happens before.
+// CountGarbage counts what a run deletes that looks at leases which are over at due, when nothing else happens before. It is
+// written as joins and not as one condition with OR, of which PostgreSQL would ask each part for each blob by itself.
 func (r *Reads) CountGarbage(ctx context.Context, due time.Time) (GarbageCount, error) {
 	return one(ctx, r.s, func(rows *sql.Rows, g *GarbageCount) error {
 		return rows.Scan(&g.Blobs, &g.Bytes, &g.Later, &g.LaterBytes, &g.Examined)
-	}, `SELECT COALESCE(SUM(CASE WHEN free AND due THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(CASE WHEN free AND due THEN size ELSE 0 END), 0) AS BIGINT),
-			COALESCE(SUM(CASE WHEN free AND NOT due THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(CASE WHEN free AND NOT due THEN size ELSE 0 END), 0) AS BIGINT),
-			COUNT(*)
-		FROM (SELECT v.size, v.lease_until <= $1 AS due, v.state = 1 OR NOT (`+neededBy+`) AS free FROM blob v WHERE v.lease_until > 0) q`, toMicros(due))
+	}, `SELECT COALESCE(SUM(CASE WHEN due THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(CASE WHEN due THEN size ELSE 0 END), 0) AS BIGINT),
+			COALESCE(SUM(CASE WHEN due THEN 0 ELSE 1 END), 0), CAST(COALESCE(SUM(CASE WHEN due THEN 0 ELSE size END), 0) AS BIGINT),
+			(SELECT COUNT(*) FROM blob WHERE lease_until > 0)
+		FROM (SELECT v.size, v.lease_until <= $1 AS due FROM blob v WHERE v.lease_until > 0 AND v.state <> 1 AND `+freeBy+`
+			UNION ALL SELECT v.size, v.lease_until <= $1 FROM blob v WHERE v.lease_until > 0 AND v.state = 1) q`, toMicros(due))
 }
 
 // CapLeases ends what a clock that was ahead has written: leases beyond most become leases until then, and claims end.
