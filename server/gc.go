@@ -30,7 +30,9 @@ func (s *Server) collecting(context.Context) error {
 		Rate: c.Rate, Window: window, ReadOnly: s.conf.Storage.Maintenance.ReadOnly.Enabled,
 		Forget:  func(d oci.Digest, repos ...int64) { s.registry.Forget(d, repos...) },
 		Sweep:   s.registry.Sweep,
-		Metrics: s.metrics.Registry, Now: s.clock(), Steady: func() time.Duration { return s.o.Now().Sub(began) }, Log: s.log.Logger,
+		Steady:  func() time.Duration { return s.o.Now().Sub(began) },
+		Busy:    func() bool { return s.traffic.busy(s.o.Now()) },
+		Metrics: s.metrics.Registry, Now: s.clock(), Log: s.log.Logger,
 	})
 	return s.gc.Jobs(s.jobs)
 }

@@ -84,6 +84,8 @@ type Server struct {
 	journal  *backup.Journal // nil when none is written
 	gc       *gc.Service
 
+	traffic traffic
+
 	certs *httpd.Certificates
 	http  *httpd.Server
 
@@ -428,6 +430,7 @@ func certHosts(c *config.Config) (hosts []string) {
 func (s *Server) routes(origin *httpd.Origin) http.Handler {
 	v2 := &distapi.Handler{Registry: s.registry, Auth: s.auth}
 	s.tell(v2, origin)
+	served := s.traffic.count(v2, s.o.Now)
 	if u := s.conf.HTTP.ExternalURL(); u != nil {
 		v2.Prefix = strings.TrimSuffix(u.Path, "/")
 		if !s.conf.HTTP.RelativeURLs {
@@ -449,7 +452,7 @@ func (s *Server) routes(origin *httpd.Origin) http.Handler {
 		case strings.HasPrefix(path, "/api/"), local:
 			admin.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/v2/"), path == "/v2":
-			v2.ServeHTTP(w, r)
+			served.ServeHTTP(w, r)
 		case path == "/token", path == "/service/token":
 			token.ServeHTTP(w, r)
 		case path == "/v1/search":

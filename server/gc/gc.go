@@ -57,7 +57,9 @@ type Options struct {
 	Now     func() time.Time      // by the database's clock
 	// Steady is how much time has really passed since some moment, whatever the clock was set to; nil trusts the clock.
 	Steady func() time.Duration
-	Log    *slog.Logger
+	// Busy says whether others are at work, out of whose way collection is to keep; nil: nobody ever is.
+	Busy func() bool
+	Log  *slog.Logger
 
 	Batch   int // blobs that are decided in one transaction and deleted with one call; default 1000
 	Workers int // batches that are deleted at a time; default 4
@@ -69,6 +71,7 @@ type Service struct {
 	metrics *metrics
 	clock   *clock
 	budget  *budget
+	manners *manners
 	runs    *job.Queue[Ask]
 
 	mu       sync.Mutex
@@ -85,7 +88,7 @@ func New(o Options) *Service {
 	if o.Forget == nil {
 		o.Forget = func(oci.Digest, ...int64) {}
 	}
-	return &Service{o: o, metrics: newMetrics(o.Metrics), clock: &clock{now: o.Now, steady: o.Steady, grace: o.Grace}, budget: newBudget(o.Rate, pace(o))}
+	return &Service{o: o, metrics: newMetrics(o.Metrics), clock: &clock{now: o.Now, steady: o.Steady, grace: o.Grace}, budget: newBudget(o.Rate, pace(o)), manners: newManners(o)}
 }
 
 // pace is the clock by which rates are kept.
