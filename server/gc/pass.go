@@ -168,36 +168,47 @@ func (s *Service) collect(ctx context.Context, p plan, r *Report) error {
 
 func (c *collecting) work(ctx context.Context) error {
 	for {
-		found, err := c.decide(ctx)
-		if err != nil {
+		more, err := c.batch(ctx)
+		if err != nil || !more {
 			return err
-		}
-		if found == nil {
-			return nil
-		}
-		c.add(func(r *Report) {
-			r.Examined += int64(found.Examined)
-			r.Deleted += int64(found.Gone)
-			r.Bytes += found.GoneBytes
-			r.Unlinked += int64(len(found.Unlinked))
-			r.Trashed += int64(len(found.Trashed))
-		})
-		c.s.metrics.gone(found.Gone, found.GoneBytes)
-		if len(found.Garbage) > 0 {
-			if err := c.remove(ctx, found); err != nil {
-				return err
-			}
-		}
-		if c.p.show != nil {
-			c.add(func(r *Report) { c.p.show(r, found.Next.Digest) })
 		}
 	}
 }
 
-// decide claims the next batch; nil when there is none. The next worker begins where this one has read to while this one
+// batch decides about the next batch, and deletes what goes; more is false when there was none.
+func (c *collecting) batch(ctx context.Context) (more bool, err error) {
+	size, end, err := c.s.manners.begin(ctx, c.s.o.Batch)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	found, err := c.decide(ctx, size)
+	if err != nil || found == nil {
+		return false, err
+	}
+	c.add(func(r *Report) {
+		r.Examined += int64(found.Examined)
+		r.Deleted += int64(found.Gone)
+		r.Bytes += found.GoneBytes
+		r.Unlinked += int64(len(found.Unlinked))
+		r.Trashed += int64(len(found.Trashed))
+	})
+	c.s.metrics.gone(found.Gone, found.GoneBytes)
+	if len(found.Garbage) > 0 {
+		if err := c.remove(ctx, found); err != nil {
+			return false, err
+		}
+	}
+	if c.p.show != nil {
+		c.add(func(r *Report) { c.p.show(r, found.Next.Digest) })
+	}
+	return true, nil
+}
+
+// decide claims the next batch of at most size; nil when there is none. The next worker begins where this one has read to while this one
 // waits for the disk or for the database's commit.
-func (c *collecting) decide(ctx context.Context) (*metadb.Collected, error) {
-	n, err := c.p.budget.take(ctx, c.s.o.Batch)
+func (c *collecting) decide(ctx context.Context, size int) (*metadb.Collected, error) {
+	n, err := c.p.budget.take(ctx, size)
 	if err != nil {
 		return nil, err
 	}
