@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,6 +76,69 @@ func BenchmarkCollect(b *testing.B) {
 				b.ReportMetric(float64(n)/preview.Seconds(), "previewed/s")
 			}
 		})
+	}
+}
+
+// BenchmarkDecide decides by four workers and deletes nothing: what is garbage is claimed.
+func BenchmarkDecide(b *testing.B) {
+	for _, name := range []string{"sqlite", "postgres"} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				b.StopTimer()
+				file, dsn := filepath.Join(b.TempDir(), "berth.db"), ""
+				if name == "postgres" {
+					dsn = testkit.Postgres(b)
+				}
+				w := newWorld(b, cmp.Or(dsn, file))
+				metadbtest.Garbage(b, dsn, file, w.repo.ID, benchBlobs(), time.Now().Add(-time.Minute).UnixMicro())
+				d := decider{due: time.Now(), db: w.db}
+				b.StartTimer()
+				began := time.Now()
+				var g errgroup.Group
+				for range 4 {
+					g.Go(func() error { return d.work(b.Context()) })
+				}
+				if err := g.Wait(); err != nil || d.garbage.Load() != int64(benchBlobs()/2) {
+					b.Fatalf("%d are garbage, %v", d.garbage.Load(), err)
+				}
+				b.ReportMetric(float64(benchBlobs())/time.Since(began).Seconds(), "decided/s")
+			}
+		})
+	}
+}
+
+// decider reads the queue as the engine does.
+type decider struct {
+	due     time.Time
+	db      *metadb.DB
+	garbage atomic.Int64
+
+	turn  sync.Mutex // of what follows
+	after metadb.DueCursor
+	done  bool
+}
+
+func (d *decider) work(ctx context.Context) error {
+	for {
+		d.turn.Lock()
+		pass := sync.OnceFunc(d.turn.Unlock)
+		if d.done {
+			pass()
+			return nil
+		}
+		after := d.after
+		err := d.db.Update(ctx, func(tx *metadb.Tx) error {
+			c, err := tx.Collect(metadb.Collecting{Due: d.due, After: after, Limit: 1000, Hold: time.Hour, Read: func(next metadb.DueCursor, more bool) {
+				d.after, d.done = next, !more
+				pass()
+			}})
+			d.garbage.Add(int64(len(c.Garbage)))
+			return err
+		})
+		pass()
+		if err != nil {
+			return err
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package metadb
 
 import (
 	"database/sql"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,13 +67,29 @@ func (o *Collecting) read(c Collected) {
 // dueBlob is a row of the queue.
 type dueBlob struct {
 	Garbage
+	key            string // the digest as text
 	inline, stored bool
 	state          BlobState
 	leaseUntil     int64
+	need           need
+	busy           bool // somebody may be about to need it
 }
 
-func scanDueBlob(rows *sql.Rows, b *dueBlob) error {
-	return rows.Scan(digest{&b.Digest}, &b.Size, &b.Place, &b.inline, &b.stored, &b.state, &b.leaseUntil)
+func scanDueBlob(rows *sql.Rows, b *dueBlob) (err error) {
+	if err = rows.Scan(&b.key, &b.Size, &b.Place, &b.inline, &b.stored, &b.state, &b.leaseUntil, &b.need); err == nil {
+		b.Digest, err = oci.ParseDigest(b.key)
+	}
+	return err
+}
+
+// keys are the digests of those blobs for which a condition holds.
+func keys(blobs []dueBlob, has func(b *dueBlob) bool) (ds []string) {
+	for i := range blobs {
+		if has(&blobs[i]) {
+			ds = append(ds, blobs[i].key)
+		}
+	}
+	return ds
 }
 
 // Collect decides about the blobs that are due, as the package comment says. What it returns as claims is deleted from the
@@ -85,34 +100,40 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 		return c, err
 	}
 	now := tx.clock()
-	due, err := many(tx.ctx, tx.s, scanDueBlob, `SELECT digest, size, place, inline, stored, state, lease_until FROM blob
-		WHERE lease_until > 0 AND lease_until <= $1 AND (lease_until, digest) > ($2, $3) AND (state <> 1 OR lease_until <= $4)
-		ORDER BY lease_until, digest LIMIT $5`+tx.d.skipLocked, toMicros(o.Due), o.After.At, o.After.Digest, toMicros(now), o.Limit)
+	ask := needOf // where nobody else can write now, it is asked at once
+	if tx.d.skipLocked != "" {
+		ask = `0`
+	}
+	due, err := many(tx.ctx, tx.s, scanDueBlob, `SELECT v.digest, v.size, v.place, v.inline, v.stored, v.state, v.lease_until, `+ask+` FROM blob v
+		WHERE v.lease_until > 0 AND v.lease_until <= $1 AND (v.lease_until, v.digest) > ($2, $3) AND (v.state <> 1 OR v.lease_until <= $4)
+		ORDER BY v.lease_until, v.digest LIMIT $5`+tx.d.skipLocked, toMicros(o.Due), o.After.At, o.After.Digest, toMicros(now), o.Limit)
 	if err != nil || len(due) == 0 {
 		o.read(c)
 		return c, err
 	}
 	last := due[len(due)-1]
-	c.Examined, c.Next, c.More = len(due), DueCursor{last.leaseUntil, last.Digest.String()}, len(due) == o.Limit
+	c.Examined, c.Next, c.More = len(due), DueCursor{last.leaseUntil, last.key}, len(due) == o.Limit
 	c.Until = now.Add(o.Hold)
 
-	all := make([]string, len(due))
-	for i, b := range due {
-		all[i] = b.Digest.String()
+	if tx.d.skipLocked != "" {
+		needed, err := tx.needed(keys(due, func(*dueBlob) bool { return true }))
+		if err != nil {
+			return c, err
+		}
+		for i := range due {
+			due[i].need = needed[due[i].key]
+		}
 	}
-	if c.Trashed, err = tx.trashDue(o, all); err != nil {
+	// What is in the trash needs its bytes as well, so this changes no answer.
+	if c.Trashed, err = tx.trashDue(o, keys(due, func(b *dueBlob) bool { return b.need == byBeing })); err != nil {
 		return c, err
 	}
 	o.read(c)
-	needed, err := tx.needed(all)
+	free, err := tx.takeLinks(due)
 	if err != nil {
 		return c, err
 	}
-	free, busy, err := tx.takeLinks(due, needed)
-	if err != nil {
-		return c, err
-	}
-	if err := tx.settle(due, needed, busy, &c); err != nil {
+	if err := tx.settle(due, &c); err != nil {
 		return c, err
 	}
 	return c, tx.claimAll(free, &c)
@@ -126,10 +147,11 @@ const (
 	trashNeeds    = `EXISTS (SELECT 1 FROM trash t WHERE t.digest = v.digest)`
 	uploadNeeds   = `EXISTS (SELECT 1 FROM upload u WHERE u.committing = v.digest AND u.committing <> '')`
 
-	keptBy   = edgeNeeds + ` OR ` + manifestNeeds + ` OR ` + trashNeeds
-	neededBy = keptBy + ` OR ` + uploadNeeds
+	neededBy = edgeNeeds + ` OR ` + manifestNeeds + ` OR ` + trashNeeds + ` OR ` + uploadNeeds
 	// freeBy is the opposite of neededBy, as a database can make joins of it.
 	freeBy = `NOT ` + edgeNeeds + ` AND NOT ` + manifestNeeds + ` AND NOT ` + trashNeeds + ` AND NOT ` + uploadNeeds
+	// needOf is a need.
+	needOf = `CASE WHEN ` + manifestNeeds + ` THEN 3 WHEN ` + edgeNeeds + ` OR ` + trashNeeds + ` THEN 2 WHEN ` + uploadNeeds + ` THEN 1 ELSE 0 END`
 )
 
 // need is what needs a blob.
@@ -139,135 +161,120 @@ const (
 	byNothing need = iota
 	byUpload       // an upload that is about to become it, and that may die
 	byContent      // whose end is a reason for Review
+	byBeing        // the same: it is a manifest that lives
 )
 
-// needed says of those of ds that something needs what that is, all asked at one moment.
+// needed says of ds what needs them, all asked at one moment.
 func (tx *Tx) needed(ds []string) (map[string]need, error) {
 	needed := make(map[string]need, len(ds))
 	err := tx.s.query(tx.ctx, func(rows *sql.Rows) error {
 		var d string
-		var kept bool
-		err := rows.Scan(&d, &kept)
-		if needed[d] = byUpload; kept {
-			needed[d] = byContent
-		}
+		var by need
+		err := rows.Scan(&d, &by)
+		needed[d] = by
 		return err
-	}, `SELECT v.digest, `+keptBy+` FROM (`+tx.d.rowsOf("$1")+`) v WHERE `+neededBy, tx.d.listOf(ds))
+	}, `SELECT v.digest, `+needOf+` FROM (`+tx.d.rowsOf("$1")+`) v`, tx.d.listOf(ds))
 	return needed, err
 }
 
 // takeLinks locks the links of what nothing needs, so that no manifest that is being put relies on them, and asks again:
 // free are those for which the answer is the same. Who is about to put one has it locked, and is not waited for.
-func (tx *Tx) takeLinks(due []dueBlob, needed map[string]need) (free []dueBlob, busy map[string]bool, err error) {
-	var ds []string
-	for _, b := range due {
-		if d := b.Digest.String(); b.state == Claimed || needed[d] == byNothing {
-			free, ds = append(free, b), append(ds, d)
+func (tx *Tx) takeLinks(due []dueBlob) (free []dueBlob, err error) {
+	goes := func(b *dueBlob) bool { return b.state == Claimed || b.need == byNothing && !b.busy }
+	if ds := keys(due, goes); tx.d.skipLocked != "" && len(ds) > 0 {
+		links := map[string]int{}
+		count := func(query string, step int) error {
+			return tx.s.query(tx.ctx, func(rows *sql.Rows) error {
+				var d string
+				err := rows.Scan(&d)
+				links[d] += step
+				return err
+			}, query, tx.d.listOf(ds))
+		}
+		if err := count(`SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+tx.d.skipLocked, 1); err != nil {
+			return nil, err
+		}
+		if err := count(`SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1"), -1); err != nil {
+			return nil, err
+		}
+		again, err := tx.needed(ds)
+		if err != nil {
+			return nil, err
+		}
+		for i := range due {
+			if b := &due[i]; goes(b) {
+				b.need = again[b.key]
+				b.busy = b.need == byNothing && links[b.key] != 0 // the next run looks again
+			}
 		}
 	}
-	if tx.d.skipLocked == "" || len(free) == 0 {
-		return free, nil, nil
-	}
-	links := map[string]int{}
-	count := func(query string, step int) error {
-		return tx.s.query(tx.ctx, func(rows *sql.Rows) error {
-			var d string
-			err := rows.Scan(&d)
-			links[d] += step
-			return err
-		}, query, tx.d.listOf(ds))
-	}
-	if err := count(`SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+tx.d.skipLocked, 1); err != nil {
-		return nil, nil, err
-	}
-	if err := count(`SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1"), -1); err != nil {
-		return nil, nil, err
-	}
-	again, err := tx.needed(ds)
-	if err != nil {
-		return nil, nil, err
-	}
-	busy = map[string]bool{}
-	kept := free[:0]
-	for _, b := range free {
-		d := b.Digest.String()
-		switch {
-		case b.state == Claimed:
-			kept = append(kept, b)
-		case again[d] != byNothing:
-			needed[d] = again[d]
-		case links[d] != 0:
-			busy[d] = true // the next run looks again
-		default:
-			kept = append(kept, b)
+	for i := range due {
+		if goes(&due[i]) {
+			free = append(free, due[i])
 		}
 	}
-	return kept, busy, nil
+	return free, nil
 }
 
 // settle takes what is needed out of the queue, and from repositories in which nothing needs it any more.
-func (tx *Tx) settle(due []dueBlob, needed map[string]need, busy map[string]bool, c *Collected) error {
-	var ds []string
-	for _, b := range due {
-		if d := b.Digest.String(); b.state != Claimed && needed[d] != byNothing && !busy[d] {
-			ds = append(ds, d)
-		}
-	}
+func (tx *Tx) settle(due []dueBlob, c *Collected) error {
+	stays := func(b *dueBlob) bool { return b.state != Claimed && b.need != byNothing && !b.busy }
+	ds := keys(due, stays)
 	if len(ds) == 0 {
 		return nil
 	}
+	const links = `SELECT repo_id, digest FROM repo_blob WHERE digest `
 	const unneeded = ` AND NOT EXISTS (SELECT 1 FROM edge e WHERE e.child = repo_blob.digest AND e.repo_id = repo_blob.repo_id)
 		AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.digest = repo_blob.digest AND m.repo_id = repo_blob.repo_id)
 		AND NOT EXISTS (SELECT 1 FROM trash t WHERE t.digest = repo_blob.digest AND t.repo_id = repo_blob.repo_id)`
-	const links = `SELECT repo_id, digest FROM repo_blob WHERE digest `
 	loose, err := many(tx.ctx, tx.s, scanRepoDigest, links+tx.d.inList("$1")+unneeded, tx.d.listOf(ds))
-	mayBeHeld := len(loose) > 0 && tx.d.skipLocked != ""
-	if err == nil && mayBeHeld {
-		loose, err = many(tx.ctx, tx.s, scanRepoDigest, links+tx.d.inList("$1")+unneeded+tx.d.skipLocked, tx.d.listOf(ds))
-	}
 	if err != nil {
 		return err
+	}
+	held := map[string]bool{}
+	if len(loose) > 0 {
+		if held, err = tx.unlinkLoose(loose, links, unneeded, ds, c); err != nil {
+			return err
+		}
+	}
+	return tx.dequeue(due, func(b *dueBlob) bool { return stays(b) && !held[b.key] })
+}
+
+// unlinkLoose deletes links that nothing in their repositories needs. held are the digests of those that somebody had locked,
+// perhaps for a manifest that is refused in the end: their blobs stay due.
+func (tx *Tx) unlinkLoose(loose []repoDigest, links, unneeded string, ds []string, c *Collected) (held map[string]bool, err error) {
+	if tx.d.skipLocked != "" {
+		if loose, err = many(tx.ctx, tx.s, scanRepoDigest, links+tx.d.inList("$1")+unneeded+tx.d.skipLocked, tx.d.listOf(ds)); err != nil {
+			return nil, err
+		}
 	}
 	for _, l := range loose { // asked again, now that no manifest can begin to rely on it
 		n, err := tx.exec(`DELETE FROM repo_blob WHERE digest = $1 AND repo_id = $2`+unneeded, l.digest.String(), l.repoID)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n > 0 {
 			tx.changed(BlobGone, l.repoID, l.digest.String())
 			c.Unlinked = append(c.Unlinked, Unlinked{l.repoID, l.digest})
 		}
 	}
-	// A link that somebody had locked, perhaps for a manifest that is refused in the end, is looked at again: its blob stays due.
-	held := map[string]bool{}
-	if mayBeHeld {
-		left, err := many(tx.ctx, tx.s, column[string], `SELECT digest FROM repo_blob WHERE digest `+tx.d.inList("$1")+unneeded, tx.d.listOf(ds))
-		if err != nil {
-			return err
-		}
-		for _, d := range left {
-			held[d] = true
-		}
+	held = map[string]bool{}
+	if tx.d.skipLocked == "" {
+		return held, nil
 	}
-	return tx.dequeue(slices.DeleteFunc(due, func(b dueBlob) bool {
-		d := b.Digest.String()
-		return b.state == Claimed || needed[d] == byNothing || busy[d] || held[d]
-	}), needed)
+	left, err := many(tx.ctx, tx.s, scanRepoDigest, links+tx.d.inList("$1")+unneeded, tx.d.listOf(ds))
+	for _, l := range left {
+		held[l.digest.String()] = true
+	}
+	return held, err
 }
 
 // dequeue takes blobs out of the queue whose last reference will tell collection. The end of an upload tells nobody, and it
 // may have come since it was asked for: what only an upload needs is looked at again.
-func (tx *Tx) dequeue(blobs []dueBlob, needed map[string]need) error {
-	var kept, later []string
+func (tx *Tx) dequeue(due []dueBlob, stays func(*dueBlob) bool) error {
 	now := toMicros(tx.clock())
-	for _, b := range blobs {
-		switch d := b.Digest.String(); {
-		case needed[d] == byContent:
-			kept = append(kept, d)
-		case b.leaseUntil <= now:
-			later = append(later, d)
-		}
-	}
+	kept := keys(due, func(b *dueBlob) bool { return stays(b) && b.need >= byContent })
+	later := keys(due, func(b *dueBlob) bool { return stays(b) && b.need == byUpload && b.leaseUntil <= now })
 	if len(kept) > 0 {
 		if _, err := tx.exec(`UPDATE blob SET lease_until = 0 WHERE digest `+tx.d.inList("$1"), tx.d.listOf(kept)); err != nil {
 			return err
@@ -290,7 +297,7 @@ func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
 	var all, inline, gone, claimed []string
 	damaged := false
 	for _, b := range free {
-		d := b.Digest.String()
+		d := b.key
 		all = append(all, d)
 		if b.inline {
 			inline = append(inline, d)

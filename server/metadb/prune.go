@@ -62,6 +62,9 @@ const prunableColumns = `SELECT m.id, m.repo_id, m.digest, m.subject, r.name FRO
 
 // trashDue puts those of the digests into the trash that are manifests whose parents and subject are there.
 func (tx *Tx) trashDue(o Collecting, ds []string) ([]Unlinked, error) {
+	if len(ds) == 0 {
+		return nil, nil
+	}
 	found, err := many(tx.ctx, tx.s, scanPrunable, prunableColumns+`WHERE m.digest `+tx.d.inList("$1")+` AND `+loose+` AND `+orphaned, tx.d.listOf(ds))
 	if err != nil {
 		return nil, err
