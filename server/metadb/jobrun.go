@@ -179,11 +179,15 @@ func (tx *Tx) restJob(j Job) error {
 	return err
 }
 
+// clockDoubt is by how much two readings of the database's clock may differ that were made by different replicas, or before
+// and after one measured anew how far its own clock is from it.
+const clockDoubt = 100 * time.Millisecond
+
 // endJob ends a job, or begins it anew when it was asked for again.
 func (tx *Tx) endJob(j Job, end JobState) (JobState, error) {
 	if j.Again {
 		j.Attempt, j.Progress = 0, JobProgress{}
-		if err := tx.restJob(j); err != nil || j.RunAt.After(tx.clock()) {
+		if err := tx.restJob(j); err != nil || j.RunAt.After(tx.clock().Add(clockDoubt)) {
 			return JobScheduled, err
 		}
 		return JobQueued, tx.queueJob(j.ID)
