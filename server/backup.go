@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/fs"
@@ -55,7 +56,7 @@ func OpenBackup(ctx context.Context, c *config.Config, target string, create boo
 		return openBackupBucket(ctx, c, target, log, now)
 	}
 	if strings.Contains(target, "://") {
-		return nil, nil, fmt.Errorf("backup target %s is neither a directory nor s3://BUCKET/PREFIX", target)
+		return nil, nil, noTarget("backup target %s is neither a directory nor s3://BUCKET/PREFIX", target)
 	}
 	dir, err := filepath.Abs(target)
 	if err != nil {
@@ -65,13 +66,21 @@ func OpenBackup(ctx context.Context, c *config.Config, target string, create boo
 		return nil, nil, fmt.Errorf("backup directory %s is not there", dir)
 	}
 	if f := c.Storage.Filesystem; f != nil && sameFile(dir, f.RootDirectory) || sameFile(dir, c.Berth.Data) || exists(filepath.Join(dir, "berth.db")) {
-		return nil, nil, fmt.Errorf("backup directory %s is a registry's own; choose another, on another disk", dir)
+		return nil, nil, noTarget("backup directory %s is a registry's own; choose another, on another disk", dir)
+	}
+	if !create && !exists(filepath.Join(dir, "blobs")) { // opening it would make directories in what is something else
+		return nil, nil, fmt.Errorf("backup directory %s has no backup in it; name the target that berthd backup was given", dir)
 	}
 	store, err := fs.New(dir, fs.Options{Reserve: -1})
 	if err != nil {
 		return nil, nil, fmt.Errorf("backup directory %s cannot be used: %w", dir, err)
 	}
 	return store, store.Close, nil
+}
+
+// noTarget is a target that will not do however often it is tried.
+func noTarget(format string, args ...any) error {
+	return fault.New(fault.Invalid, fault.Unknown, format, args...)
 }
 
 func sameFile(a, b string) bool {
@@ -83,16 +92,16 @@ func sameFile(a, b string) bool {
 func openBackupBucket(ctx context.Context, c *config.Config, target string, log *slog.Logger, now func() time.Time) (blob.Store, func() error, error) {
 	u, err := url.Parse(target)
 	if err != nil || u.Host == "" || u.Fragment != "" {
-		return nil, nil, errors.New("backup target is not a bucket; expected s3://BUCKET/PREFIX")
+		return nil, nil, noTarget("backup target is not a bucket; expected s3://BUCKET/PREFIX")
 	}
 	if u.User != nil {
-		return nil, nil, errors.New("backup target has a name or password in it; set storage.s3.accesskey, or AWS_ACCESS_KEY_ID")
+		return nil, nil, noTarget("backup target has a name or password in it; set storage.s3.accesskey, or AWS_ACCESS_KEY_ID")
 	}
 	o := s3.Options{Log: log, Now: now}
 	if own := c.Storage.S3; own != nil {
 		o = s3Options(own, log, now)
 		if own.Bucket == u.Host && strings.Trim(own.RootDirectory, "/") == strings.Trim(u.Path, "/") {
-			return nil, nil, fmt.Errorf("backup target %s is the registry's own storage; choose another", target)
+			return nil, nil, noTarget("backup target %s is the registry's own storage; choose another", target)
 		}
 	}
 	o.Bucket, o.RootDirectory = u.Host, strings.Trim(u.Path, "/")
@@ -103,7 +112,7 @@ func openBackupBucket(ctx context.Context, c *config.Config, target string, log 
 		case "endpoint":
 			o.Endpoint, o.PathStyle, o.Insecure = value, true, false
 		default:
-			return nil, nil, fmt.Errorf("backup target has an unknown option %q (region, endpoint)", name)
+			return nil, nil, noTarget("backup target has an unknown option %q (region, endpoint)", name)
 		}
 	}
 	store, err := s3.New(ctx, o)
@@ -226,7 +235,7 @@ func emptyData(c *config.Config) (release func() error, err error) {
 	}
 	release, err = lockDirectory(c.Berth.Data)
 	if errors.Is(err, errLocked) {
-		return nil, fmt.Errorf("data directory %s is in use by a running berthd; restore into an empty one", c.Berth.Data)
+		return nil, fmt.Errorf("data directory %s is in use by a running berthd; stop it, or name another directory with --data", c.Berth.Data)
 	}
 	return release, err
 }

@@ -82,7 +82,7 @@ func takeBackup(cmd *cobra.Command, c *config.Config, ask backup.Ask) error {
 	ctx := cmd.Context()
 	a, err := connect(cmd, c)
 	if errors.Is(err, errNoServer) {
-		p := backupProgress{w: cmd.ErrOrStderr(), now: time.Now}
+		p := backupProgress{w: cmd.ErrOrStderr(), now: time.Now, unit: " bytes"}
 		r, err := server.Backup(ctx, c, version, ask, p.show)
 		if err != nil {
 			return err
@@ -143,6 +143,7 @@ func printSnapshots(w io.Writer, all []backup.Entry) error {
 type backupProgress struct {
 	w     io.Writer
 	now   func() time.Time
+	unit  string // of what is counted, with a space before it
 	doing string
 	at    time.Time
 }
@@ -153,7 +154,7 @@ func (b *backupProgress) show(p backup.Progress) {
 	}
 	b.doing, b.at = p.Doing, b.now()
 	if p.Total > 0 {
-		_, _ = fmt.Fprintf(b.w, "%s: %d of %d bytes (%d %%)\n", p.Doing, p.Done, p.Total, 100*p.Done/p.Total)
+		_, _ = fmt.Fprintf(b.w, "%s: %d of %d%s (%d %%)\n", p.Doing, p.Done, p.Total, b.unit, 100*p.Done/p.Total)
 		return
 	}
 	_, _ = fmt.Fprintln(b.w, p.Doing)

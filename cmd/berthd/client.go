@@ -273,7 +273,7 @@ func (a *api) follow(ctx context.Context, w io.Writer, id int64) (jobView, error
 		case <-tick.C:
 		case <-ctx.Done():
 			p.end()
-			return j, fmt.Errorf("job %d (%s) goes on; see berthd job show %d, stop it with berthd job cancel %d: %w", id, j.Kind, id, id, ctx.Err())
+			return j, fmt.Errorf("job %d (%s) goes on; see berthd job show %d, stop it with berthd job cancel %d", id, j.Kind, id, id)
 		}
 	}
 }

@@ -61,6 +61,9 @@ The exit code is 0 when all is well and 1 when anything is damaged, missing or b
 			if output != "text" && output != "json" {
 				return fmt.Errorf("--output expects text or json, got %q", output)
 			}
+			if ask.Remove && !ask.Orphans {
+				return errors.New("--repair removes content that no row names, and needs --orphans, which finds it; damaged blobs are repaired by a push or by --repair-from")
+			}
 			loaded, err := config.Load(loadOptions(cmd.Flags(), args))
 			if err != nil {
 				return err

@@ -24,8 +24,7 @@ func gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "space of deleted content: how it is given back, and why not",
 		Long: `A running berthd deletes what nobody needs any more by itself, without a pause of the service. These commands have it do
-so now, and ask about it. Without a running berthd they work on the data themselves, except run, for which
-berthd garbage-collect is there.`,
+so now, and ask about it. Without a running berthd, preview reads the data itself, and berthd garbage-collect collects.`,
 	}
 	c.AddCommand(gcRunCommand(), gcPreviewCommand(), gcStatusCommand(), gcWhyCommand())
 	return c
@@ -45,13 +44,14 @@ func gcRunCommand() *cobra.Command {
 	var untagged bool
 	var rate int
 	c := &cobra.Command{
-		Use:   "run [CONFIG]",
-		Short: "delete now what is due",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "run [CONFIG]",
+		Short:   "delete now what is due",
+		Example: "  berthd gc run --data /var/lib/berth\n  berthd gc run --delete-untagged --rate 500",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, _, err := gcAPI(cmd, args)
+			a, conf, err := gcAPI(cmd, args)
 			if errors.Is(err, errNoServer) {
-				return errors.New("no berthd is running; berthd garbage-collect collects without one")
+				return fmt.Errorf("no berthd is running on the data directory %s; start it first, or collect without one by berthd garbage-collect", conf.Berth.Data)
 			}
 			if err != nil {
 				return err
@@ -88,9 +88,10 @@ type previewed struct {
 func gcPreviewCommand() *cobra.Command {
 	var untagged bool
 	c := &cobra.Command{
-		Use:   "preview [CONFIG]",
-		Short: "what a run would delete now, to the byte; deletes nothing",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "preview [CONFIG]",
+		Short:   "what a run would delete now, to the byte; deletes nothing",
+		Example: "  berthd gc preview --delete-untagged --data /var/lib/berth",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, conf, err := gcAPI(cmd, args)
 			var p previewed
@@ -143,13 +144,14 @@ type gcStatus struct {
 
 func gcStatusCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "status [CONFIG]",
-		Short: "how long the queue is, who holds collection, what it did last",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "status [CONFIG]",
+		Short:   "how long the queue is, who holds collection, what it did last",
+		Example: "  berthd gc status --data /var/lib/berth\n  berthd gc status --server https://registry.example.com --user admin",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, _, err := gcAPI(cmd, args)
+			a, conf, err := gcAPI(cmd, args)
 			if errors.Is(err, errNoServer) {
-				return errors.New("no berthd is running; berthd gc preview tells what there is to delete")
+				return fmt.Errorf("no berthd is running on the data directory %s; berthd gc preview tells what there is to delete", conf.Berth.Data)
 			}
 			if err != nil {
 				return err
@@ -209,17 +211,21 @@ type reasons struct {
 func gcWhyCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
-		Use:   "why DIGEST [CONFIG]",
-		Short: "everything that keeps a blob or manifest",
-		Args:  cobra.RangeArgs(1, 2),
+		Use:     "why DIGEST [CONFIG]",
+		Short:   "everything that keeps a blob or manifest",
+		Example: "  berthd gc why sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --data /var/lib/berth",
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := oci.ParseDigest(args[0])
 			if err != nil {
 				return err
 			}
-			a, _, err := gcAPI(cmd, args[1:])
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output expects text or json, got %q", output)
+			}
+			a, conf, err := gcAPI(cmd, args[1:])
 			if errors.Is(err, errNoServer) {
-				return errors.New("no berthd is running; start it, then ask again")
+				return fmt.Errorf("no berthd is running on the data directory %s; start it, then ask again", conf.Berth.Data)
 			}
 			if err != nil {
 				return err

@@ -121,10 +121,11 @@ func (j *jobView) howFar() string {
 
 func jobOne(verb, short, long string, do func(context.Context, *api, int64) (jobView, error)) *cobra.Command {
 	c := &cobra.Command{
-		Use:   verb + " ID [CONFIG]",
-		Short: short,
-		Long:  long,
-		Args:  cobra.RangeArgs(1, 2),
+		Use:     verb + " ID [CONFIG]",
+		Short:   short,
+		Long:    long,
+		Example: "  berthd job " + verb + " 42 --data /var/lib/berth",
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil || id <= 0 {

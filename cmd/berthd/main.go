@@ -57,5 +57,6 @@ func rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(serve.Flags())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serve, certCommand(), htpasswdCommand(), userCommand(), configCommand(), healthcheckCommand(), notificationsCommand(), migrateCommand(), dbCommand(), jobCommand(), tagCommand(), trashCommand(), backupCommand(), restoreCommand(), rebuildCommand(), fsckCommand(), gcCommand(), garbageCommand(), versionCommand())
+	explainUsage(root)
 	return root
 }

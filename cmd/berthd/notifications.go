@@ -120,7 +120,7 @@ It works beside a running berthd. How far back it can go is a matter of notifica
 			var start time.Time
 			if since != "" {
 				var err error
-				if start, err = parseSince(since, time.Now()); err != nil {
+				if start, err = parseSince("--since", since, time.Now()); err != nil {
 					return err
 				}
 			}
@@ -150,13 +150,13 @@ It works beside a running berthd. How far back it can go is a matter of notifica
 }
 
 // parseSince reads a time, or a duration before now.
-func parseSince(text string, now time.Time) (time.Time, error) {
+func parseSince(flag, text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, fmt.Errorf("--since expects a time such as 2026-01-31T09:00:00Z, or how long ago, such as 2h; got %q", text)
+		return t, fmt.Errorf("%s expects a time such as 2026-01-31T09:00:00Z, or how long ago, such as 2h; got %q", flag, text)
 	}
 	return t, nil
 }

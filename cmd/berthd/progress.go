@@ -49,6 +49,10 @@ func (p *progress) show(j jobView) {
 	if j.Note != "" {
 		text += ", " + j.Note
 	}
+	if j.State == "scheduled" && j.Error != "" { // people who wait want to know what for
+		text += fmt.Sprintf("; attempt %d of %d failed, the next is at %s: %s", j.Attempt, j.Attempts, moment(j.RunAt), j.Error)
+		p.at = time.Time{}
+	}
 	if text == p.last || !p.terminal && p.last != "" && p.now().Sub(p.at) < 10*time.Second {
 		return
 	}

@@ -32,7 +32,7 @@ yet, and goes on when it is asked for again. Accounts, passwords and keys are as
 			if err != nil {
 				return err
 			}
-			p := backupProgress{w: cmd.ErrOrStderr(), now: time.Now}
+			p := backupProgress{w: cmd.ErrOrStderr(), now: time.Now, unit: " bytes"}
 			o.From, o.Progress = args[0], p.show
 			if o.Rate, err = rateOf(rate); err != nil {
 				return err
@@ -58,6 +58,7 @@ yet, and goes on when it is asked for again. Accounts, passwords and keys are as
 	f.IntVar(&sample, "sample", 20, "how many tags a drill pulls")
 	f.BoolVar(&o.AllowDamaged, "allow-damaged", false, "restore although blobs are missing or damaged in the backup; they wait for a push")
 	rateFlag(f, &rate)
+	c.MarkFlagsMutuallyExclusive("check", "drill")
 	settingFlags(f)
 	return c
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/config"
 )
@@ -51,7 +52,7 @@ func place(text, want string) (ref.Name, ref.Reference, error) {
 	}
 	n, nameErr := ref.ParseName(name)
 	if err = errors.Join(nameErr, err); err != nil {
-		return n, r, fmt.Errorf("expected %s without the name of the registry, such as team/app:1.0; got %q: %w", want, text, err)
+		return n, r, fmt.Errorf("expected %s without the name of the registry; got %q: %w", want, text, err)
 	}
 	return n, r, nil
 }
@@ -96,9 +97,9 @@ repository had then. --deleted lists the tags of a repository that are gone, wit
 			}
 			query := url.Values{}
 			if at {
-				t, err := parseSince(when, time.Now())
+				t, err := parseSince("--at", when, time.Now())
 				if err != nil {
-					return fmt.Errorf("--at: %w", err)
+					return err
 				}
 				query.Set("at", t.UTC().Format(time.RFC3339Nano))
 			}
@@ -171,7 +172,10 @@ func printDeletedTags(cmd *cobra.Command, a *api, path string) error {
 		_, err := fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.Tag, v.DeletedAt.UTC().Format(precise), v.Digest, orDash(v.By), orDash(v.From), orDash(v.Cause))
 		return err
 	})
-	return errors.Join(err, t.Flush())
+	if err != nil { // and no table
+		return err
+	}
+	return t.Flush()
 }
 
 // movedView is a tag that was moved.
@@ -213,20 +217,9 @@ the trash is restored. With --expect, nothing is done when the tag points at ano
 			if err != nil {
 				return err
 			}
-			body := map[string]any{}
-			switch {
-			case to == "":
-			case strings.Contains(to, ":") && !strings.Contains(to, "T"):
-				body["digest"] = to
-			default:
-				t, err := parseSince(to, time.Now())
-				if err != nil {
-					return fmt.Errorf("--to expects a digest, a time such as 2026-01-31T09:00:00Z, or how long ago, such as 2h; got %q", to)
-				}
-				body["at"] = t.UTC()
-			}
-			if expect != "" {
-				body["expect"] = expect
+			body, err := rollbackBody(to, expect, time.Now())
+			if err != nil {
+				return err
 			}
 			return withServer(cmd, args[1:], func(a *api) error {
 				var m movedView
@@ -241,6 +234,34 @@ the trash is restored. With --expect, nothing is done when the tag points at ano
 	c.Flags().StringVar(&expect, "expect", "", "digest that the tag must point at now")
 	apiFlags(c.Flags())
 	return c
+}
+
+// rollbackBody is the request: where to, and where the tag must be now.
+func rollbackBody(to, expect string, now time.Time) (map[string]any, error) {
+	body := map[string]any{}
+	switch {
+	case to == "":
+	case strings.Contains(to, ":") && !strings.Contains(to, "T"):
+		d, err := oci.ParseDigest(to)
+		if err != nil {
+			return nil, fmt.Errorf("--to: %w", err)
+		}
+		body["digest"] = d.String()
+	default:
+		t, err := parseSince("--to", to, now)
+		if err != nil {
+			return nil, fmt.Errorf("--to expects a digest, a time such as 2026-01-31T09:00:00Z, or how long ago, such as 2h; got %q", to)
+		}
+		body["at"] = t.UTC()
+	}
+	if expect != "" {
+		d, err := oci.ParseDigest(expect)
+		if err != nil {
+			return nil, fmt.Errorf("--expect: %w", err)
+		}
+		body["expect"] = d.String()
+	}
+	return body, nil
 }
 
 func tagRestore() *cobra.Command {

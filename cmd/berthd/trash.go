@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -73,7 +72,10 @@ func listTrash(cmd *cobra.Command, a *api, path string) error {
 		_, err := fmt.Fprintf(t, "%s@%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Repository, v.Digest, orDash(tags), moment(v.DeletedAt), orDash(v.DeletedBy), orDash(v.From), orDash(v.Cause), moment(v.HoldUntil))
 		return err
 	})
-	return errors.Join(err, t.Flush())
+	if err != nil { // and no table
+		return err
+	}
+	return t.Flush()
 }
 
 func trashRestore() *cobra.Command {
@@ -117,7 +119,7 @@ too. A tag that points elsewhere by now stays there, unless --force moves it.`,
 					fmt.Fprintf(w, "%s:%s points at it again\n", name, t)
 				}
 				for _, t := range slices.Sorted(maps.Keys(out.Taken)) {
-					fmt.Fprintf(w, "%s:%s stays at %s; move it with --force, or with berthd tag rollback\n", name, t, out.Taken[t])
+					fmt.Fprintf(w, "%s:%s stays at %s; to move it: berthd tag rollback %s:%s --to %s\n", name, t, out.Taken[t], name, t, r.Digest)
 				}
 				return nil
 			})

@@ -336,7 +336,7 @@ func readBlob(ctx context.Context, store blob.Store, d oci.Digest, size int64, p
 func requireEmpty(ctx context.Context, file string, o metadb.Options) error {
 	if file != "" {
 		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
-			return fault.New(fault.Conflict, fault.Unknown, "database %s is there already; choose an empty data directory", file)
+			return fault.New(fault.Conflict, fault.Unknown, "database %s is there already; choose an empty data directory, or move it and the files beside it away", file)
 		}
 		return nil
 	}
