@@ -115,6 +115,12 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 	c.Examined, c.Next, c.More = len(due), DueCursor{last.leaseUntil, last.key}, len(due) == o.Limit
 	c.Until = now.Add(o.Hold)
 
+	// What is in the trash needs its bytes as well, so this changes nobody's need.
+	mayFollow := func(b *dueBlob) bool { return b.need == byBeing || tx.d.skipLocked != "" }
+	if c.Trashed, err = tx.trashDue(o, keys(due, mayFollow)); err != nil {
+		return c, err
+	}
+	o.read(c)
 	if tx.d.skipLocked != "" {
 		needed, err := tx.needed(keys(due, func(*dueBlob) bool { return true }))
 		if err != nil {
@@ -124,11 +130,6 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 			due[i].need = needed[due[i].key]
 		}
 	}
-	// What is in the trash needs its bytes as well, so this changes no answer.
-	if c.Trashed, err = tx.trashDue(o, keys(due, func(b *dueBlob) bool { return b.need == byBeing })); err != nil {
-		return c, err
-	}
-	o.read(c)
 	free, err := tx.takeLinks(due)
 	if err != nil {
 		return c, err
@@ -363,6 +364,9 @@ func (tx *Tx) EndClaims(claims []Garbage, until time.Time) error {
 // ReleaseClaims ends claims whose bytes may or may not be deleted, and surely are not being deleted any more: a push makes
 // them live again, and otherwise collection comes back to them after the pause.
 func (tx *Tx) ReleaseClaims(claims []Garbage, until time.Time, pause time.Duration) error {
+	if err := tx.forgetDamage(claimDigests(claims)...); err != nil {
+		return err
+	}
 	_, err := tx.exec(`UPDATE blob SET state = 2, lease_until = $3 WHERE digest `+tx.d.inList("$1")+` AND state = 1 AND lease_until = $2`,
 		tx.d.listOf(claimDigests(claims)), toMicros(until), toMicros(tx.clock().Add(pause)))
 	return err
@@ -373,6 +377,9 @@ func (tx *Tx) takeOver(b Blob) error {
 	now := tx.clock()
 	if b.LeaseUntil.After(now) {
 		return ErrClaimed
+	}
+	if err := tx.forgetDamage(b.Digest.String()); err != nil {
+		return err
 	}
 	n, err := tx.exec(`UPDATE blob SET state = 2, lease_until = $2 WHERE digest = $1 AND state = 1 AND lease_until <= $3`,
 		b.Digest.String(), tx.reviewAt(), toMicros(now))
