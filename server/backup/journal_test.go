@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -111,6 +112,9 @@ func (r *registry) deleteManifest(d oci.Digest) {
 	r.t.Helper()
 	r.update(func(tx *metadb.Tx) error {
 		names, err := tx.DeleteTagsOf(r.repo, d, metadb.Origin{})
+		if errors.Is(err, metadb.ErrNotFound) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -101,6 +101,9 @@ func (tx *Tx) keepBlob(b Blob, content []byte) error {
 			return ErrClaimed
 		}
 		have.State = Damaged // its worker died: whatever it did to the bytes has ended
+		if err := tx.forgetDamage(b.Digest.String()); err != nil {
+			return err
+		}
 	}
 	if content == nil {
 		if err := tx.movePlace(have, b.Place); err != nil {

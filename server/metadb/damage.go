@@ -192,6 +192,14 @@ func (tx *Tx) ForgetRepaired() (int64, error) {
 	return tx.exec(`DELETE FROM damage WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.digest = damage.digest AND b.state = 2)`)
 }
 
+// forgetDamage is for those of the digests that are being deleted, before their claims end: a row of damage that was left
+// (see ForgetRepaired) would have people told that they are damaged, or were repaired.
+func (tx *Tx) forgetDamage(ds ...string) error {
+	_, err := tx.exec(`DELETE FROM damage WHERE digest `+tx.d.inList("$1")+`
+		AND EXISTS (SELECT 1 FROM blob b WHERE b.digest = damage.digest AND b.state = 1)`, tx.d.listOf(ds))
+	return err
+}
+
 // hurt tells the intake, where there is one, which small blobs it must leave to PutBlob.
 func (tx *Tx) hurt(d oci.Digest, is bool) {
 	if t, ok := tx.s.(*transaction); ok && t.hurt != nil {

@@ -72,15 +72,18 @@ func scanStored(rows *sql.Rows, b *StoredBlob) error {
 }
 
 // StoredBlobs are up to limit blobs whose bytes are in the store and nowhere else, behind that digest, in the order of
-// their digests; those that are being deleted are left out.
+// their digests; those that are being deleted, or were until the deletion failed, are left out.
 func (r *Reads) StoredBlobs(ctx context.Context, after oci.Digest, limit int) ([]StoredBlob, error) {
-	return many(ctx, r.s, scanStored, `SELECT digest, size, place, state FROM blob WHERE digest > $1 AND NOT inline AND state <> 1
-		ORDER BY digest LIMIT $2`, after.String(), limit)
+	return many(ctx, r.s, scanStored, `SELECT b.digest, b.size, b.place, b.state FROM blob b WHERE b.digest > $1 AND NOT b.inline AND `+notGarbage+`
+		ORDER BY b.digest LIMIT $2`, after.String(), limit)
 }
+
+// notGarbage is the condition that nobody has begun to delete the blob b; see damage.go.
+const notGarbage = `(b.state = 0 OR b.state = 2 AND EXISTS (SELECT 1 FROM damage d WHERE d.digest = b.digest))`
 
 // StoredBlob finds one of StoredBlobs as it is now, or ErrNotFound.
 func (r *Reads) StoredBlob(ctx context.Context, d oci.Digest) (StoredBlob, error) {
-	return one(ctx, r.s, scanStored, `SELECT digest, size, place, state FROM blob WHERE digest = $1 AND NOT inline AND state <> 1`, d.String())
+	return one(ctx, r.s, scanStored, `SELECT b.digest, b.size, b.place, b.state FROM blob b WHERE b.digest = $1 AND NOT b.inline AND `+notGarbage, d.String())
 }
 
 // Census is how much a registry has.
@@ -97,5 +100,5 @@ func (r *Reads) Census(ctx context.Context) (Census, error) {
 	return one(ctx, r.s, func(rows *sql.Rows, c *Census) error {
 		return rows.Scan(&c.Repositories, &c.Manifests, &c.Tags, &c.Blobs, &c.Bytes)
 	}, `SELECT (SELECT COUNT(*) FROM repository), (SELECT COUNT(*) FROM manifest), (SELECT COUNT(*) FROM tag),
-		(SELECT COUNT(*) FROM blob WHERE NOT inline AND state <> 1), (SELECT COALESCE(SUM(size), 0) FROM blob WHERE NOT inline AND state <> 1)`)
+		(SELECT COUNT(*) FROM blob b WHERE NOT b.inline AND `+notGarbage+`), (SELECT COALESCE(SUM(b.size), 0) FROM blob b WHERE NOT b.inline AND `+notGarbage+`)`)
 }

@@ -93,12 +93,11 @@ func (tx *Tx) DeleteTag(repoID int64, name string, from Origin) (before oci.Dige
 }
 
 // DeleteTagsOf removes all tags that point at the manifest and returns their names in order. Until the transaction ends
-// nobody can point another at it.
+// nobody can point another at it. ErrNotFound when there is no such manifest: one that is being pushed at this moment has
+// tags that this cannot see, and is not to be deleted then either.
 func (tx *Tx) DeleteTagsOf(repoID int64, d oci.Digest, from Origin) ([]string, error) {
-	if tx.d.forUpdate != "" {
-		if _, err := many(tx.ctx, tx.s, column[int64], `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+tx.d.forUpdate, repoID, d.String()); err != nil {
-			return nil, err
-		}
+	if _, err := one(tx.ctx, tx.s, column[int64], `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+tx.d.forUpdate, repoID, d.String()); err != nil {
+		return nil, err
 	}
 	names, err := many(tx.ctx, tx.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND digest = $2 ORDER BY name`+tx.d.forUpdate, repoID, d.String())
 	if err != nil {

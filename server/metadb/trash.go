@@ -156,11 +156,12 @@ func (tx *Tx) RestoreManifest(t Trashed) (restored bool, err error) {
 		_, err = tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, t.ID) // those of the other have the same children
 		return false, err
 	}
-	// The rows of the blobs are there, because the edges kept them; a client may have taken them from the repository.
+	// The rows of the blobs are there, because the edges kept them; a client may have taken them from the repository. One that
+	// is taking them at this moment is waited for, or waits and then finds the manifest: so a link that is there is locked.
 	_, err = tx.exec(`INSERT INTO repo_blob (repo_id, digest, created_at)
 		SELECT $2, b.digest, CAST($3 AS BIGINT) FROM blob b WHERE b.state <> 1
 			AND b.digest IN (SELECT e.child FROM edge e WHERE e.manifest_id = $1 AND e.kind IN (1, 2)) ORDER BY b.digest`+tx.d.forKeyShare+`
-		ON CONFLICT (repo_id, digest) DO NOTHING`, t.ID, m.RepoID, toMicros(tx.now))
+		ON CONFLICT (repo_id, digest) DO UPDATE SET created_at = repo_blob.created_at`, t.ID, m.RepoID, toMicros(tx.now))
 	return err == nil, err
 }
 

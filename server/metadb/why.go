@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/berth-registry/berth/oci"
@@ -48,6 +49,13 @@ func (r *Reads) Why(ctx context.Context, d oci.Digest, at time.Time) (w Reasons,
 	if w.Blob, err = r.BlobAnywhere(ctx, d); err != nil {
 		return w, err
 	}
+	if w.Blob.State == Damaged {
+		if _, err := r.Damage(ctx, d); errors.Is(err, ErrNotFound) {
+			w.Blob.State = Claimed // its deletion failed, and is tried again when the lease is over
+		} else if err != nil {
+			return w, err
+		}
+	}
 	repos, err := many(ctx, r.s, column[string], `SELECT r.name FROM repo_blob rb JOIN repository r ON r.id = rb.repo_id WHERE rb.digest = $1 ORDER BY 1 LIMIT $2`, d.String(), MaxReasons)
 	if err != nil {
 		return w, err
@@ -59,9 +67,9 @@ func (r *Reads) Why(ctx context.Context, d oci.Digest, at time.Time) (w Reasons,
 	if w.Held, err = r.CollectionHolds(ctx, at); err != nil {
 		return w, err
 	}
-	itself, err := many(ctx, r.s, scanHolding, `SELECT r.name, m.repo_id, m.digest, m.subject, m.digest, 0, m.hold_until
+	itself, err := many(ctx, r.s, scanHolding, `SELECT r.name, v.repo_id, v.digest, v.subject, v.digest, 0, v.hold_until
 		FROM (SELECT repo_id, digest, subject, 0 AS hold_until FROM manifest WHERE digest = $1
-			UNION ALL SELECT repo_id, digest, subject, hold_until FROM trash WHERE digest = $1) m JOIN repository r ON r.id = m.repo_id ORDER BY 1 LIMIT $2`, d.String(), MaxReasons)
+			UNION ALL SELECT repo_id, digest, subject, hold_until FROM trash WHERE digest = $1) v JOIN repository r ON r.id = v.repo_id ORDER BY 1 LIMIT $2`, d.String(), MaxReasons)
 	if err != nil {
 		return w, err
 	}
@@ -74,10 +82,10 @@ func (r *Reads) Why(ctx context.Context, d oci.Digest, at time.Time) (w Reasons,
 
 // above are the manifests, living or in the trash, that refer to a digest: in one repository, or in all with 0.
 func (r *Reads) above(ctx context.Context, d oci.Digest, repoID int64) ([]Holding, error) {
-	return many(ctx, r.s, scanHolding, `SELECT r.name, m.repo_id, m.digest, m.subject, e.child, e.kind, m.hold_until FROM edge e
-		JOIN (SELECT id, repo_id, digest, subject, 0 AS hold_until FROM manifest UNION ALL SELECT id, repo_id, digest, subject, hold_until FROM trash) m ON m.id = e.manifest_id
-		JOIN repository r ON r.id = m.repo_id
-		WHERE e.child = $1 AND e.kind <> 4 AND (e.repo_id = $2 OR $2 = 0) ORDER BY 1, 3, 6 LIMIT $3`, d.String(), repoID, MaxReasons)
+	return many(ctx, r.s, scanHolding, `SELECT r.name, e.repo_id, COALESCE(m.digest, t.digest), COALESCE(m.subject, t.subject), e.child, e.kind, COALESCE(t.hold_until, 0)
+		FROM edge e LEFT JOIN manifest m ON m.id = e.manifest_id LEFT JOIN trash t ON t.id = e.manifest_id AND m.id IS NULL
+		JOIN repository r ON r.id = e.repo_id
+		WHERE e.child = $1 AND e.kind <> 4 AND (e.repo_id = $2 OR $2 = 0) AND (m.id IS NOT NULL OR t.id IS NOT NULL) ORDER BY 1, 3, 6 LIMIT $3`, d.String(), repoID, MaxReasons)
 }
 
 // climb goes from what holds to what holds that, and asks for the tags.

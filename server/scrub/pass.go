@@ -134,10 +134,8 @@ func (w *walk) page(ctx context.Context, page []metadb.Blob) error {
 
 // one looks at a blob and does what follows from it.
 func (w *walk) one(ctx context.Context, b metadb.Blob) error {
-	if b.State == metadb.Damaged {
-		if _, err := w.s.o.DB.Damage(ctx, b.Digest); errors.Is(err, metadb.ErrNotFound) {
-			return nil // collection has given a deletion up half-way, or it was repaired since
-		}
+	if w.garbage(ctx, b) {
+		return nil
 	}
 	v := w.s.look(ctx, b, w.pace)
 	if err := ctx.Err(); err != nil {
@@ -151,6 +149,9 @@ func (w *walk) one(ctx context.Context, b metadb.Blob) error {
 		}
 		if err != nil {
 			return fmt.Errorf("scrub: %w", err)
+		}
+		if w.garbage(ctx, now) {
+			return nil
 		}
 		if now.Place != b.Place || now.Inline != b.Inline || now.State != b.State {
 			b = now
@@ -184,6 +185,16 @@ func (w *walk) one(ctx context.Context, b metadb.Blob) error {
 		return nil
 	}
 	return w.bad(ctx, b, v)
+}
+
+// garbage says of a blob that is put aside that nothing is wrong with it: collection has given its deletion up half-way, or
+// it was repaired since.
+func (w *walk) garbage(ctx context.Context, b metadb.Blob) bool {
+	if b.State != metadb.Damaged {
+		return false
+	}
+	_, err := w.s.o.DB.Damage(ctx, b.Digest)
+	return errors.Is(err, metadb.ErrNotFound)
 }
 
 // settle decides about what the store does not have: once it has shown that it has something else. end says that there
