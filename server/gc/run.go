@@ -87,13 +87,18 @@ func (s *Service) Jobs(j *job.Service) (err error) {
 	return err
 }
 
-// Start has a berthd begin a run now, and returns the number of its job; while one waits that is its number.
+// Start has a berthd begin a run now, and returns the number of its job. While one waits for which the same was asked, that
+// is its number; one that runs is run again when it has ended, under the number that it has.
 func (s *Service) Start(ctx context.Context, a Ask) (jobID int64, err error) {
 	if err := s.o.Access.CheckAdmin(ctx); err != nil {
 		return 0, err
 	}
+	key, err := json.Marshal(a)
+	if err != nil {
+		return 0, err
+	}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) {
-		jobID, err = s.runs.Enqueue(tx, a, job.Ask{})
+		jobID, err = s.runs.Enqueue(tx, a, job.Ask{Key: string(key)})
 		return err
 	})
 	return jobID, err

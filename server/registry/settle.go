@@ -84,6 +84,7 @@ func (s *Service) settle(ctx context.Context, b metadb.Blob) (done bool, err err
 	if b.Inline { // nobody reads what the store has of it
 		return s.settled(ctx, b, "")
 	}
+	// Without a repository, which tells the sweep what it is.
 	u := metadb.Upload{ID: newCore(), Principal: "settle", Algorithm: oci.SHA256, HashState: []byte{}, DriverState: []byte{}}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		if err := tx.CreateUpload(u); err != nil {

@@ -44,6 +44,9 @@ func (s *Service) sweepRows(ctx context.Context) (swept int, err error) {
 			return swept, errors.Join(fmt.Errorf("registry: sweep: %w", err), failures.err())
 		}
 		for _, u := range uploads {
+			if mayBeSettling(u, s.o.Now()) {
+				continue
+			}
 			done, err := s.sweepUpload(ctx, u)
 			if err != nil {
 				failures.add(fmt.Errorf("registry: sweep upload %s: %w", u.ID, err))
@@ -57,6 +60,12 @@ func (s *Service) sweepRows(ctx context.Context) (swept int, err error) {
 		}
 		last = uploads[len(uploads)-1]
 	}
+}
+
+// mayBeSettling says of an upload that it is the announcement of a copy that may be in progress, here or in another replica,
+// however short the life of uploads is: without it nothing would know of the bytes that are being made.
+func mayBeSettling(u metadb.Upload, now time.Time) bool {
+	return u.Repository == "" && now.Sub(u.UpdatedAt) < 2*settleWithin
 }
 
 // sweepUpload ends an upload unless somebody works on it after all: in this process, or, as its row tells, in another.
