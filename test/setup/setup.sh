@@ -47,6 +47,8 @@ systemd          systemd-analyze
 nginx-light      nginx
 haproxy          haproxy
 caddy            caddy
+slapd            slapd
+ldap-utils       ldapadd
 LIST
   fi
   if wants bench; then
@@ -120,6 +122,7 @@ install_debian() {
         nginx-light) unit=nginx.service ;;
         haproxy) unit=haproxy.service ;;
         caddy) unit=caddy.service ;;
+        slapd) unit=slapd.service ;;
         *) continue ;;
       esac
       # shellcheck disable=SC2086 # one or two units
