@@ -110,6 +110,21 @@ type Certificate interface {
 	Identify(ctx context.Context, chain []*x509.Certificate) (External, error)
 }
 
+// Issuer verifies tokens (JWS) that somebody else signs: a token server in front of this registry, or a system whose tokens
+// are exchanged for ours. Safe for concurrent use.
+type Issuer interface {
+	// Verify checks form, signature, issuer, audience and times. It says nothing of what the token is good for. A token
+	// that is not right is ErrRefused; another error says that its keys could not be had.
+	Verify(ctx context.Context, token string) (Statement, error)
+}
+
+// Statement is what a token says whose signature, issuer, audience and times are right.
+type Statement struct {
+	Issuer, Subject string
+	ExpiresAt       time.Time
+	Claims          map[string]any // all of them, as encoding/json reads them
+}
+
 // IdentityProvider is one configured provider: what its driver can do, and how far it is trusted with accounts.
 type IdentityProvider struct {
 	Name  string // as in External.Provider; unique, and never "local" or "htpasswd"
