@@ -37,6 +37,8 @@ type dialect struct {
 	outboxEnd string
 	// signals says that other processes have caches of what transactions change; see signal.go.
 	signals bool
+	// own are who watches the changes by this process; see WatchAll.
+	own *watchers
 	// classify says what a driver's error means.
 	classify func(error) class
 }
@@ -83,6 +85,7 @@ func sqliteDialect() *dialect {
 		greatest:   "MAX",
 		behind:     "epoch >= $1 AND id > $2 ORDER BY id", // every epoch is 0
 		outboxEnd:  "0, COALESCE((SELECT MAX(id) FROM event), 0)",
+		own:        &watchers{},
 		classify:   classifySQLite,
 	}
 }
@@ -123,6 +126,7 @@ func postgresDialect() *dialect {
 		settled:        " AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 		outboxEnd:      "pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, 9223372036854775807",
 		signals:        true,
+		own:            &watchers{},
 		classify:       classifyPostgres,
 	}
 }

@@ -25,6 +25,9 @@ var (
 	// ErrClaimed says that the blob is being deleted at this moment. It is over within seconds: try the whole
 	// operation again, beginning with the bytes, which will be gone.
 	ErrClaimed = errors.New("metadb: the blob is claimed for deletion")
+
+	// ErrChanged says that a row is not any more what the caller read: its generation is another one.
+	ErrChanged = errors.New("metadb: the row has changed meanwhile")
 )
 
 // fail turns a driver's error into what a caller can act upon.

@@ -29,7 +29,7 @@ func (r *Reads) NamedRepositories(ctx context.Context, after int64, limit int) (
 
 // Projects are up to limit projects behind that name.
 func (r *Reads) Projects(ctx context.Context, after string, limit int) ([]Project, error) {
-	return many(ctx, r.s, scanProject, `SELECT id, name, public, created_at FROM project WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+	return r.FindProjects(ctx, ProjectFilter{Scope: Scope{All: true}}, after, limit)
 }
 
 // NamedManifest is a manifest as far as it is not in its own bytes.

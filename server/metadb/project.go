@@ -5,45 +5,172 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/berth-registry/berth/fault"
 )
 
-// Project is a namespace that owns repositories.
+// Project is a namespace that owns repositories. A project that is made again under the name of a deleted one has another
+// ID, and nothing of what the other had.
 type Project struct {
-	ID        int64
-	Name      string
-	Public    bool
-	CreatedAt time.Time
+	ID          int64
+	Name        string
+	Public      bool
+	Description string
+	Labels      map[string]string
+	CreatedAt   time.Time
+	CreatedBy   string
+	UpdatedAt   time.Time // zero for one that was never changed
+	Generation  int64
 }
 
+const projectColumns = `id, name, public, description, labels, created_at, created_by, updated_at, generation`
+
 func scanProject(rows *sql.Rows, p *Project) error {
-	return rows.Scan(&p.ID, &p.Name, &p.Public, micros{&p.CreatedAt})
+	return rows.Scan(&p.ID, &p.Name, &p.Public, &p.Description, jsonText{&p.Labels}, micros{&p.CreatedAt}, &p.CreatedBy, micros{&p.UpdatedAt}, &p.Generation)
 }
 
 // Project finds a project by name, or ErrNotFound.
 func (r *Reads) Project(ctx context.Context, name string) (Project, error) {
-	return one(ctx, r.s, scanProject, `SELECT id, name, public, created_at FROM project WHERE name = $1`, name)
+	return one(ctx, r.s, scanProject, `SELECT `+projectColumns+` FROM project WHERE name = $1`, name)
+}
+
+// ProjectByID finds a project by number, or ErrNotFound.
+func (r *Reads) ProjectByID(ctx context.Context, id int64) (Project, error) {
+	return one(ctx, r.s, scanProject, `SELECT `+projectColumns+` FROM project WHERE id = $1`, id)
+}
+
+// Scope says which projects a list is about: all of them, or the public ones if Public, and those of IDs.
+type Scope struct {
+	All    bool
+	Public bool
+	IDs    []int64
+}
+
+// add adds the condition; project is the row of the project, id its number.
+func (s Scope) add(w *where, d *dialect, id string, public string) {
+	switch {
+	case s.All:
+	case s.Public && len(s.IDs) > 0:
+		w.and(`(`+public+` OR `+id+` `+d.inNumbers("?")+`)`, d.numbersOf(s.IDs))
+	case s.Public:
+		w.and(public)
+	default:
+		w.and(id+` `+d.inNumbers("?"), d.numbersOf(s.IDs))
+	}
+}
+
+// ProjectFilter chooses projects.
+type ProjectFilter struct {
+	Scope    Scope
+	Contains string // in the name
+	Public   *bool
+}
+
+// FindProjects are projects that the filter chooses, behind the name after, in the order of their names.
+func (r *Reads) FindProjects(ctx context.Context, f ProjectFilter, after string, limit int) ([]Project, error) {
+	var w where
+	w.and(`name > ?`, after)
+	f.Scope.add(&w, r.d, `id`, `public`)
+	w.contains(`name`, f.Contains)
+	if f.Public != nil {
+		w.and(`public = ?`, *f.Public)
+	}
+	query, args := w.page(`SELECT `+projectColumns+` FROM project`, `name`, limit)
+	return many(ctx, r.s, scanProject, query, args...)
 }
 
 // EnsureProject finds the project or makes it with this visibility. created says which.
 func (tx *Tx) EnsureProject(name string, public bool) (p Project, created bool, err error) {
-	p, err = tx.Project(tx.ctx, name)
+	return tx.ensureProject(Project{Name: name, Public: public})
+}
+
+// EnsureProjectOf is EnsureProject, and says of one that is made who made it.
+func (tx *Tx) EnsureProjectOf(name string, public bool, createdBy string) (p Project, created bool, err error) {
+	return tx.ensureProject(Project{Name: name, Public: public, CreatedBy: createdBy})
+}
+
+func (tx *Tx) ensureProject(want Project) (p Project, created bool, err error) {
+	p, err = tx.Project(tx.ctx, want.Name)
 	if !errors.Is(err, ErrNotFound) {
 		return p, false, err
 	}
-	n, err := tx.exec(`INSERT INTO project (name, public, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING`,
-		name, public, toMicros(tx.now))
-	if err != nil {
+	p, err = one(tx.ctx, tx.s, scanProject, insertProject+` ON CONFLICT (name) DO NOTHING RETURNING `+projectColumns,
+		want.Name, want.Public, want.Description, toJSON(labels(want.Labels)), toMicros(tx.now), want.CreatedBy)
+	if errors.Is(err, ErrNotFound) { // another transaction made it meanwhile
+		p, err = tx.Project(tx.ctx, want.Name)
 		return p, false, err
 	}
-	p, err = tx.Project(tx.ctx, name)
-	return p, n == 1, err
+	return p, err == nil, err
+}
+
+const insertProject = `INSERT INTO project (name, public, description, labels, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)`
+
+func labels(l map[string]string) map[string]string {
+	if l == nil {
+		return map[string]string{}
+	}
+	return l
+}
+
+// CreateProject makes a project and returns it; a name that is in use is a Conflict.
+func (tx *Tx) CreateProject(p Project) (Project, error) {
+	return one(tx.ctx, tx.s, scanProject, insertProject+` RETURNING `+projectColumns,
+		p.Name, p.Public, p.Description, toJSON(labels(p.Labels)), toMicros(tx.now), p.CreatedBy)
+}
+
+// UpdateProject changes Public, Description and Labels of the project with p's ID; generation and errors are as of
+// UpdateAccount.
+func (tx *Tx) UpdateProject(p Project, generation int64) (Project, error) {
+	got, err := one(tx.ctx, tx.s, scanProject, `UPDATE project SET public = $3, description = $4, labels = $5, updated_at = $6, generation = generation + 1
+		WHERE id = $1 AND ($2 < 0 OR generation = $2) RETURNING `+projectColumns,
+		p.ID, generation, p.Public, p.Description, toJSON(labels(p.Labels)), toMicros(tx.now))
+	if err == nil {
+		tx.changed(ProjectChanged, got.ID, got.Name)
+	}
+	return got, tx.whyNot(err, func() error { _, err := tx.ProjectByID(tx.ctx, p.ID); return err })
 }
 
 // SetPublic changes a project's visibility; ErrNotFound when there is no such project.
 func (tx *Tx) SetPublic(projectID int64, public bool) error {
-	name, err := one(tx.ctx, tx.s, column[string], `UPDATE project SET public = $2 WHERE id = $1 RETURNING name`, projectID, public)
+	name, err := one(tx.ctx, tx.s, column[string], `UPDATE project SET public = $2, generation = generation + 1 WHERE id = $1 RETURNING name`, projectID, public)
 	if err == nil {
 		tx.changed(ProjectChanged, projectID, name)
 	}
 	return err
+}
+
+// DeleteProject removes a project that has no repository, with its robots and the grants in it. ErrNotFound says that there is
+// none, a Conflict that it still has repositories. A push into it that has begun is seen, or waits and fails.
+func (tx *Tx) DeleteProject(id int64) error {
+	name, err := one(tx.ctx, tx.s, column[string], `SELECT name FROM project WHERE id = $1`+tx.d.forUpdate, id)
+	if err != nil {
+		return err
+	}
+	used, err := one(tx.ctx, tx.s, column[bool], `SELECT EXISTS (SELECT 1 FROM repository WHERE project_id = $1)`, id)
+	if err != nil {
+		return err
+	}
+	if used {
+		return fault.New(fault.Conflict, fault.Unknown, "project %q still has repositories; delete them first", name)
+	}
+	tx.changed(ProjectChanged, id, name)
+	robots, err := many(tx.ctx, tx.s, column[int64], `SELECT id FROM robot WHERE project_id = $1`, id)
+	if err != nil {
+		return err
+	}
+	for _, robot := range robots {
+		if err := tx.DeleteRobot(robot); err != nil {
+			return err
+		}
+	}
+	if err := tx.deleteGrants(`DELETE FROM access_grant WHERE project_id = $1 RETURNING `+grantColumns, id); err != nil {
+		return err
+	}
+	_, err = tx.exec(`DELETE FROM project WHERE id = $1`, id)
+	return err
+}
+
+// CountRepositories is how many listed repositories a project has.
+func (r *Reads) CountRepositories(ctx context.Context, projectID int64) (int64, error) {
+	return one(ctx, r.s, column[int64], `SELECT COUNT(*) FROM repository WHERE project_id = $1 AND listed`, projectID)
 }

@@ -51,12 +51,29 @@ func (r *Reads) Repositories(ctx context.Context, f ListFilter) ([]string, error
 // SearchRepositories are the listed repositories whose name contains the text (its case does not matter: names are
 // lowercase), in the order of their names. It looks at names until limit are found: its cost grows with their number.
 func (r *Reads) SearchRepositories(ctx context.Context, contains string, limit int, publicOnly bool) ([]Repository, error) {
-	pattern := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(contains)) + "%"
+	pattern := "%" + escapeLike(strings.ToLower(contains)) + "%"
 	query := repositoryColumns + ` WHERE r.listed AND r.name LIKE $1 ESCAPE '\' ORDER BY r.name LIMIT $2`
 	if publicOnly {
 		query = repositoryColumns + ` WHERE r.listed AND p.public AND r.name LIKE $1 ESCAPE '\' ORDER BY r.name LIMIT $2`
 	}
 	return many(ctx, r.s, scanRepository, query, pattern, limit)
+}
+
+// RepositoryFilter chooses listed repositories.
+type RepositoryFilter struct {
+	Scope    Scope
+	Contains string // in the name, in any case
+}
+
+// FindRepositories are listed repositories that the filter chooses, behind the name after, in the order of the bytes of
+// their names. The cost depends on the page, and on how many others lie between.
+func (r *Reads) FindRepositories(ctx context.Context, f RepositoryFilter, after string, limit int) ([]Repository, error) {
+	var w where
+	w.and(`r.listed AND r.name > ?`, after)
+	f.Scope.add(&w, r.d, `r.project_id`, `p.public`)
+	w.contains(`r.name`, f.Contains)
+	query, args := w.page(repositoryColumns, `r.name`, limit)
+	return many(ctx, r.s, scanRepository, query, args...)
 }
 
 // EnsureRepository finds the repository or makes it, unlisted, in the project.

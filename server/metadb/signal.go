@@ -59,8 +59,15 @@ const (
 	ManifestGone   ChangeKind = 2 // ID of the repository, Key is the digest
 	BlobGone       ChangeKind = 3 // ID of the repository, Key is the digest
 	ProjectChanged ChangeKind = 4 // Key is the name
-	AccountChanged ChangeKind = 5 // Key is the name
+	AccountChanged ChangeKind = 5 // Key is the name; also when the account's groups changed
 	KeysChanged    ChangeKind = 6 // the signing keys
+
+	GrantsChanged   ChangeKind = 7  // ID of the subject, Key its SubjectKind as a word: what it may do, or that it is gone
+	RoleChanged     ChangeKind = 8  // Key is the name
+	RobotChanged    ChangeKind = 9  // ID, Key is the name; also its secrets
+	TokenChanged    ChangeKind = 10 // ID of a personal access token
+	SessionChanged  ChangeKind = 11 // ID of a session, Key is its hash
+	ProviderChanged ChangeKind = 12 // Key is the name of an identity provider
 )
 
 // Change is a row that caches have to forget.
@@ -78,6 +85,34 @@ func (db *DB) Watch(forget func(Change)) {
 	}
 }
 
+// WatchAll is Watch, and calls forget also with the changes by this process of what decides who may do what
+// (ProjectChanged and later kinds): after the commit and before whoever made the change is answered. forget must bear to be
+// called from several goroutines. On SQLite it is called for these alone.
+func (db *DB) WatchAll(forget func(Change)) {
+	db.d.own.watch(forget)
+	db.Watch(forget)
+}
+
+// watchers are told of this process's own changes.
+type watchers struct {
+	mu  sync.RWMutex
+	all []func(Change)
+}
+
+func (w *watchers) watch(forget func(Change)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, forget)
+}
+
+func (w *watchers) tell(c Change) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for _, f := range w.all {
+		f(c)
+	}
+}
+
 // Trust says how far what was remembered of this database may be believed: Current is at most TrustFor behind, Doubtful
 // is not heard of for longer, Expired for longer than Options.Outage. It is nil on SQLite: always Current.
 func (db *DB) Trust() func() recall.Trust {
@@ -89,8 +124,12 @@ func (db *DB) Trust() func() recall.Trust {
 
 // changed writes down what caches have to forget when the transaction commits.
 func (tx *Tx) changed(k ChangeKind, id int64, key string) {
+	c := Change{k, id, key}
 	if tx.d.signals {
-		tx.changes = append(tx.changes, Change{k, id, key})
+		tx.changes = append(tx.changes, c)
+	}
+	if k >= ProjectChanged { // of the others the engine that makes them tells its caches
+		tx.AfterCommit(func() { tx.d.own.tell(c) })
 	}
 }
 

@@ -2,6 +2,7 @@ package metadbtest
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -22,7 +23,7 @@ func testProjects(t *testing.T, db *metadb.DB) {
 	})
 	update(t, db, func(tx *metadb.Tx) error {
 		p, created, err := tx.EnsureProject("a", false)
-		if created || p != first {
+		if created || !reflect.DeepEqual(p, first) {
 			t.Errorf("the second time: got %v created=%v, want %v", p, created, first)
 		}
 		return err
