@@ -27,7 +27,7 @@ func monopolies() []monopoly {
 			// A room that calls out (image/remote, server/webhook) gets its line here when it comes.
 			name:    "http",
 			imports: []string{"net/http"},
-			folders: []string{"server/httpd", "server/blob/s3", "server/webhook", "server/auth/issuer", "server/distapi", "server/adminapi", "server/harborapi", "server/console",
+			folders: []string{"server/httpd", "server/blob/s3", "server/webhook", "server/auth/issuer", "server/auth/oidc", "server/distapi", "server/adminapi", "server/harborapi", "server/console",
 				"image/remote", "cli", "cmd", "internal/testkit", "test"},
 		},
 		{
