@@ -361,8 +361,12 @@ func (s *Server) faces(ctx context.Context) (err error) {
 		Service: func(*http.Request) string { return s.auth.Service() },
 		Faces:   []httpd.Face{adminapi.Failures()},
 	}
+	served, err := s.routes(origin)
+	if err != nil {
+		return err
+	}
 	o := httpd.Options{
-		Addr: c.HTTP.Addr, Handler: s.routes(origin), Log: s.log.Logger, Origin: origin, Errors: errs, Certs: s.certs,
+		Addr: c.HTTP.Addr, Handler: served, Log: s.log.Logger, Origin: origin, Errors: errs, Certs: s.certs,
 		HTTP2: !c.HTTP.HTTP2.Disabled, Metrics: s.metrics, ServeMetrics: true, MetricsAllowed: s.mayReadMetrics,
 		Health: s.health, Tracing: s.tracing,
 		HeaderTimeout: c.Berth.Limits.HeaderTimeout, IdleTimeout: c.Berth.Limits.IdleTimeout, Stall: c.Berth.Limits.BodyTimeout,
@@ -427,7 +431,7 @@ func certHosts(c *config.Config) (hosts []string) {
 
 // routes is what is served where. Paths below /v2/ have names with slashes in them, so nothing cleans or matches them
 // before the face does.
-func (s *Server) routes(origin *httpd.Origin) http.Handler {
+func (s *Server) routes(origin *httpd.Origin) (http.Handler, error) {
 	v2 := &distapi.Handler{Registry: s.registry, Auth: s.auth}
 	s.tell(v2, origin)
 	served := s.traffic.count(v2, s.o.Now)
@@ -441,7 +445,10 @@ func (s *Server) routes(origin *httpd.Origin) http.Handler {
 	v2.Redirect = addressed && !s.conf.Storage.Redirect.Disable
 	search := distapi.Search{Handler: v2}
 	token := &distapi.TokenEndpoint{Auth: s.auth}
-	admin := s.management(v2.Prefix, origin)
+	admin, err := s.management(v2.Prefix, origin)
+	if err != nil {
+		return nil, err
+	}
 	extra := s.conf.HTTP.Headers
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range extra {
@@ -462,7 +469,7 @@ func (s *Server) routes(origin *httpd.Origin) http.Handler {
 		default:
 			http.NotFound(w, r)
 		}
-	})
+	}), nil
 }
 
 func serveRoot(w http.ResponseWriter, _ *http.Request) {

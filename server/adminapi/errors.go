@@ -1,8 +1,12 @@
 package adminapi
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/httpd"
@@ -47,36 +51,70 @@ func problem(f *fault.Error) httpd.Problem {
 	return p
 }
 
+// problemView is the body of a failure.
 type problemView struct {
-	Type      string `json:"type"`
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Detail    string `json:"detail"`
-	Reason    string `json:"reason"`
-	Field     string `json:"field,omitempty"`
-	RequestID string `json:"requestId,omitempty"`
+	Type      string           `json:"type" doc:"Always about:blank."`
+	Title     string           `json:"title" doc:"The name of the status."`
+	Status    int              `json:"status"`
+	Detail    string           `json:"detail" doc:"For people: what was asked, what was found, what to do."`
+	Reason    string           `json:"reason" doc:"For programs: FIELD_INVALID, DENIED, MANIFEST_UNKNOWN …"`
+	Field     string           `json:"field,omitempty" doc:"The parameter or member that is wrong; the first, when several are."`
+	Errors    []fieldErrorView `json:"errors,omitempty" doc:"Every parameter and member that is wrong."`
+	RequestID string           `json:"requestId,omitempty" doc:"Under which the log of the server has more."`
+}
+
+// fieldErrorView is one of several that are wrong.
+type fieldErrorView struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
 }
 
 func document(f *fault.Error, p httpd.Problem, id string) (mediaType string, body []byte) {
 	d := problemView{Type: "about:blank", Title: http.StatusText(p.Status), Status: p.Status, Detail: f.Message, Reason: p.Code, RequestID: id}
-	var field fieldError
-	if errors.As(f.Unwrap(), &field) {
-		d.Field = string(field)
+	var bad wrong
+	if errors.As(f.Unwrap(), &bad) && len(bad) > 0 {
+		d.Field = bad[0].Field
+		d.Errors = bad
 	}
-	body, err := encode(d)
-	if err != nil { // strings and a number
-		body = []byte("{}\n")
+	var b bytes.Buffer
+	if err := encode(&b, d); err != nil { // strings and a number
+		return "application/problem+json", []byte("{}\n")
 	}
-	return "application/problem+json", body
+	return "application/problem+json", b.Bytes()
 }
 
-// fieldError is the name of the parameter, or the path of the member, that is wrong.
-type fieldError string
+// wrong gathers the parameters and members that are.
+type wrong []fieldErrorView
 
-func (f fieldError) Error() string { return "field " + string(f) }
+func (w wrong) Error() string {
+	names := make([]string, len(w))
+	for i, f := range w {
+		names[i] = f.Field
+	}
+	return "wrong: " + strings.Join(names, ", ")
+}
+
+func (w *wrong) add(field, format string, args ...any) {
+	*w = append(*w, fieldErrorView{field, fmt.Sprintf(format, args...)})
+}
+
+// sort puts them into one order, whatever map they come from.
+func (w wrong) sort() {
+	slices.SortStableFunc(w, func(a, b fieldErrorView) int { return strings.Compare(a.Field, b.Field) })
+}
+
+// err is the answer: nil when nothing is wrong.
+func (w wrong) err() error {
+	if len(w) == 0 {
+		return nil
+	}
+	return fault.New(fault.Invalid, FieldInvalid, "%s", w[0].Detail).Because(w)
+}
 
 func badField(name, format string, args ...any) error {
-	return fault.New(fault.Invalid, FieldInvalid, format, args...).Because(fieldError(name))
+	var w wrong
+	w.add(name, format, args...)
+	return w.err()
 }
 
 // orUnknown turns the database's "there is none" into an answer.

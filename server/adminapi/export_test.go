@@ -1,52 +1,61 @@
 package adminapi
 
 import (
-	"reflect"
+	"context"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // Operation is a route for tests.
 type Operation struct {
-	ID, Method, Path, Permission string
-	Query                        []string
+	ID, Method, Path, Verb, Scope string
+	Query                         []string
+	Body                          *huma.Schema // of the request, nil for none
 }
 
-// Operations are all routes, with paths as the contract writes them.
-func Operations() []Operation {
+// Operations are all routes.
+func (h *Handler) Operations() []Operation {
 	var all []Operation
-	for _, rt := range routes() {
-		all = append(all, Operation{rt.id, rt.method, root + rt.pattern, string(rt.needs), rt.query})
+	for _, rt := range h.face.routes {
+		o := Operation{ID: rt.id, Method: rt.method, Path: rt.huma.Path, Verb: string(rt.needs.Verb), Scope: string(rt.needs.Scope)}
+		for _, p := range rt.huma.Parameters {
+			if p.In == "query" {
+				o.Query = append(o.Query, p.Name)
+			}
+		}
+		if rt.body {
+			o.Body = rt.member("")
+		}
+		all = append(all, o)
 	}
 	return all
 }
 
-// Match is the route of a method and a path below the root, "" for none.
-func Match(method, path string) (id string, params []string) {
-	for _, rt := range routes() {
-		if p, ok := match(rt.pattern, split(strings.TrimPrefix(path, root))); ok && rt.method == method {
-			return rt.id, p
-		}
+// Match is the route of a method and a path, and the repository in the path; "" for none.
+func (h *Handler) Match(method, path string) (id, repository string) {
+	rt, r, err := h.face.find(httptest.NewRecorder(), httptest.NewRequest(method, path, http.NoBody))
+	if err != nil {
+		return "", ""
 	}
-	return "", nil
+	return rt.id, r.PathValue("repository")
 }
 
-// Bodies are the structs that requests are read into, Views those that answers are written from, by the name of their
-// schema in the contract.
-func Bodies() map[string]reflect.Type {
-	return map[string]reflect.Type{
-		"Rollback": reflect.TypeFor[rollback](), "Restoration": reflect.TypeFor[restoration](), "Nothing": reflect.TypeFor[struct{}](),
-		"Collection": reflect.TypeFor[collection](), "Check": reflect.TypeFor[check](), "NewBackup": reflect.TypeFor[newBackup](),
+// Undeclared is the error of a face with an operation that is wrong.
+func Undeclared(scopeName, path string) error {
+	f, err := newFace(&Handler{})
+	if err != nil {
+		return err
 	}
-}
-
-// Views, see Bodies.
-func Views() map[string]reflect.Type {
-	return map[string]reflect.Type{
-		"Problem": reflect.TypeFor[problemView](), "Job": reflect.TypeFor[jobView](), "TagEntry": reflect.TypeFor[tagView](),
-		"DeletedTag": reflect.TypeFor[deletedTagView](), "MovedTag": reflect.TypeFor[movedView](), "Trashed": reflect.TypeFor[trashedView](),
-		"Restored": reflect.TypeFor[restoredView](), "Purged": reflect.TypeFor[purgedView](), "CheckReport": reflect.TypeFor[checkView](),
-		"BrokenReference": reflect.TypeFor[referenceView](), "Damage": reflect.TypeFor[damageView](), "Need": reflect.TypeFor[needView](),
-		"CollectionStatus": reflect.TypeFor[collectionView](), "Collected": reflect.TypeFor[collectedView](), "Preview": reflect.TypeFor[previewView](),
-		"Reasons": reflect.TypeFor[reasonsView](), "Holding": reflect.TypeFor[holdingView](), "Snapshot": reflect.TypeFor[snapshotView](),
+	f.errs = nil
+	declare(f, operation{
+		id: "x", method: http.MethodGet, path: strings.TrimPrefix(path, root), tag: "x", summary: "x", answer: "x",
+		needs: permission{Scope: scope(scopeName)},
+	}, func(context.Context, *struct{}) (*shown[nothing], error) { return show(nothing{}) })
+	if len(f.errs) == 0 {
+		return nil
 	}
+	return f.errs[0]
 }

@@ -1,23 +1,25 @@
 // Package adminapi is the face of the management API, /api/v1: JSON for the commands of berthd, for people and for
-// automation. A handler reads a request, calls one method of an engine and writes what it returns; rights are asked by
-// the engines, and every route says in the table of route.go what they ask for. api/openapi.yaml is the contract; a test
-// compares it with the table both ways.
+// automation. A handler takes typed input, calls one method of an engine and returns what the API shows of its answer;
+// rights are asked by the engines, and every operation declares what they ask for. One without a permission is an error of
+// New. The contract, an OpenAPI 3.1 document, is made of the same declarations: Document is its text, and a test holds
+// api/openapi.yaml to it.
 //
 // Callers come over the socket of the machine, where they are the local administrator, or over the listeners of the
-// registry with the name and password of an account.
+// registry with the name and password of an account, or a token.
 //
-// Start reading at Handler.ServeHTTP, then route.go; errors.go is how failures look.
+// Start reading at Handler.serve, the way of a request, then operation.go; errors.go is how failures look, and every other
+// file is the operations of one noun.
 package adminapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/backup"
@@ -36,8 +38,8 @@ type gatekeeper interface {
 	CheckAdmin(ctx context.Context) error
 }
 
-// Handler serves /api/v1. All fields are required.
-type Handler struct {
+// Options are what the face speaks for. All are required, unless it is said.
+type Options struct {
 	Auth      authenticator
 	Access    gatekeeper
 	Jobs      jobs
@@ -54,12 +56,40 @@ type Handler struct {
 	External func(*http.Request) string
 }
 
+// Handler serves /api. Make it with New.
+type Handler struct {
+	Options
+
+	face *face
+}
+
+// New declares every operation. It fails when one of them is wrong: two of one path, a type that cannot be described, no
+// permission.
+func New(o Options) (*Handler, error) {
+	h := &Handler{Options: o}
+	f, err := newFace(h)
+	if err != nil {
+		return nil, err
+	}
+	h.face = f
+	return h, nil
+}
+
 // call is one request on its way through the face.
 type call struct {
-	h      *Handler
-	w      http.ResponseWriter
-	r      *http.Request
-	params []string // of the route's pattern, in order
+	h     *Handler
+	r     *http.Request
+	asked *url.URL // as it came
+	rt    *route
+	err   error // of the handler, or of what it was to be given
+}
+
+type callKey struct{}
+
+// callOf is the call of a handler's context.
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
 }
 
 // ServeHTTP implements http.Handler.
@@ -71,8 +101,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serve is the way of a request: route, origin, caller, permission, parameters, body, handler. What is wrong with a request
+// is told to who may make it.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Record) error {
-	rt, params, err := find(w, r)
+	asked := r.URL
+	rt, r, err := h.face.find(w, r)
 	if err != nil {
 		return err
 	}
@@ -86,7 +119,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	}
 	rec.Principal = who.String()
 	ctx := identity.With(r.Context(), who)
-	if rt.needs == administrator {
+	if rt.needs.Scope == onRegistry {
 		if err := h.Access.CheckAdmin(ctx); err != nil {
 			return err
 		}
@@ -94,13 +127,22 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	if err := knownQuery(r, rt); err != nil {
 		return err
 	}
+	if err := readBody(r, rt); err != nil {
+		return err
+	}
 	if !reading(r) {
 		ctx = event.WithRequest(ctx, h.request(w, r, rec))
 	}
-	if name, ok := rt.repository(params); ok {
-		rec.Repo = name
+	rec.Repo = r.PathValue("repository")
+	c := &call{h: h, rt: rt, asked: asked}
+	c.r = r.WithContext(context.WithValue(ctx, callKey{}, c))
+	a := &answer{header: http.Header{}}
+	rt.handler(humago.NewContext(rt.huma, c.r, a))
+	if c.err != nil {
+		return c.err
 	}
-	return rt.serve(&call{h: h, w: w, r: r.WithContext(ctx), params: params})
+	a.send(w)
+	return nil
 }
 
 // principal is who is calling: over the socket the local administrator, whatever else the request says.
@@ -130,50 +172,66 @@ func (h *Handler) request(w http.ResponseWriter, r *http.Request, rec *httpd.Rec
 	return q
 }
 
+// location is where a path of ours is for the caller.
+func (h *Handler) location(path string) string { return h.Prefix + path }
+
 func reading(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
-// knownQuery refuses what a route does not read: a filter with a typing error would otherwise answer with everything.
-func knownQuery(r *http.Request, rt *route) error {
-	for name := range r.URL.Query() {
-		if !slices.Contains(rt.query, name) {
-			if len(rt.query) == 0 {
-				return badField(name, "parameter %.100q is not known here; the route has none", name)
-			}
-			return badField(name, "parameter %.100q is not known here; known are %s", name, strings.Join(rt.query, ", "))
+// separator ends a repository's name in a path. No component of a name can be a dash alone, so there is one way to read a
+// path, and it stays the same when a proxy decodes or encodes the slashes in the name.
+const separator = "-"
+
+// find gives the route of a request, and the request with the parameters of its path.
+func (f *face) find(w http.ResponseWriter, r *http.Request) (*route, *http.Request, error) {
+	q, ok := oneSegment(r)
+	if !ok {
+		return nil, nil, noRoute(r.URL.Path)
+	}
+	if rt, ok := f.match(q, q.Method); ok {
+		return rt, q, nil
+	}
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if _, ok := f.match(q, method); ok {
+			allowed = append(allowed, method)
 		}
 	}
-	return nil
-}
-
-// ctx carries the principal.
-func (c *call) ctx() context.Context { return c.r.Context() }
-
-// write answers with JSON.
-func (c *call) write(status int, v any) error {
-	body, err := encode(v)
-	if err != nil {
-		return err
+	if allowed == nil {
+		return nil, nil, noRoute(r.URL.Path)
 	}
-	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(body) // a peer that is gone needs no second failure
-	return nil
+	if slices.Contains(allowed, http.MethodGet) {
+		allowed = append(allowed, http.MethodHead)
+	}
+	list := strings.Join(allowed, ", ")
+	w.Header().Set("Allow", list)
+	return nil, nil, fault.New(fault.Unsupported, MethodUnknown, "method %.20s is not offered here; use one of %s", r.Method, list)
 }
 
-// encode writes JSON with a line's end, and with < and > as they are: nothing here goes into a page of HTML.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return b.Bytes(), err
+// match asks the mux. It fills in the parameters of the path only when it serves, so a route gets them here.
+func (f *face) match(r *http.Request, method string) (*route, bool) {
+	m := *r
+	m.Method = method
+	found, _ := f.mux.Handler(&m)
+	rt, ok := found.(*route)
+	if !ok {
+		return nil, false
+	}
+	pattern, path := strings.Split(rt.huma.Path, "/"), strings.Split(r.URL.EscapedPath(), "/")
+	if len(pattern) != len(path) {
+		return nil, false
+	}
+	for i, part := range pattern {
+		if name := strings.Trim(part, "{}"); name != part {
+			value, err := url.PathUnescape(path[i])
+			if err != nil || value == "" {
+				return nil, false
+			}
+			r.SetPathValue(name, value)
+		}
+	}
+	return rt, true
 }
 
-// ok answers 200 with JSON.
-func (c *call) ok(v any) error { return c.write(http.StatusOK, v) }
-
-// location is where a path of ours is for the caller.
-func (c *call) location(path string) string { return c.h.Prefix + path }
+func noRoute(path string) error {
+	return fault.New(fault.NotFound, RouteUnknown, "path %.200q is not part of the management API; see "+root+"openapi.yaml", path)
+}

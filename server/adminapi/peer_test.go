@@ -40,7 +40,10 @@ func (*seen) Retry(context.Context, int64) (metadb.Job, error) {
 // Over the socket it is the operating system that says who is calling, and nothing in the request.
 func TestPeers(t *testing.T) {
 	jobs := &seen{}
-	h := &adminapi.Handler{Auth: nobodyKnown{t}, Access: access.New(access.Options{}), Jobs: jobs, Now: time.Now}
+	h, err := adminapi.New(adminapi.Options{Auth: nobodyKnown{t}, Access: access.New(access.Options{}), Jobs: jobs, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		peer   httpd.Peer
 		status int

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/registry"
 )
 
@@ -22,123 +22,146 @@ type history interface {
 	RestoreTag(ctx context.Context, name ref.Name, tag string) (*registry.MovedTag, error)
 }
 
-func tagRoutes() []route {
-	const repo = "repositories/" + repositoryParam + "/" + separator + "/"
-	return []route{
-		{id: "listTags", method: http.MethodGet, pattern: repo + "tags", needs: reader, query: []string{"at", "limit", "after"}, serve: (*call).listTags},
-		{id: "listDeletedTags", method: http.MethodGet, pattern: repo + "deleted-tags", needs: writer, query: []string{"limit", "after"}, serve: (*call).listDeletedTags},
-		{id: "getTag", method: http.MethodGet, pattern: repo + "tags/{tag}", needs: reader, query: []string{"at"}, serve: (*call).getTag},
-		{id: "listTagHistory", method: http.MethodGet, pattern: repo + "tags/{tag}/history", needs: reader, query: []string{"limit", "after"}, serve: (*call).listTagHistory},
-		{id: "rollBackTag", method: http.MethodPost, pattern: repo + "tags/{tag}/rollback", needs: writer, serve: (*call).rollBackTag},
-		{id: "restoreTag", method: http.MethodPost, pattern: repo + "tags/{tag}/restore", needs: writer, serve: (*call).restoreTag},
-	}
+// ofRepository begins the paths of what is in a repository.
+const ofRepository = "repositories/{repository}/" + separator + "/"
+
+func (h *Handler) declareTags(f *face) {
+	declare(f, operation{
+		id: "listTags", method: http.MethodGet, path: ofRepository + "tags", tag: "tags", needs: on(onRepository, identity.Pull),
+		summary: "List the tags of a repository as they are, or as they were at a time, by name", answer: "A page of entries.",
+	}, h.listTags)
+	declare(f, operation{
+		id: "listDeletedTags", method: http.MethodGet, path: ofRepository + "deleted-tags", tag: "tags", needs: on(onRepository, identity.Push),
+		summary: "List the tags that a repository had once and has no more, by name", answer: "A page of deleted tags.",
+	}, h.listDeletedTags)
+	declare(f, operation{
+		id: "getTag", method: http.MethodGet, path: ofRepository + "tags/{tag}", tag: "tags", needs: on(onRepository, identity.Pull),
+		summary: "Show where a tag points, or pointed at a time", text: "404 when the tag is not, or was not, there.", answer: "The entry of its history that counts then.",
+	}, h.getTag)
+	declare(f, operation{
+		id: "listTagHistory", method: http.MethodGet, path: ofRepository + "tags/{tag}/history", tag: "tags", needs: on(onRepository, identity.Pull),
+		summary: "List where a tag pointed, newest first", answer: "A page of entries.",
+	}, h.listTagHistory)
+	declare(f, operation{
+		id: "rollBackTag", method: http.MethodPost, path: ofRepository + "tags/{tag}/rollback", tag: "tags", needs: on(onRepository, identity.Push),
+		summary: "Point a tag where it pointed once",
+		text: "Without a digest and a time: where it pointed before it came to where it is. It is one more entry of the history, so a " +
+			"rollback can be rolled back. A manifest that is in the trash comes back, with the children of an index.",
+		answer: "The tag as it is now.",
+	}, h.rollBackTag)
+	declare(f, operation{
+		id: "restoreTag", method: http.MethodPost, path: ofRepository + "tags/{tag}/restore", tag: "tags", needs: on(onRepository, identity.Push),
+		summary: "Put a deleted tag back where it pointed", text: "Its manifest comes back from the trash with it. 409 when the tag is there.",
+		answer: "The tag as it is now.",
+	}, h.restoreTag)
 }
 
-// tagView is an entry of a tag's history: from since on it pointed at the digest, or did not exist when there is none.
-type tagView struct {
+// tagEntryView is an entry of a tag's history: from since on it pointed at the digest, or did not exist when there is none.
+type tagEntryView struct {
 	Tag    string    `json:"tag"`
-	Digest string    `json:"digest,omitempty"`
-	Since  time.Time `json:"since"`
-	By     string    `json:"by,omitempty"`
-	From   string    `json:"from,omitempty"`
-	Cause  string    `json:"cause,omitempty"`
+	Digest string    `json:"digest,omitempty" doc:"Where it pointed; absent where the tag did not exist."`
+	Since  time.Time `json:"since" doc:"From then on."`
+	By     string    `json:"by,omitempty" doc:"Who moved it, and from where; told to those who may push."`
+	From   string    `json:"from,omitempty" doc:"Address and program."`
+	Cause  string    `json:"cause,omitempty" doc:"rollback, restore and the like; absent for a push or a deletion of the tag."`
 }
 
-func viewTag(e registry.TagEntry) tagView {
-	return tagView{Tag: e.Tag, Digest: text(e.Digest), Since: e.Since.UTC(), By: e.By, From: e.From, Cause: e.Cause}
+func viewTag(e registry.TagEntry) tagEntryView {
+	return tagEntryView{Tag: e.Tag, Digest: text(e.Digest), Since: e.Since.UTC(), By: e.By, From: e.From, Cause: e.Cause}
 }
 
-// text is a digest, "" for none.
-func text(d oci.Digest) string {
-	if d.IsZero() {
-		return ""
-	}
-	return d.String()
+type tagsQuery struct {
+	InRepository
+	At string `query:"at" format:"date-time" doc:"A time; now when not said."`
+	PageQuery
 }
 
-func viewAll[T, V any](items []T, view func(T) V) []V {
-	out := make([]V, len(items))
-	for i, item := range items {
-		out[i] = view(item)
-	}
-	return out
-}
-
-// byName reads the parameters of a list in the order of names and answers with a page of it.
-func byName[T, V any](c *call, get func(name ref.Name, after string, n int) ([]T, error), view func(T) V, nameOf func(T) string) error {
-	name, err := c.repository()
+func (h *Handler) listTags(ctx context.Context, q *tagsQuery) (*listed[tagEntryView], error) {
+	name, err := ref.ParseName(q.Repository)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	limit, err := c.limit()
-	if err != nil {
-		return err
-	}
-	found, err := get(name, c.r.URL.Query().Get("after"), limit)
-	if err != nil {
-		return err
-	}
-	next := ""
-	if len(found) == limit {
-		next = nameOf(found[limit-1])
-	}
-	return page(c, viewAll(found, view), next)
-}
-
-func (c *call) listTags() error {
-	at, err := c.moment("at")
-	if err != nil {
-		return err
+	var bad wrong
+	at := bad.moment("at", q.At)
+	if err := bad.err(); err != nil {
+		return nil, err
 	}
 	if at.IsZero() {
-		at = c.h.Now()
+		at = h.Now()
 	}
-	return byName(c, func(name ref.Name, after string, n int) ([]registry.TagEntry, error) {
-		return c.h.History.TagsAt(c.ctx(), name, at, after, n)
-	}, viewTag, func(e registry.TagEntry) string { return e.Tag })
+	after, err := q.key(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := h.History.TagsAt(ctx, name, at, after, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return pageOf(ctx, found, q.Limit, viewTag, func(e registry.TagEntry) string { return e.Tag })
 }
 
 type deletedTagView struct {
 	Tag       string    `json:"tag"`
-	Digest    string    `json:"digest"`
+	Digest    string    `json:"digest" doc:"Where it pointed."`
 	DeletedAt time.Time `json:"deletedAt"`
 	By        string    `json:"by,omitempty"`
 	From      string    `json:"from,omitempty"`
 	Cause     string    `json:"cause,omitempty"`
 }
 
-func (c *call) listDeletedTags() error {
-	return byName(c, func(name ref.Name, after string, n int) ([]registry.DeletedTag, error) {
-		return c.h.History.DeletedTags(c.ctx(), name, after, n)
-	}, func(t registry.DeletedTag) deletedTagView {
+type deletedTagsQuery struct {
+	InRepository
+	PageQuery
+}
+
+func (h *Handler) listDeletedTags(ctx context.Context, q *deletedTagsQuery) (*listed[deletedTagView], error) {
+	name, err := ref.ParseName(q.Repository)
+	if err != nil {
+		return nil, err
+	}
+	after, err := q.key(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := h.History.DeletedTags(ctx, name, after, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return pageOf(ctx, found, q.Limit, func(t registry.DeletedTag) deletedTagView {
 		return deletedTagView{Tag: t.Tag, Digest: text(t.Digest), DeletedAt: t.DeletedAt.UTC(), By: t.By, From: t.From, Cause: t.Cause}
 	}, func(t registry.DeletedTag) string { return t.Tag })
 }
 
-func (c *call) getTag() error {
-	name, err := c.repository()
+type tagQuery struct {
+	InTag
+	At string `query:"at" format:"date-time" doc:"A time; now when not said."`
+}
+
+func (h *Handler) getTag(ctx context.Context, q *tagQuery) (*shown[tagEntryView], error) {
+	name, err := ref.ParseName(q.Repository)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	at, err := c.moment("at")
-	if err != nil {
-		return err
+	var bad wrong
+	at := bad.moment("at", q.At)
+	if err := bad.err(); err != nil {
+		return nil, err
 	}
 	var e registry.TagEntry
 	if at.IsZero() {
-		e, err = c.newest(name, c.params[1])
+		e, err = h.newest(ctx, name, q.Tag)
 	} else {
-		e, err = c.h.History.TagAt(c.ctx(), name, c.params[1], at)
+		e, err = h.History.TagAt(ctx, name, q.Tag, at)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.ok(viewTag(e))
+	return show(viewTag(e))
 }
 
 // newest is the tag as it is.
-func (c *call) newest(name ref.Name, tag string) (registry.TagEntry, error) {
-	found, err := c.h.History.TagHistory(c.ctx(), name, tag, time.Time{}, 1)
+func (h *Handler) newest(ctx context.Context, name ref.Name, tag string) (registry.TagEntry, error) {
+	found, err := h.History.TagHistory(ctx, name, tag, time.Time{}, 1)
 	switch {
 	case err != nil:
 		return registry.TagEntry{}, err
@@ -150,95 +173,85 @@ func (c *call) newest(name ref.Name, tag string) (registry.TagEntry, error) {
 	return found[0], nil
 }
 
-func (c *call) listTagHistory() error {
-	name, err := c.repository()
+type tagHistoryQuery struct {
+	InTag
+	PageQuery
+}
+
+func (h *Handler) listTagHistory(ctx context.Context, q *tagHistoryQuery) (*listed[tagEntryView], error) {
+	name, err := ref.ParseName(q.Repository)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	limit, err := c.limit()
+	micros, err := q.number(ctx)
 	if err != nil {
-		return err
-	}
-	micros, err := c.after()
-	if err != nil {
-		return err
+		return nil, err
 	}
 	before := time.Time{}
 	if micros > 0 {
 		before = time.UnixMicro(micros)
 	}
-	found, err := c.h.History.TagHistory(c.ctx(), name, c.params[1], before, limit)
+	found, err := h.History.TagHistory(ctx, name, q.Tag, before, q.Limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	next := ""
-	if len(found) == limit {
-		next = strconv.FormatInt(found[limit-1].Since.UnixMicro(), 10)
-	}
-	return page(c, viewAll(found, viewTag), next)
+	return pageOf(ctx, found, q.Limit, viewTag, func(e registry.TagEntry) string { return strconv.FormatInt(e.Since.UnixMicro(), 10) })
 }
 
 // rollback is the body of rollBackTag.
 type rollback struct {
-	Digest string `json:"digest"`
-	At     string `json:"at"`
-	Expect string `json:"expect"`
+	Digest string `json:"digest,omitempty" format:"digest" doc:"A manifest of the repository or of its trash."`
+	At     string `json:"at,omitempty" format:"date-time" doc:"Where the tag pointed at that time."`
+	Expect string `json:"expect,omitempty" format:"digest" doc:"Where the tag has to point now; 409 when it does not."`
 }
 
-func (c *call) rollBackTag() error {
-	name, err := c.repository()
+type rollBackInput struct {
+	InTag
+	Body *rollback
+}
+
+func (h *Handler) rollBackTag(ctx context.Context, in *rollBackInput) (*shown[movedTagView], error) {
+	name, err := ref.ParseName(in.Repository)
 	if err != nil {
-		return err
-	}
-	var b rollback
-	if err := c.body(&b); err != nil {
-		return err
+		return nil, err
 	}
 	var to registry.Rollback
-	if to.At, err = parseMoment("at", b.At); err != nil {
-		return err
+	if b := in.Body; b != nil {
+		var bad wrong
+		to = registry.Rollback{At: bad.moment("at", b.At), Digest: bad.digest("digest", b.Digest), Expect: bad.digest("expect", b.Expect)}
+		if err := bad.err(); err != nil {
+			return nil, err
+		}
 	}
-	if to.Digest, err = digestField("digest", b.Digest); err != nil {
-		return err
-	}
-	if to.Expect, err = digestField("expect", b.Expect); err != nil {
-		return err
-	}
-	return c.moved(c.h.History.RollbackTag(c.ctx(), name, c.params[1], to))
+	return moved(h.History.RollbackTag(ctx, name, in.Tag, to))
 }
 
-func digestField(name, text string) (oci.Digest, error) {
-	if text == "" {
-		return oci.Digest{}, nil
-	}
-	d, err := oci.ParseDigest(text)
+// nothing is the body of what needs none.
+type nothing struct{}
+
+type restoreTagInput struct {
+	InTag
+	Body *nothing
+}
+
+func (h *Handler) restoreTag(ctx context.Context, in *restoreTagInput) (*shown[movedTagView], error) {
+	name, err := ref.ParseName(in.Repository)
 	if err != nil {
-		return d, badField(name, "member %q expects a digest such as sha256:9f86…, got %.100q", name, text)
+		return nil, err
 	}
-	return d, nil
+	return moved(h.History.RestoreTag(ctx, name, in.Tag))
 }
 
-func (c *call) restoreTag() error {
-	name, err := c.repository()
-	if err != nil {
-		return err
-	}
-	if err := c.body(&struct{}{}); err != nil {
-		return err
-	}
-	return c.moved(c.h.History.RestoreTag(c.ctx(), name, c.params[1]))
-}
-
-type movedView struct {
+type movedTagView struct {
 	Tag      string `json:"tag"`
 	Digest   string `json:"digest"`
-	Before   string `json:"before,omitempty"`
-	Restored bool   `json:"restored"`
+	Before   string `json:"before,omitempty" doc:"Where it pointed; absent when it was not there."`
+	Restored bool   `json:"restored" doc:"The manifest came back from the trash."`
 }
 
-func (c *call) moved(m *registry.MovedTag, err error) error {
+func moved(m *registry.MovedTag, err error) (*shown[movedTagView], error) {
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.ok(movedView{Tag: m.Tag, Digest: text(m.Digest), Before: text(m.Before), Restored: m.Restored})
+	return show(movedTagView{Tag: m.Tag, Digest: text(m.Digest), Before: text(m.Before), Restored: m.Restored})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/registry"
 )
 
@@ -17,130 +18,158 @@ type trash interface {
 	PurgeTrash(ctx context.Context, name ref.Name, d oci.Digest) (purged int, err error)
 }
 
-func trashRoutes() []route {
-	const repo = "repositories/" + repositoryParam + "/" + separator + "/trash"
-	return []route{
-		{id: "listAllTrash", method: http.MethodGet, pattern: "trash", needs: administrator, query: []string{"limit", "after"}, serve: (*call).listAllTrash},
-		{id: "listTrash", method: http.MethodGet, pattern: repo, needs: deleter, query: []string{"limit", "after"}, serve: (*call).listTrash},
-		{id: "emptyTrash", method: http.MethodDelete, pattern: repo, needs: administrator, serve: (*call).emptyTrash},
-		{id: "restoreManifest", method: http.MethodPost, pattern: repo + "/{digest}/restore", needs: writer, serve: (*call).restoreManifest},
-		{id: "purgeManifest", method: http.MethodDelete, pattern: repo + "/{digest}", needs: administrator, serve: (*call).purgeManifest},
+func (h *Handler) declareTrash(f *face) {
+	const trash = ofRepository + "trash"
+	declare(f, operation{
+		id: "listAllTrash", method: http.MethodGet, path: "trash", tag: "trash", needs: on(onRegistry, purge),
+		summary: "List the trash of all repositories, in the order in which it is purged", answer: "A page of the trash.",
+	}, func(ctx context.Context, q *struct{ PageQuery }) (*listed[trashedView], error) {
+		return h.trash(ctx, ref.Name{}, q.PageQuery)
+	})
+	declare(f, operation{
+		id: "listTrash", method: http.MethodGet, path: trash, tag: "trash", needs: on(onRepository, identity.Delete),
+		summary: "List the trash of a repository, the last deleted first", answer: "A page of the trash.",
+	}, h.listTrash)
+	declare(f, operation{
+		id: "emptyTrash", method: http.MethodDelete, path: trash, tag: "trash", needs: on(onRegistry, purge),
+		summary: "Delete all that is in the trash of a repository for good", answer: purgeAnswer,
+	}, func(ctx context.Context, in *struct{ InRepository }) (*shown[purgedView], error) {
+		return h.purge(ctx, in.Repository, oci.Digest{})
+	})
+	declare(f, operation{
+		id: "restoreManifest", method: http.MethodPost, path: trash + "/{digest}/restore", tag: "trash", needs: on(onRepository, identity.Push),
+		summary: "Bring a manifest back, with the children of an index, and with its tags when asked",
+		text:    "What was pushed again meanwhile is no failure.", answer: "What came back.",
+	}, h.restoreManifest)
+	declare(f, operation{
+		id: "purgeManifest", method: http.MethodDelete, path: trash + "/{digest}", tag: "trash", needs: on(onRegistry, purge),
+		summary: "Delete a manifest of the trash for good", answer: purgeAnswer,
+	}, h.purgeManifest)
+}
+
+const purgeAnswer = "How many manifests were deleted. Collection frees their space in its time."
+
+// InManifest are the parameters of routes about a manifest.
+type InManifest struct {
+	InRepository
+	Digest string `path:"digest" format:"digest" doc:"sha256: or sha512: with the hexadecimal digest."`
+}
+
+// parse reads them.
+func (in InManifest) parse() (ref.Name, oci.Digest, error) {
+	name, err := ref.ParseName(in.Repository)
+	if err != nil {
+		return name, oci.Digest{}, err
 	}
+	d, err := digestOfPath(in.Digest)
+	return name, d, err
 }
 
 type trashedView struct {
 	Repository string    `json:"repository"`
 	Digest     string    `json:"digest"`
 	MediaType  string    `json:"mediaType"`
-	Size       int64     `json:"size"`
+	Size       int64     `json:"size" doc:"Bytes of the manifest, without what it names."`
 	Tags       []string  `json:"tags"`
 	PushedAt   time.Time `json:"pushedAt"`
 	PushedBy   string    `json:"pushedBy,omitempty"`
 	DeletedAt  time.Time `json:"deletedAt"`
 	DeletedBy  string    `json:"deletedBy,omitempty"`
-	From       string    `json:"from,omitempty"`
-	Cause      string    `json:"cause,omitempty"`
-	HoldUntil  time.Time `json:"holdUntil"`
+	From       string    `json:"from,omitempty" doc:"Address and program."`
+	Cause      string    `json:"cause,omitempty" doc:"Absent when it was asked for."`
+	HoldUntil  time.Time `json:"holdUntil" doc:"When it is purged."`
 }
 
 func viewTrashed(t registry.Trashed) trashedView {
-	tags := t.Tags
-	if tags == nil {
-		tags = []string{}
-	}
 	return trashedView{
-		Repository: t.Repository, Digest: text(t.Digest), MediaType: t.MediaType, Size: t.Size, Tags: tags, PushedAt: t.PushedAt.UTC(), PushedBy: t.PushedBy,
+		Repository: t.Repository, Digest: text(t.Digest), MediaType: t.MediaType, Size: t.Size, Tags: list(t.Tags), PushedAt: t.PushedAt.UTC(), PushedBy: t.PushedBy,
 		DeletedAt: t.DeletedAt.UTC(), DeletedBy: t.DeletedBy, From: t.From, Cause: t.Cause, HoldUntil: t.HoldUntil.UTC(),
 	}
 }
 
-func (c *call) listAllTrash() error { return c.trash(ref.Name{}) }
-
-func (c *call) listTrash() error {
-	name, err := c.repository()
-	if err != nil {
-		return err
-	}
-	return c.trash(name)
+type trashQuery struct {
+	InRepository
+	PageQuery
 }
 
-func (c *call) trash(name ref.Name) error {
-	limit, err := c.limit()
+func (h *Handler) listTrash(ctx context.Context, q *trashQuery) (*listed[trashedView], error) {
+	name, err := ref.ParseName(q.Repository)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	found, err := c.h.Trash.Trash(c.ctx(), name, registry.TrashQuery{After: c.r.URL.Query().Get("after"), Limit: limit})
+	return h.trash(ctx, name, q.PageQuery)
+}
+
+func (h *Handler) trash(ctx context.Context, name ref.Name, q PageQuery) (*listed[trashedView], error) {
+	after, err := q.key(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	next := ""
-	if len(found) == limit {
-		next = found[limit-1].Next
+	found, err := h.Trash.Trash(ctx, name, registry.TrashQuery{After: after, Limit: q.Limit})
+	if err != nil {
+		return nil, err
 	}
-	return page(c, viewAll(found, viewTrashed), next)
+	return pageOf(ctx, found, q.Limit, viewTrashed, func(t registry.Trashed) string { return t.Next })
 }
 
 // restoration is the body of restoreManifest.
 type restoration struct {
-	Tags  bool `json:"tags"`
-	Force bool `json:"force"`
+	Tags  bool `json:"tags,omitempty" doc:"Its tags come back, too, where they are free."`
+	Force bool `json:"force,omitempty" doc:"Tags that point elsewhere by now are moved."`
+}
+
+type restoreInput struct {
+	InManifest
+	Body *restoration
 }
 
 type restoredView struct {
 	Digest   string            `json:"digest"`
-	Restored bool              `json:"restored"`
-	Children []string          `json:"children"`
-	Tags     []string          `json:"tags"`
-	Taken    map[string]string `json:"taken"`
+	Restored bool              `json:"restored" doc:"false: it was there already."`
+	Children []string          `json:"children" doc:"Manifests of the index that came back with it."`
+	Tags     []string          `json:"tags" doc:"Those that point at it again."`
+	Taken    map[string]string `json:"taken" doc:"Tags that stayed where they are, with the digest that they point at."`
 }
 
-func (c *call) restoreManifest() error {
-	name, err := c.repository()
+func (h *Handler) restoreManifest(ctx context.Context, in *restoreInput) (*shown[restoredView], error) {
+	name, d, err := in.parse()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d, err := c.digest(1)
+	ask := registry.RestoreManifest{Digest: d}
+	if b := in.Body; b != nil {
+		ask.Tags, ask.Force = b.Tags, b.Force
+	}
+	out, err := h.Trash.RestoreManifest(ctx, name, ask)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var b restoration
-	if err := c.body(&b); err != nil {
-		return err
-	}
-	out, err := c.h.Trash.RestoreManifest(c.ctx(), name, registry.RestoreManifest{Digest: d, Tags: b.Tags, Force: b.Force})
-	if err != nil {
-		return err
-	}
-	v := restoredView{Digest: text(out.Digest), Restored: out.Manifest, Children: viewAll(out.Children, text), Tags: out.Tags, Taken: out.Taken}
-	if v.Tags == nil {
-		v.Tags = []string{}
-	}
+	v := restoredView{Digest: text(out.Digest), Restored: out.Manifest, Children: viewAll(out.Children, text), Tags: list(out.Tags), Taken: out.Taken}
 	if v.Taken == nil {
 		v.Taken = map[string]string{}
 	}
-	return c.ok(v)
+	return show(v)
 }
 
-func (c *call) purgeManifest() error {
-	d, err := c.digest(1)
+func (h *Handler) purgeManifest(ctx context.Context, in *struct{ InManifest }) (*shown[purgedView], error) {
+	d, err := digestOfPath(in.Digest)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.purge(d)
+	return h.purge(ctx, in.Repository, d)
 }
 
-func (c *call) emptyTrash() error { return c.purge(oci.Digest{}) }
-
-func (c *call) purge(d oci.Digest) error {
-	name, err := c.repository()
+// purge purges one manifest, or all for the zero digest.
+func (h *Handler) purge(ctx context.Context, repository string, d oci.Digest) (*shown[purgedView], error) {
+	name, err := ref.ParseName(repository)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n, err := c.h.Trash.PurgeTrash(c.ctx(), name, d)
+	n, err := h.Trash.PurgeTrash(ctx, name, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return c.ok(purgedView{Purged: n})
+	return show(purgedView{Purged: n})
 }
 
 type purgedView struct {
