@@ -2,7 +2,7 @@
 // its name changes, and the directory that holds a changed name is synced before the change is reported.
 //
 // Everything happens under a [Dir], which no name can leave (it is an [os.Root]), with rename as the only means to make
-// content visible: no locks and no links, so a directory on NFS works the same; one that its server has forgotten (ESTALE)
+// content visible: it needs no locks and no links, so a directory on NFS works the same; one that its server has forgotten (ESTALE)
 // is opened again. It may assume nothing about its caller
 // and has no product meaning.
 //

@@ -348,3 +348,33 @@ func TestStaleDirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A lock belongs to one open file at a time, and closing the file gives it back.
+func TestLock(t *testing.T) {
+	d, err := durable.OpenDir(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	open := func() *durable.File {
+		f, err := d.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	a, b := open(), open()
+	defer b.Close()
+	if got, err := a.Lock(true); !got || err != nil {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if got, err := b.Lock(false); got || err != nil {
+		t.Errorf("two have it: %v, %v", got, err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Lock(false); !got || err != nil {
+		t.Errorf("nobody has it, and it cannot be got: %v, %v", got, err)
+	}
+}

@@ -67,6 +67,9 @@ func (f *File) Size() (int64, error) {
 	return info.Size(), nil
 }
 
+// Info describes the open file, whatever its name is by now.
+func (f *File) Info() (fs.FileInfo, error) { return f.f.Stat() }
+
 // Sync makes the content durable. Once it has failed, it and every writing method fail with the same error.
 func (f *File) Sync() error {
 	if err := f.may(OpSync); err != nil {

@@ -1,0 +1,234 @@
+package copy
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
+)
+
+// flight is one blob on its way to one target. Who needs it too waits for it.
+type flight struct {
+	done chan struct{}
+	err  error
+}
+
+// blob brings a blob to the target, once for all images that need it there.
+func (c *run) blob(ctx context.Context, d oci.Descriptor) error {
+	if d.Digest.IsZero() || d.Size < 0 {
+		return fault.New(fault.Invalid, fault.ManifestInvalid, "a descriptor of %s has no digest or no size", c.res.From)
+	}
+	c.res.add(func(r *Result) { r.Total += d.Size })
+	key := c.j.To.String() + "@" + d.Digest.String()
+	for {
+		c.e.mu.Lock()
+		f := c.e.flights[key]
+		if f == nil {
+			f = &flight{done: make(chan struct{})}
+			c.e.flights[key] = f
+			c.e.mu.Unlock()
+			f.err = c.carry(ctx, d)
+			if f.err != nil { // another image may be luckier: it is not cancelled with this one
+				c.e.mu.Lock()
+				delete(c.e.flights, key)
+				c.e.mu.Unlock()
+			}
+			close(f.done)
+			return f.err
+		}
+		c.e.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-f.done:
+		}
+		if f.err == nil {
+			c.res.add(func(r *Result) { r.Present++ })
+			return nil
+		}
+	}
+}
+
+func (r *Result) add(f func(*Result)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(r)
+}
+
+// carry finds the cheapest way for a blob.
+func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
+	ev := Event{Image: c.res.From, Target: c.res.To, Digest: d.Digest, Media: d.MediaType, Size: d.Size, Done: d.Size}
+	tell := func(k Kind, how How) {
+		ev.Kind, ev.How = k, how
+		c.e.o.Progress(ev)
+	}
+	var has bool
+	err := c.e.request(ctx, func() (err error) {
+		has, err = c.j.To.HasBlob(ctx, d)
+		return err
+	})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if has {
+		c.res.add(func(r *Result) { r.Present++ })
+		c.e.learn(c.j.To, d.Digest)
+		tell(BlobDone, Present)
+		return nil
+	}
+	if c.e.o.DryRun {
+		c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+d.Size, true })
+		tell(BlobDone, Planned)
+		return nil
+	}
+	select {
+	case c.e.pool <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-c.e.pool }()
+	first, err := c.opened(ctx, d)
+	if d.External() && fault.Is(err, fault.NotFound) {
+		tell(BlobDone, Elsewhere)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m := &meter{c: c, ev: ev}
+	ev.Done = 0
+	tell(BlobStarted, Sent)
+	open := func(ctx context.Context, from int64) (io.ReadCloser, error) {
+		if first != nil && from == 0 {
+			rc := first
+			first = nil
+			return m.wrap(rc, from), nil
+		}
+		rc, err := c.j.From.Blob(ctx, d, from)
+		if err != nil {
+			return nil, err
+		}
+		return m.wrap(rc, from), nil
+	}
+	out, err := c.j.To.PutBlob(ctx, d, c.e.mounts(c.j, d.Digest), open)
+	if first != nil {
+		_ = first.Close() // nobody read it
+	}
+	if err != nil {
+		return err
+	}
+	c.e.learn(c.j.To, d.Digest)
+	ev.Done = d.Size
+	if out == remote.Mounted {
+		c.res.add(func(r *Result) { r.Mounted, r.Changed = r.Mounted+1, true })
+		tell(BlobDone, Mounted)
+		return nil
+	}
+	c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+m.total(), true })
+	tell(BlobDone, Sent)
+	return nil
+}
+
+// opened opens a blob ahead of the upload where it might not be there at all; else it is nil, and opened when it is needed.
+func (c *run) opened(ctx context.Context, d oci.Descriptor) (io.ReadCloser, error) {
+	if !d.External() {
+		return nil, nil
+	}
+	return c.j.From.Blob(ctx, d, 0)
+}
+
+// mounts are the repositories of the target's registry that may have a blob: the source, where it is there, those that got it
+// in this run, and those that the job names.
+func (e *Engine) mounts(j Job, d oci.Digest) []ref.Name {
+	to, ok := j.To.(hosted)
+	if !ok {
+		return nil
+	}
+	var out []ref.Name
+	add := func(n ref.Name) {
+		if n != to.Name() && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	if from, ok := j.From.(hosted); ok && from.Host() == to.Host() {
+		add(from.Name())
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range e.known[to.Host()+"@"+d.String()] {
+		add(n)
+	}
+	for _, n := range j.Mounts {
+		add(n)
+	}
+	return out
+}
+
+// learn remembers which repository has a blob; two of a kind are enough.
+func (e *Engine) learn(t Target, d oci.Digest) {
+	to, ok := t.(hosted)
+	if !ok {
+		return
+	}
+	key := to.Host() + "@" + d.String()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if have := e.known[key]; len(have) < 2 && !slices.Contains(have, to.Name()) {
+		e.known[key] = append(have, to.Name())
+	}
+}
+
+// meter tells how far a blob is.
+type meter struct {
+	c  *run
+	ev Event
+
+	mu   sync.Mutex
+	read int64 // bytes that came, those of failed attempts included
+	told int64
+}
+
+func (m *meter) wrap(rc io.ReadCloser, from int64) io.ReadCloser {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told = from
+	return &metered{rc, m, from}
+}
+
+func (m *meter) total() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.read
+}
+
+// step is how many bytes pass between two events.
+const step = 512 << 10
+
+type metered struct {
+	io.ReadCloser
+	m  *meter
+	at int64
+}
+
+func (r *metered) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.at += int64(n)
+	r.m.mu.Lock()
+	r.m.read += int64(n)
+	tell := r.at-r.m.told >= step
+	if tell {
+		r.m.told = r.at
+	}
+	ev := r.m.ev
+	r.m.mu.Unlock()
+	if tell {
+		ev.Kind, ev.Done = BlobProgress, r.at
+		r.m.c.e.o.Progress(ev)
+	}
+	return n, err
+}

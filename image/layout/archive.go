@@ -1,0 +1,217 @@
+package layout
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
+)
+
+// Archive is a layout in one uncompressed tar file, opened for reading. Nothing is unpacked: the headers are read once, and
+// content is read where it lies. Safe for concurrent use.
+type Archive struct {
+	path  string
+	f     *os.File
+	spans map[string]span // by the name of the entry
+	ix    *index
+}
+
+// span is where the content of an entry lies.
+type span struct{ off, size int64 }
+
+// ReasonCompressed is the reason of an archive that would have to be unpacked first.
+const ReasonCompressed fault.Reason = "ARCHIVE_COMPRESSED"
+
+// maxArchiveEntries bounds the memory that an archive's headers take.
+const maxArchiveEntries = 1_000_000
+
+// OpenArchive opens a layout in a tar file. A file that is cut off, or is no layout, is LAYOUT_INVALID; a compressed one is
+// ARCHIVE_COMPRESSED.
+func OpenArchive(name string) (*Archive, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "there is no archive at %s", name).Because(err)
+		}
+		return nil, fmt.Errorf("layout: open archive: %w", err)
+	}
+	a := &Archive{path: name, f: f, spans: map[string]span{}}
+	if err := a.scan(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return a, nil
+}
+
+func (a *Archive) scan() error {
+	info, err := a.f.Stat()
+	if err != nil {
+		return fmt.Errorf("layout: open archive: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return damaged("archive %s is not a regular file", a.path)
+	}
+	var magic [6]byte
+	if n, _ := a.f.ReadAt(magic[:], 0); compressed(magic[:n]) {
+		return fault.New(fault.Unsupported, ReasonCompressed, "archive %s is compressed; unpack it first", a.path)
+	}
+	t := tar.NewReader(a.f)
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return damaged("archive %s is damaged or cut off: %s", a.path, err)
+		}
+		off, err := a.f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return fmt.Errorf("layout: read archive: %w", err)
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue // folders, and what a layout has not: links, devices
+		}
+		if off+h.Size > info.Size() {
+			return damaged("archive %s is cut off: %s needs %d bytes more", a.path, plainName(h.Name), off+h.Size-info.Size())
+		}
+		name := path.Clean(strings.TrimPrefix(h.Name, "./"))
+		if _, twice := a.spans[name]; twice && !strings.HasPrefix(name, dirBlobs+"/") {
+			return damaged("archive %s has %s twice", a.path, plainName(name))
+		}
+		if a.spans[name] = (span{off, h.Size}); len(a.spans) > maxArchiveEntries {
+			return damaged("archive %s has more than %d files", a.path, maxArchiveEntries)
+		}
+	}
+	version, err := a.small(fileLayout, 1<<10)
+	if err != nil {
+		return damaged("archive %s is not an OCI image layout: it has no %s", a.path, fileLayout)
+	}
+	if err := checkVersion(version); err != nil {
+		return err
+	}
+	body, err := a.small(fileIndex, maxIndex)
+	if err != nil {
+		return damaged("archive %s is not an OCI image layout: it has no %s", a.path, fileIndex)
+	}
+	a.ix, err = parseIndex(body)
+	return err
+}
+
+// compressed knows gzip, zstd, bzip2 and xz by their first bytes.
+func compressed(b []byte) bool {
+	for _, magic := range []string{"\x1f\x8b", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ\x00"} {
+		if bytes.HasPrefix(b, []byte(magic)) {
+			return true
+		}
+	}
+	return false
+}
+
+func plainName(s string) string { return fmt.Sprintf("%.80q", s) }
+
+// small reads an entry that must not be large.
+func (a *Archive) small(name string, most int64) ([]byte, error) {
+	s, ok := a.spans[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	if s.size > most {
+		return nil, damaged("%s of the archive %s is larger than %d bytes", plainName(name), a.path, most)
+	}
+	body := make([]byte, s.size)
+	_, err := a.f.ReadAt(body, s.off)
+	return body, err
+}
+
+// File reads a further file of the archive, at most most bytes of it. One that is not there is fs.ErrNotExist.
+func (a *Archive) File(name string, most int64) ([]byte, error) { return a.small(name, most) }
+
+// Files are the names of all files in the archive that are no blobs, in no order.
+func (a *Archive) Files() []string {
+	var out []string
+	for name := range a.spans {
+		if !strings.HasPrefix(name, dirBlobs+"/") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Close releases the file.
+func (a *Archive) Close() error { return a.f.Close() }
+
+// String is the path.
+func (a *Archive) String() string { return a.path }
+
+// Manifest reads what a name or digest names; without either, the only image.
+func (a *Archive) Manifest(_ context.Context, at ref.Reference) (oci.Descriptor, []byte, error) {
+	d, err := a.ix.find(at)
+	if err != nil {
+		if s, ok := a.spans[blobPath(at.Digest)]; ok && at.Tag == "" && !at.Digest.IsZero() {
+			d, err = oci.Descriptor{Digest: at.Digest, Size: s.size}, nil
+		}
+	}
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+	body, err := a.read(d)
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+	return describe(d, body)
+}
+
+func (a *Archive) read(d oci.Descriptor) ([]byte, error) {
+	body, err := a.small(blobPath(d.Digest), MaxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "the archive %s lacks the manifest %s", a.path, d.Digest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
+		return nil, damaged("manifest %s in the archive %s is damaged: its bytes have another digest", d.Digest, a.path)
+	}
+	return body, nil
+}
+
+// Head describes what a name or digest names.
+func (a *Archive) Head(ctx context.Context, at ref.Reference) (oci.Descriptor, error) {
+	d, _, err := a.Manifest(ctx, at)
+	return d, err
+}
+
+// HasBlob reports whether the archive has a blob of this digest and size.
+func (a *Archive) HasBlob(_ context.Context, d oci.Descriptor) (bool, error) {
+	s, ok := a.spans[blobPath(d.Digest)]
+	return ok && (s.size == d.Size || d.Size == 0), nil
+}
+
+// Blob opens a blob at an offset. From 0 to the end it gives io.EOF only when the digest is right.
+func (a *Archive) Blob(_ context.Context, d oci.Descriptor, from int64) (io.ReadCloser, error) {
+	s, ok := a.spans[blobPath(d.Digest)]
+	if !ok {
+		return nil, fault.New(fault.NotFound, fault.BlobUnknown, "the archive %s lacks the blob %s", a.path, d.Digest)
+	}
+	if s.size != d.Size || from > s.size {
+		return nil, damaged("blob %s in the archive %s has %d bytes; its descriptor says %d", d.Digest, a.path, s.size, d.Size)
+	}
+	return verified(io.NewSectionReader(a.f, s.off+from, s.size-from), io.NopCloser(nil), d, from, a.path), nil
+}
+
+// Tags are the names in the index.
+func (a *Archive) Tags(context.Context) ([]string, error) { return a.ix.tags(), nil }
+
+// Referrers are the manifests in the archive whose subject is d.
+func (a *Archive) Referrers(_ context.Context, d oci.Digest) ([]oci.Descriptor, error) {
+	return referrers(a.ix, d, a.read)
+}
