@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -171,7 +172,7 @@ func TestAuthenticate(t *testing.T) {
 	}
 	for _, header := range []string{basic(alice, alicePassword), "bAsIc   " + strings.TrimPrefix(basic(alice, alicePassword), "Basic ")} {
 		p, err = b.Authenticate(t.Context(), header, here)
-		if want := (identity.Principal{Kind: identity.User, Name: alice, Addr: here}); err != nil || p != want {
+		if want := (identity.Principal{Kind: identity.User, Name: alice, Addr: here}); err != nil || !reflect.DeepEqual(p, want) {
 			t.Errorf("%s: %+v, %v; want %+v", header, p, err, want)
 		}
 	}

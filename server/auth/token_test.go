@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +214,7 @@ func TestRefreshToken(t *testing.T) {
 	}
 	b.clock.Advance(29 * 24 * time.Hour)
 	p, err := b.Refresh(t.Context(), tok.Refresh, here)
-	if want := (identity.Principal{Kind: identity.User, Name: alice, Addr: here}); err != nil || p != want {
+	if want := (identity.Principal{Kind: identity.User, Name: alice, Addr: here}); err != nil || !reflect.DeepEqual(p, want) {
 		t.Fatalf("refresh: %+v, %v; want %+v", p, err, want)
 	}
 	if diff := cmp.Diff([]identity.Grant{{Repository: "b", Verbs: []identity.Verb{identity.Push}}},

@@ -1,4 +1,5 @@
-// Package identity says who is calling: the Principal, what a token narrows it to, and its place in a context.
+// Package identity says who is calling: the Principal, what a token narrows it to, and its place in a context. The verbs
+// that rights are made of, and the roles that every registry has, are in verb.go.
 //
 // Faces and jobs put a Principal into the context; engines take it out and ask the access room. A context without one
 // yields the empty principal, which may do nothing at all.
@@ -7,6 +8,8 @@ package identity
 import (
 	"context"
 	"slices"
+
+	"github.com/berth-registry/berth/oci/ref"
 )
 
 // Kind says how a principal came to be.
@@ -22,56 +25,118 @@ const (
 	Local          // who the operating system lets use the data directory: an administrator without an account
 )
 
-// Verb is one thing that can be done to a repository or to the registry.
-type Verb string
-
-// The verbs of the distribution API. Later rooms add theirs here, so that one list names them all.
-const (
-	Pull    Verb = "pull"
-	Push    Verb = "push"
-	Delete  Verb = "delete"
-	Catalog Verb = "catalog" // list repositories; the list itself is filtered by what may be pulled
-)
-
 // Principal is who is calling.
 type Principal struct {
-	Kind  Kind
-	Name  string // account name; "" for anonymous and nobody
-	Admin bool   // may everything
+	Kind Kind
+	ID   int64  // number of the account or robot in the database; 0 for a caller that has no row
+	Name string // of the account or robot; "" for anonymous and nobody
+	// Admin may everything. Auditor may read everything but content; see AuditorVerbs.
+	Admin, Auditor bool
+	// Groups are the numbers of the groups that the account is in, ascending. Rights of groups are looked up by these, so
+	// that a right ends with the membership or the group.
+	Groups []int64
 	// Grants narrows the principal to what a token carries. nil means no narrowing: the caller proved itself with
-	// a password. A token can only ever take rights away.
+	// a password, a session or a certificate. A token can only ever take rights away.
 	Grants *Grants
+	// Delegated says that somebody whom this registry trusts has decided what the principal may do, and that it is Grants: an
+	// external token server, or a rule of token exchange. It has no other right than Grants; what is denied stays denied.
+	Delegated bool
+	Via       string // how it proved itself, for records; see the constants below
 	// Addr is the caller's address without port, for records; "" when there is none.
 	Addr string
 }
 
-// Grants is the access list of a bearer token.
+// How a principal proved itself.
+const (
+	ViaBasic   = "basic"   // name and password
+	ViaBearer  = "bearer"  // a token that this registry made for one who had proved itself
+	ViaToken   = "token"   // a personal access token, or the secret of a robot
+	ViaSession = "session" // the cookie of a browser
+	ViaMTLS    = "mtls"    // a client certificate
+	ViaSocket  = "socket"  // the operating system
+)
+
+// Grants is what a token reaches.
 type Grants struct {
 	List []Grant
 }
 
-// Grant allows verbs on one repository, or on the catalog when Catalog is true.
+// Grant allows verbs: on one Repository, on the repositories of a Pattern, on the registry's list when Catalog is true, or, when
+// Registry is true, on the registry as a whole. Exactly one of them is said.
 type Grant struct {
 	Repository string
+	Pattern    ref.Pattern
 	Catalog    bool
-	Verbs      []Verb
+	Registry   bool
+	// Project is the number of the project that owned the repository when the token was made; the grant is worthless in
+	// another project of that name. 0 is not bound to any.
+	Project int64
+	Verbs   []Verb
 }
 
-// Allow reports whether the list contains the verb on the repository. A nil list allows everything.
-func (g *Grants) Allow(v Verb, repository string) bool {
+// AnyProject says that it does not matter to which project a grant is bound.
+const AnyProject int64 = -1
+
+// Allow reports whether the list has the verb on the repository (or, for Catalog, on the registry's list), whatever project a
+// grant is bound to. A nil list allows everything.
+func (g *Grants) Allow(v Verb, repository string) bool { return g.AllowIn(v, repository, AnyProject) }
+
+// AllowIn is Allow of a repository that belongs to the project of that number: 0 is one that does not exist.
+func (g *Grants) AllowIn(v Verb, repository string, project int64) bool {
 	if g == nil {
 		return true
 	}
 	for i := range g.List {
 		e := &g.List[i]
-		if (v == Catalog) != e.Catalog || (v != Catalog && e.Repository != repository) {
+		switch {
+		case e.Registry:
+			continue
+		case v == Catalog:
+			if !e.Catalog {
+				continue
+			}
+		case e.Catalog || !e.bound(project) || e.Repository != repository && !(e.Repository == "" && e.Pattern.MatchText(repository)):
 			continue
 		}
-		if slices.Contains(e.Verbs, v) || slices.Contains(e.Verbs, "*") {
+		if e.has(v) {
 			return true
 		}
 	}
 	return false
+}
+
+// AllowProject reports whether the list has the verb on the whole of a project, which only a pattern for all of it can.
+func (g *Grants) AllowProject(v Verb, name string, project int64) bool {
+	if g == nil {
+		return true
+	}
+	for i := range g.List {
+		e := &g.List[i]
+		if whole := e.Pattern.String(); (whole == "**" || whole == name+"/**") && e.bound(project) && e.has(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// AllowRegistry reports whether the list has the verb on the registry as a whole.
+func (g *Grants) AllowRegistry(v Verb) bool {
+	if g == nil {
+		return true
+	}
+	return slices.ContainsFunc(g.List, func(e Grant) bool {
+		return (e.Registry || e.Catalog && v == Catalog) && e.has(v)
+	})
+}
+
+func (e *Grant) bound(project int64) bool {
+	return e.Project == 0 || project == AnyProject || e.Project == project
+}
+
+// has reports whether the grant has the verb. Who may pull may list what it pulls from: tokens of the Docker token flow know
+// no other word for it.
+func (e *Grant) has(v Verb) bool {
+	return slices.Contains(e.Verbs, v) || slices.Contains(e.Verbs, "*") || v == List && slices.Contains(e.Verbs, Pull)
 }
 
 // String names the principal for messages, logs and records. Two principals that are not the same have different names:

@@ -1,8 +1,11 @@
 package identity_test
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 
+	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 )
 
@@ -11,7 +14,7 @@ func TestContextWithoutPrincipal(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	p := identity.Principal{Kind: identity.User, Name: "alice"}
-	if got := identity.From(identity.With(t.Context(), p)); got != p {
+	if got := identity.From(identity.With(t.Context(), p)); !reflect.DeepEqual(got, p) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -59,5 +62,93 @@ func TestGrantsAllow(t *testing.T) {
 	c := &identity.Grants{List: []identity.Grant{{Catalog: true, Verbs: []identity.Verb{"*"}}}}
 	if !c.Allow(identity.Catalog, "") || c.Allow(identity.Pull, "") {
 		t.Error("the catalog is the catalog and nothing else")
+	}
+}
+
+func pattern(t *testing.T, s string) ref.Pattern {
+	t.Helper()
+	p, err := ref.ParsePattern(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Grants of patterns, of projects that were made again, and of the registry.
+func TestGrantsReach(t *testing.T) {
+	g := &identity.Grants{List: []identity.Grant{
+		{Pattern: pattern(t, "team/**"), Verbs: []identity.Verb{identity.Pull, identity.ProjectRead}},
+		{Pattern: pattern(t, "bound/**"), Project: 7, Verbs: []identity.Verb{identity.Pull, identity.MemberRead}},
+		{Repository: "one/app", Project: 8, Verbs: []identity.Verb{identity.Push, identity.ProjectRead}},
+		{Registry: true, Verbs: []identity.Verb{identity.JobRead, identity.Pull}},
+	}}
+	for _, c := range []struct {
+		got, want bool
+		what      string
+	}{
+		{g.AllowIn(identity.Pull, "team/a/b", 1), true, "a pattern"},
+		{g.AllowIn(identity.List, "team/a/b", 1), true, "a list of what can be pulled"},
+		{g.AllowIn(identity.Push, "team/a", 1), false, "another verb"},
+		{g.AllowIn(identity.Pull, "teams/a", 1), false, "beside a pattern"},
+		{g.AllowIn(identity.Pull, "bound/a", 7), true, "the project it was made for"},
+		{g.AllowIn(identity.Pull, "bound/a", 9), false, "a project made again"},
+		{g.AllowIn(identity.Pull, "bound/a", 0), false, "a project that is gone"},
+		{g.AllowIn(identity.Push, "one/app", 9), false, "a repository of a project made again"},
+		{g.Allow(identity.Push, "one/app"), true, "whatever the project"},
+		{g.Allow(identity.JobRead, ""), false, "a verb of the registry, of a repository"},
+		{g.Allow(identity.Catalog, ""), false, "the catalog"},
+		{g.AllowProject(identity.ProjectRead, "team", 3), true, "a whole project"},
+		{g.AllowProject(identity.ProjectRead, "one", 8), false, "a project, by a grant on one repository"},
+		{g.AllowProject(identity.MemberRead, "bound", 9), false, "a whole project made again"},
+		{g.AllowRegistry(identity.JobRead), true, "the registry"},
+		{g.AllowRegistry(identity.ProjectRead), false, "the registry, by a pattern"},
+		{g.AllowRegistry(identity.Catalog), false, "the catalog as a verb"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v", c.what, c.got)
+		}
+	}
+}
+
+// Each verb is of one level, and each role has all of the one before.
+func TestVerbsAndRoles(t *testing.T) {
+	seen := map[identity.Verb]bool{}
+	for level, verbs := range map[identity.Level][]identity.Verb{
+		identity.OfRepository: identity.RepositoryVerbs(), identity.OfProject: identity.ProjectVerbs(), identity.OfRegistry: identity.RegistryVerbs(),
+	} {
+		for _, v := range verbs {
+			if seen[v] || identity.LevelOf(v) != level {
+				t.Errorf("%s is of level %d, and %v", v, identity.LevelOf(v), seen)
+			}
+			seen[v] = true
+		}
+	}
+	if identity.LevelOf("*") != identity.NoLevel || identity.LevelOf("") != identity.NoLevel {
+		t.Error("what is no verb has a level")
+	}
+	var before []identity.Verb
+	for _, r := range identity.BuiltinRoles() {
+		for _, v := range before {
+			if !slices.Contains(r.Verbs, v) {
+				t.Errorf("%s lacks %s", r.Name, v)
+			}
+		}
+		for _, v := range r.Verbs {
+			if !seen[v] || identity.LevelOf(v) == identity.OfRegistry {
+				t.Errorf("%s has %s", r.Name, v)
+			}
+		}
+		if got, ok := identity.BuiltinRole(r.Name); !ok || !slices.Equal(got.Verbs, r.Verbs) || r.Description == "" {
+			t.Errorf("%s is found as %v", r.Name, got)
+		}
+		before = r.Verbs
+	}
+	for _, v := range identity.AuditorVerbs() {
+		if !seen[v] || v == identity.Pull || v == identity.Apply {
+			t.Errorf("an auditor has %s", v)
+		}
+	}
+	if _, ok := identity.BuiltinRole("none"); ok {
+		t.Error("a role that nobody made")
 	}
 }
