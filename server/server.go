@@ -444,6 +444,7 @@ func (s *Server) routes(origin *httpd.Origin) (http.Handler, error) {
 	_, addressed := s.blobs.(blob.Redirector)
 	v2.Redirect = addressed && !s.conf.Storage.Redirect.Disable
 	search := distapi.Search{Handler: v2}
+	signatures := distapi.Signatures{Handler: v2}
 	token := &distapi.TokenEndpoint{Auth: s.auth}
 	admin, err := s.management(v2.Prefix, origin)
 	if err != nil {
@@ -464,6 +465,8 @@ func (s *Server) routes(origin *httpd.Origin) (http.Handler, error) {
 			token.ServeHTTP(w, r)
 		case path == "/v1/search":
 			search.ServeHTTP(w, r)
+		case distapi.SignaturesPath(path):
+			signatures.ServeHTTP(w, r)
 		case path == "/":
 			serveRoot(w, r)
 		default:

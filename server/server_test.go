@@ -180,12 +180,13 @@ func (d *daemon) push(t testing.TB, name, content string) {
 // request is a route of the API. What it does when it is allowed leaves the repository as it was.
 type request struct {
 	column       string
-	method, path string // path behind the repository's; absolute when it begins with a slash
+	method, path string // path behind the repository's; absolute when it begins with a slash, and then {repo} is the repository
 	body, kind   string
 }
 
 func requests() []request {
 	absent, own, index := digestOf("absent"), digestOf(blobContent), digestOf(indexContent)
+	put := `{"schemaVersion":2,"type":"atomic","name":"` + absent + "@" + strings.Repeat("a", 32) + `","content":"eA=="}`
 	return []request{
 		{"mGT", "GET", "manifests/1", "", ""}, {"mHT", "HEAD", "manifests/1", "", ""}, {"mGD", "GET", "manifests/" + index, "", ""},
 		{"tag", "GET", "tags/list", "", ""}, {"ref", "GET", "referrers/" + absent, "", ""},
@@ -198,6 +199,8 @@ func requests() []request {
 		{"mDT", "DELETE", "manifests/absent", "", ""}, {"mDD", "DELETE", "manifests/" + absent, "", ""}, {"bD ", "DELETE", "blobs/" + absent, "", ""},
 		{"bas", "GET", "/v2/", "", ""}, {"BAS", "HEAD", "/v2/", "", ""}, {"cat", "GET", "/v2/_catalog", "", ""}, {"sea", "GET", "/v1/search?q=app", "", ""},
 		{"ext", "GET", "/v2/_oci/ext/discover", "", ""},
+		{"sG ", "GET", "/extensions/v2/{repo}/signatures/" + index, "", ""}, {"sP ", "PUT", "/extensions/v2/{repo}/signatures/" + absent, put, ""},
+		{"sL ", "GET", "/lookaside/{repo}@" + strings.Replace(index, ":", "=", 1) + "/signature-1", "", ""},
 	}
 }
 
@@ -291,6 +294,7 @@ func (d *daemon) send(t testing.TB, who caller, repository string, r request) an
 	if !strings.HasPrefix(path, "/") {
 		path = "/v2/" + repository + "/" + path
 	}
+	path = strings.ReplaceAll(path, "{repo}", repository)
 	return d.do(t, who, r.method, path, r.body, "Content-Type", r.kind)
 }
 
@@ -303,7 +307,7 @@ func (d *daemon) hiddenIsAbsent(t testing.TB, name, anonymous string) {
 	}
 	hidden, absent := d.callers(t, "team/app")[name], d.callers(t, "absent/app")[name]
 	for _, r := range requests() {
-		if strings.HasPrefix(r.path, "/") {
+		if strings.HasPrefix(r.path, "/") && !strings.Contains(r.path, "{repo}") {
 			continue
 		}
 		a, b := d.send(t, hidden, "team/app", r), d.send(t, absent, "absent/app", r)

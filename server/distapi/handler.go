@@ -97,6 +97,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec.SetHandler(labels[rt.kind])
 	rec.Repo = rt.name.String()
+	if rt.kind == kindBase { // also when it asks for a login: clients look at one answer only
+		w.Header()["X-Registry-Supports-Signatures"] = supportsSignatures
+	}
 	ctx, err := h.authenticate(r, rec)
 	if err != nil {
 		httpd.WriteError(w, r, withScope(err, rt, r.Method))

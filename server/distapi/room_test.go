@@ -85,12 +85,17 @@ func newRoom(t *testing.T, o roomOptions) *room {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/search", distapi.Search{Handler: h})
+	signatures := distapi.Signatures{Handler: h}
 	chain := httpd.NewChain(httpd.ChainOptions{
 		Log: quiet, Origin: origin, Now: time.Now,
 		Errors: &httpd.ErrorWriter{Log: quiet, Table: distapi.Problem, Realm: func(*http.Request) string { return "http://registry/token" }},
 		Next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.URL.Path, "/v2") {
 				h.ServeHTTP(w, r)
+				return
+			}
+			if distapi.SignaturesPath(r.URL.Path) {
+				signatures.ServeHTTP(w, r)
 				return
 			}
 			mux.ServeHTTP(w, r)

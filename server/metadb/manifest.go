@@ -152,7 +152,7 @@ func (tx *Tx) MissingManifests(repoID int64, ds []oci.Digest) ([]oci.Digest, err
 	return tx.missing(`SELECT digest FROM manifest WHERE repo_id = $1 AND digest IN (`, repoID, ds)
 }
 
-// DeleteManifest removes a manifest with its edges for good; existed says whether there was one. It is a Conflict while a
+// DeleteManifest removes a manifest with its edges and signatures for good; existed says whether there was one. It is a Conflict while a
 // tag points at it: DeleteTagsOf goes first. Collection looks at its blob, at what it referred to and at its referrers.
 func (tx *Tx) DeleteManifest(repoID int64, d oci.Digest) (existed bool, err error) {
 	id, err := one(tx.ctx, tx.s, column[int64], `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+tx.d.forUpdate, repoID, d.String())
@@ -169,7 +169,10 @@ func (tx *Tx) DeleteManifest(repoID int64, d oci.Digest) (existed bool, err erro
 	if _, err := tx.exec(`DELETE FROM manifest WHERE id = $1`, id); err != nil {
 		return false, err
 	}
-	_, err = tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id)
+	if _, err := tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id); err != nil {
+		return false, err
+	}
+	err = tx.dropSignatures(repoID, d.String())
 	return err == nil, err
 }
 

@@ -183,10 +183,19 @@ func (tx *Tx) PurgeTrash(id int64) (purged bool, err error) {
 	if err := tx.ReviewEdges(id); err != nil {
 		return false, err
 	}
-	purged, err = tx.takeOut(id)
+	was, err := one(tx.ctx, tx.s, scanRepoDigest, `SELECT repo_id, digest FROM trash WHERE id = $1`, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err == nil {
+		purged, err = tx.takeOut(id)
+	}
 	if err != nil || !purged {
 		return false, err
 	}
-	_, err = tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id)
+	if _, err := tx.exec(`DELETE FROM edge WHERE manifest_id = $1`, id); err != nil {
+		return false, err
+	}
+	err = tx.dropSignatures(was.repoID, was.digest.String())
 	return err == nil, err
 }

@@ -59,9 +59,13 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		},
 		"TrimHistory": func(ctx context.Context, h *house) error { return h.TrimHistory(ctx, time.Hour) },
 		"PurgeTrash":  func(ctx context.Context, h *house) error { return drop(h.PurgeTrash(ctx, name, some)) },
-		"Catalog":     func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
-		"Search":      func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
-		"Base":        func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
+		"Signatures":  func(ctx context.Context, h *house) error { return drop(h.Signatures(ctx, name, some)) },
+		"PutSignature": func(ctx context.Context, h *house) error {
+			return h.PutSignature(ctx, name, some, registry.Signature{Name: strings.Repeat("a", 32), Content: []byte("x")})
+		},
+		"Catalog": func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
+		"Search":  func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
+		"Base":    func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
 	}
 }
 

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Manifests", testManifests},
 		{"ManifestEdges", testEdges},
 		{"Referrers", testReferrers},
+		{"Signatures", testSignatures},
 		{"Tags", testTags},
 		{"TagsProtectManifests", testTagsProtect},
 		{"SecurityScans", testSecurityScans},
