@@ -40,7 +40,7 @@ func (r *Repository) Manifest(ctx context.Context, at ref.Reference) (oci.Descri
 			return oci.Descriptor{}, nil, err
 		}
 		d, body, err := r.readManifest(cl, at, resp)
-		if err == nil || lasting(err) || ctx.Err() != nil || n >= r.c.o.Tries {
+		if err == nil || !fault.Has(err, ReasonNetwork) || ctx.Err() != nil || n >= r.c.o.Tries {
 			return d, body, err
 		}
 		if err := r.c.again(ctx, r.h, n, err); err != nil {
