@@ -84,6 +84,9 @@ type Options struct {
 	Platform  Platform   // of One
 	Platforms []Platform // of All: manifests of an index for others are left out, the index stays as it is; empty is every one
 	DryRun    bool       // find out what would be done, and do nothing
+	// Unchanged trusts digests: an image whose name has the same digest at both ends, as both say without being read, is only asked
+	// for what refers to it. What refers to the manifests below it is then not looked for. It saves registries that count pulls.
+	Unchanged bool
 	Progress  func(Event)
 	// Check is asked before anything of an image is copied, with its manifest as the source has it; a refusal ends the copy.
 	Check func(ctx context.Context, from Source, d oci.Descriptor, body []byte) error
@@ -152,7 +155,10 @@ func (e *Engine) Copy(ctx context.Context, j Job) (*Result, error) {
 	}
 	res := &Result{From: named(j.From.String(), j.At), To: named(j.To.String(), j.As[0])}
 	c := &run{e: e, j: j, res: res, nodes: map[oci.Digest]*node{}}
-	root, err := c.root(ctx)
+	root, err := c.unchanged(ctx)
+	if err == nil && root == nil {
+		root, err = c.root(ctx)
+	}
 	if err != nil {
 		return res, fmt.Errorf("copy %s: %w", res.From, err)
 	}
@@ -165,8 +171,50 @@ func (e *Engine) Copy(ctx context.Context, j Job) (*Result, error) {
 	return res, nil
 }
 
+// header is an optional power of sources: to say what a reference names without a pull.
+type header interface {
+	Head(ctx context.Context, at ref.Reference) (oci.Descriptor, error)
+}
+
+// unchanged is the root when both ends say that they have the same under all names, and nil when it has to be read.
+func (c *run) unchanged(ctx context.Context) (*node, error) {
+	h, ok := c.j.From.(header)
+	if _, keeps := c.j.To.(hosted); !ok || !keeps || !c.e.o.Unchanged || c.e.o.Select == One {
+		return nil, nil
+	}
+	var d oci.Descriptor
+	err := c.e.request(ctx, func() (err error) {
+		d, err = h.Head(ctx, c.j.At)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range c.j.As {
+		if at.Tag == "" && at.Digest.IsZero() {
+			at.Digest = d.Digest
+		}
+		have, err := c.head(ctx, at)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+		if err != nil || have.Digest != d.Digest {
+			return nil, nil
+		}
+	}
+	n := &node{d: d, m: &oci.Manifest{MediaType: d.MediaType}, same: true, there: true, present: true}
+	c.nodes[d.Digest] = n
+	return n, nil
+}
+
 // image copies what the root needs, what refers to it, and at last the root under its names.
 func (c *run) image(ctx context.Context, root *node) error {
+	if root.same {
+		if err := c.related(ctx, root); err != nil || c.e.o.DryRun {
+			return err
+		}
+		return c.verifyReferrers(ctx)
+	}
 	names, err := c.stale(ctx, root)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ type node struct {
 	d       oci.Descriptor
 	body    []byte
 	m       *oci.Manifest
+	same    bool // of the root: it was not read, for both ends say the same
 	there   bool // the target has it
 	present bool // and so what it needs: registries keep that; a folder may have lost some
 	kids    []*node

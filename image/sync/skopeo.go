@@ -1,0 +1,103 @@
+package sync
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/berth-registry/berth/oci/ref"
+)
+
+// skopeoRegistry is one registry of skopeo's file.
+type skopeoRegistry struct {
+	Images      map[string][]string `yaml:"images"`
+	ByRegex     map[string]string   `yaml:"images-by-tag-regex"`
+	BySemver    map[string]string   `yaml:"images-by-semver"`
+	Credentials struct {
+		Username string `yaml:"username"`
+		Password string `yaml:"password"`
+	} `yaml:"credentials"`
+	TLSVerify *bool  `yaml:"tls-verify"`
+	CertDir   string `yaml:"cert-dir"`
+}
+
+// ParseSkopeo reads the YAML that skopeo sync --src yaml reads. Rules are in the order of hosts and names; where they go to is
+// for the caller to say. A key that is not known is an error.
+func ParseSkopeo(body []byte) (*Config, error) {
+	var doc map[string]skopeoRegistry
+	if err := strict(body, &doc); err != nil {
+		return nil, err
+	}
+	c := &Config{}
+	for _, host := range sortedKeys(doc) {
+		r := doc[host]
+		if r.Credentials.Username != "" || r.CertDir != "" || r.TLSVerify != nil {
+			c.Logins = append(c.Logins, Login{Host: host, User: r.Credentials.Username, Password: r.Credentials.Password, CertDir: r.CertDir,
+				Insecure: r.TLSVerify != nil && !*r.TLSVerify})
+		}
+		if len(r.Images)+len(r.ByRegex)+len(r.BySemver) == 0 {
+			return nil, invalid("registry %s has no images; name some under images, images-by-tag-regex or images-by-semver", host)
+		}
+		for _, name := range sortedKeys(r.Images) {
+			rule := Rule{From: host + "/" + name}
+			for _, s := range r.Images[name] {
+				at, err := parseRef(s)
+				if err != nil {
+					return nil, err
+				}
+				rule.Select.Refs = append(rule.Select.Refs, at)
+			}
+			c.Rules = append(c.Rules, rule)
+		}
+		for _, name := range sortedKeys(r.ByRegex) {
+			re, err := regex(r.ByRegex[name])
+			if err != nil {
+				return nil, err
+			}
+			c.Rules = append(c.Rules, Rule{From: host + "/" + name, Select: Filter{Allow: re}})
+		}
+		for _, name := range sortedKeys(r.BySemver) {
+			v, err := Version(r.BySemver[name])
+			if err != nil {
+				return nil, err
+			}
+			rule := Rule{From: host + "/" + name}
+			rule.Select.Versions = append(rule.Select.Versions, v)
+			c.Rules = append(c.Rules, rule)
+		}
+	}
+	for _, r := range c.Rules {
+		if _, _, err := Split(r.From); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// strict decodes one YAML document whose keys are all known.
+func strict(body []byte, into any) error {
+	dec := yaml.NewDecoder(bytes.NewReader(body))
+	dec.KnownFields(true)
+	if err := dec.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) {
+			return invalid("the file is empty")
+		}
+		return invalid("the file is not what it should be: %s", err)
+	}
+	return nil
+}
+
+// one is a filter for a single reference.
+func one(at ref.Reference) Filter { return Filter{Refs: []ref.Reference{at}} }
