@@ -11,7 +11,7 @@ import (
 // management is the face of /api/v1, with every engine that it speaks for.
 func (s *Server) management(prefix string, origin *httpd.Origin) (http.Handler, error) {
 	return adminapi.New(adminapi.Options{
-		Auth: s.auth, Access: s.access, Jobs: s.jobs, History: s.registry, Trash: s.registry, Now: s.clock(),
+		Auth: s.auth, Access: s.access, Jobs: s.jobs, Database: s.db, History: s.registry, Repositories: s.registry, Trash: s.registry, Now: s.clock(),
 		Collector: s.gc, Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
 		Prefix: prefix, External: origin.ExternalURL,
 	})

@@ -94,6 +94,10 @@ func (d *daemon) heldToLaws(t *testing.T, o operation, who string, a answer) {
 		if a.status != http.StatusOK && who != "another scheme" {
 			t.Errorf("%s as %s: %d", o.id, who, a.status)
 		}
+	case o.scope == "visible":
+		if a.status != http.StatusOK && (a.status != http.StatusUnauthorized || who == "admin") {
+			t.Errorf("%s as %s: %d", o.id, who, a.status)
+		}
 	case who == "anonymous" || who == "another scheme":
 		if a.status != http.StatusUnauthorized || a.header.Get("Www-Authenticate") == "" {
 			t.Errorf("%s as %s: %d %s; want 401 with a challenge", o.id, who, a.status, a.body)
@@ -176,6 +180,18 @@ func TestManagementAnswers(t *testing.T) {
 	ask("GET", repo+"tags/1/history?limit=1", "")
 	ask("GET", repo+"tags/1?at=2020-01-01T00:00:00Z", "")
 	ask("GET", repo+"tags/1?at=yesterday", "")
+	ask("GET", "/api/v1/repositories?contains=TEAM&limit=1", "")
+	ask("GET", "/api/v1/repositories?after=bGlzdFRhZ3MAMQ", "")
+	ask("GET", "/api/v1/repositories?fields=name,secret", "")
+	ask("GET", "/api/v1/repositories/team/app?fields=public,name", "")
+	ask("GET", repo+"manifests?fields=digest,tags", "")
+	ask("GET", repo+"manifests/"+first, "")
+	ask("GET", repo+"manifests/"+first+"/referrers", "")
+	ask("PUT", repo+"tags/new", `{"digest":"`+first+`","expext":1,"expect":2}`)
+	ask("PUT", repo+"tags/new", `{"digest":"`+first+`"}`)
+	ask("PUT", repo+"tags/new", `{"digest":"`+digestOf("absent")+`"}`)
+	ask("PUT", repo+"tags/new", `{"digest":"`+first+`","expect":"`+digestOf("absent")+`"}`)
+	ask("DELETE", repo+"tags/new", "")
 	ask("GET", strings.Replace(repo, "team/app", "team%2Fapp", 1)+"tags?limit=1", "")
 	ask("GET", "/api/v1/repositories/Team/-/tags", "")
 	ask("POST", repo+"tags/1/rollback", `{"expect":"`+first+`"}`)
@@ -228,6 +244,8 @@ func TestManagementAnswers(t *testing.T) {
 	ask("GET", "/api/v1/jobs/first", "")
 	ask("POST", "/api/v1/jobs/7777/cancel", "")
 	ask("DELETE", "/api/v1/jobs", "")
+	ask("DELETE", "/api/v1/repositories/team/app", "")
+	ask("DELETE", "/api/v1/repositories/team/app", "")
 	ask("GET", "/api/v1/", "")
 	ask("GET", "/api/v2/jobs", "")
 }

@@ -188,7 +188,7 @@ func TestNamesInPaths(t *testing.T) {
 		{"repositories/-/trash", "", ""},
 		{"repositories//-/trash", "", ""},
 		{"repositories/team/../app/-/trash", "", ""},
-		{"repositories/team/app/trash", "", ""},
+		{"repositories/team/app/trash", "getRepository", "team/app/trash"},
 		{"repositories/team/app/-/trash/", "", ""},
 		{"repositories/team/app/-/tags//history", "", ""},
 		{"trash", "listAllTrash", ""},

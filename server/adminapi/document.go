@@ -80,6 +80,8 @@ func description() *huma.OpenAPI {
 		},
 		Security: []map[string][]string{{"basic": {}}, {"bearer": {}}},
 		Tags: []*huma.Tag{
+			{Name: "repositories", Description: "Repositories, and finding them."},
+			{Name: "manifests", Description: "Manifests, and what refers to them."},
 			{Name: "tags", Description: "Tags, what they were, and putting them back."},
 			{Name: "trash", Description: "Manifests that were deleted and can be brought back."},
 			{Name: "jobs", Description: "Background work of the registry."},
@@ -97,8 +99,8 @@ const introduction = `Administration of a berth registry. Images are pushed and 
 ` + "`berthd.sock`" + ` in the data directory, where the user that berthd runs as and root are the local administrator without a
 password: ` + "`curl --unix-socket berth-data/berthd.sock http://localhost/api/v1/jobs`" + `.
 
-**Rights.** ` + "`x-permission`" + ` says what an operation needs: a verb, and what it is asked for: the ` + "`registry`" + `, or the
-` + "`repository`" + ` of the path; ` + "`everybody`" + ` needs nothing. A bearer token of the registry serves where it has the verb; it
+**Rights.** ` + "`x-permission`" + ` says what an operation needs: a verb, and what it is asked for: the ` + "`registry`" + `, the
+` + "`repository`" + ` of the path, or what is ` + "`visible`" + ` to the caller, the rest left out; ` + "`everybody`" + ` needs nothing. A bearer token of the registry serves where it has the verb; it
 never makes an administrator. What a caller may not see is answered as what is not there.
 
 **Names of repositories** have slashes in them, and a path has them as they are, or as ` + "`%2F`" + ` (which is what generated
@@ -106,7 +108,12 @@ clients send): ` + "`/api/v1/repositories/team/app/-/trash`" + `. The segment ` 
 
 **Lists** answer ` + "`{\"items\": [...], \"next\": \"...\"}`" + `. The next page is asked for with ` + "`after`" + ` set to ` + "`next`" + `, which is a
 cursor of that list and says nothing to others; its whole address is in ` + "`Link`" + ` with ` + "`rel=\"next\"`" + `. A list without ` + "`next`" + `
-is at its end. A page is found by key, so what is added or removed meanwhile neither hides nor repeats anything else.
+is at its end. A page is found by key, so what is added or removed meanwhile neither hides nor repeats anything else. ` + "`fields`" + `
+names the members that items, or an answer, shall have.
+
+**Changes.** An object that can be changed has an ` + "`ETag`" + `. A change sends it in ` + "`If-Match`" + `: 428 without it, 412 when the object is
+another one by now. A creation may have an ` + "`Idempotency-Key`" + `: sent again with the same request, it is answered as the first time,
+with ` + "`Idempotency-Replayed: true`" + `, and nothing is done twice; a secret is said only the first time.
 
 **Requests** may have no parameters and no members but those written here: an unknown one is refused by its name. Times are
 RFC 3339 in UTC; sizes are bytes.
@@ -116,5 +123,6 @@ member is the cause, and ` + "`errors`" + `, which names every one that is wrong
 `
 
 const failures = `Why not. 400 the request is wrong; 401 a login is needed; 403 the caller may not; 404 it is not there, or the caller may
-not know of it; 405 and 415 method and media type; 409 the state forbids it; 413 too large; 429 and 503 try again after
+not know of it; 405 and 415 method and media type; 409 the state forbids it; 412 and
+428 it was changed meanwhile, or If-Match is missing; 413 too large; 429 and 503 try again after
 ` + "`Retry-After`" + ` seconds; 500 a fault of the registry; 507 no space is left.`

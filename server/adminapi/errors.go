@@ -24,6 +24,12 @@ const (
 	MediaTypeUnknown fault.Reason = "MEDIA_TYPE_UNKNOWN"
 	// TargetUnusable marks a place of backups that cannot be opened.
 	TargetUnusable fault.Reason = "TARGET_UNUSABLE"
+	// PreconditionRequired marks a change without If-Match; Changed one of an object that is not what was read any more.
+	PreconditionRequired fault.Reason = "PRECONDITION_REQUIRED"
+	Changed              fault.Reason = "CHANGED_MEANWHILE"
+	// KeyReused marks an Idempotency-Key that another request had, KeyInUse one whose request is being done.
+	KeyReused fault.Reason = "IDEMPOTENCY_KEY_REUSED"
+	KeyInUse  fault.Reason = "IDEMPOTENCY_KEY_IN_USE"
 	// JobUnknown marks the number of no job.
 	JobUnknown fault.Reason = "JOB_UNKNOWN"
 )
@@ -44,6 +50,10 @@ func problem(f *fault.Error) httpd.Problem {
 		p.Status = http.StatusMethodNotAllowed
 	case f.Reason == MediaTypeUnknown:
 		p.Status = http.StatusUnsupportedMediaType
+	case f.Reason == PreconditionRequired:
+		p.Status = http.StatusPreconditionRequired
+	case f.Reason == Changed, errors.Is(f, metadb.ErrChanged):
+		p.Status = http.StatusPreconditionFailed
 	case f.Kind == fault.Unsupported:
 		p.Status = http.StatusConflict
 	}

@@ -14,13 +14,16 @@ import (
 )
 
 // explain turns what huma has found wrong with a request into the failure of the call, in the words of this API. It sees
-// every answer; others pass.
+// every answer; of others it leaves the members that were asked for.
 func explain(ctx huma.Context, _ string, v any) (any, error) {
+	c := callOf(ctx.Context())
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
+		if c.fields != nil && c.err == nil {
+			return project(v, c.rt.members, c.fields)
+		}
 		return v, nil
 	}
-	c := callOf(ctx.Context())
 	if c.err != nil {
 		return v, nil
 	}

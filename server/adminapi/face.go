@@ -27,15 +27,13 @@ func newFace(h *Handler) (*face, error) {
 	f := &face{mux: http.NewServeMux()}
 	f.files = sync.OnceValue(f.write)
 	f.api = huma.NewAPI(huma.Config{
-		OpenAPI: description(),
-		Formats: map[string]huma.Format{"application/json": {
-			Marshal:   func(w io.Writer, v any) error { return encode(w, v) },
-			Unmarshal: decode,
-		}},
+		OpenAPI:       description(),
+		Formats:       map[string]huma.Format{"application/json": {Marshal: encode, Unmarshal: decode}, "json": {Marshal: encode}}, // the second is what it takes of problem+json
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{explain},
 	}, f)
 	h.declareDocument(f)
+	h.declareRepositories(f)
 	h.declareJobs(f)
 	h.declareTags(f)
 	h.declareTrash(f)

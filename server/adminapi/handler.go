@@ -22,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/httpd"
@@ -33,23 +34,27 @@ type authenticator interface {
 	Authenticate(ctx context.Context, authorization, addr string) (identity.Principal, error)
 }
 
-// gatekeeper is what it needs of the access room, for engines of the machinery, which ask nobody.
+// gatekeeper is what it needs of the access room.
 type gatekeeper interface {
+	Check(ctx context.Context, v identity.Verb, name ref.Name) error
 	CheckAdmin(ctx context.Context) error
 }
 
 // Options are what the face speaks for. All are required, unless it is said.
 type Options struct {
-	Auth      authenticator
-	Access    gatekeeper
-	Jobs      jobs
-	History   history
-	Trash     trash
-	Collector collector
-	Integrity integrity
-	Backups   backups
-	Backup    backup.Ask // as the configuration has it; its target is "" when there is none
-	Now       func() time.Time
+	Auth    authenticator
+	Access  gatekeeper
+	Jobs    jobs
+	History history
+	// Repositories is what the registry holds now.
+	Repositories repositories
+	Trash        trash
+	Collector    collector
+	Integrity    integrity
+	Backups      backups
+	Backup       backup.Ask // as the configuration has it; its target is "" when there is none
+	Database     database
+	Now          func() time.Time
 	// Prefix stands before the paths of Location and Link headers, for a registry below a path; "" or "/prefix".
 	Prefix string
 	// External is the address under which a request has reached us, for events; nil is unknown.
@@ -81,7 +86,9 @@ type call struct {
 	r     *http.Request
 	asked *url.URL // as it came
 	rt    *route
-	err   error // of the handler, or of what it was to be given
+	// fields are the members that the answer shall have, nil for all.
+	fields []string
+	err    error // of the handler, or of what it was to be given
 }
 
 type callKey struct{}
@@ -119,15 +126,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	}
 	rec.Principal = who.String()
 	ctx := identity.With(r.Context(), who)
-	if rt.needs.Scope == onRegistry {
-		if err := h.Access.CheckAdmin(ctx); err != nil {
-			return err
-		}
+	if err := h.permitted(ctx, rt, r); err != nil {
+		return err
 	}
 	if err := knownQuery(r, rt); err != nil {
 		return err
 	}
-	if err := readBody(r, rt); err != nil {
+	body, err := readBody(r, rt)
+	if err != nil {
 		return err
 	}
 	if !reading(r) {
@@ -135,13 +141,38 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	}
 	rec.Repo = r.PathValue("repository")
 	c := &call{h: h, rt: rt, asked: asked}
+	if c.fields, err = readFields(r, rt); err != nil {
+		return err
+	}
 	c.r = r.WithContext(context.WithValue(ctx, callKey{}, c))
-	a := &answer{header: http.Header{}}
-	rt.handler(humago.NewContext(rt.huma, c.r, a))
-	if c.err != nil {
-		return c.err
+	do := func() (*answer, error) {
+		a := &answer{header: http.Header{}}
+		rt.handler(humago.NewContext(rt.huma, c.r, a))
+		return a, c.err
+	}
+	var a *answer
+	if key := r.Header.Get(keyHeader); key != "" && rt.once {
+		a, err = h.once(c, body, key, do)
+	} else {
+		a, err = do()
+	}
+	if err != nil {
+		return err
 	}
 	a.send(w)
+	return nil
+}
+
+// permitted asks for what the route needs, before anything else of the request is looked at: engines ask again, and for more.
+func (h *Handler) permitted(ctx context.Context, rt *route, r *http.Request) error {
+	switch rt.needs.Scope {
+	case onRegistry:
+		return h.Access.CheckAdmin(ctx)
+	case onRepository:
+		if name, err := ref.ParseName(r.PathValue("repository")); err == nil { // else it is nobody's, and the handler says what is wrong
+			return h.Access.Check(ctx, rt.needs.Verb, name)
+		}
+	}
 	return nil
 }
 

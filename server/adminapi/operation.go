@@ -19,6 +19,7 @@ type scope string
 const (
 	everybody    scope = "everybody"  // nothing is told that is not public; no verb
 	onRegistry   scope = "registry"   // the registry as a whole: asked before anything of the request is read
+	onVisible    scope = "visible"    // what the caller may see: the engine leaves the rest out, and refuses who may see nothing
 	onRepository scope = "repository" // the repository of the path: the engine asks on its first line
 )
 
@@ -39,7 +40,7 @@ func (p permission) check() error {
 			return fmt.Errorf("is for everybody and asks for %s", p.Verb)
 		}
 		return nil
-	case onRegistry, onRepository:
+	case onRegistry, onVisible, onRepository:
 		if p.Verb == "" {
 			return fmt.Errorf("names no verb on the %s", p.Scope)
 		}
@@ -63,6 +64,8 @@ type operation struct {
 	limit   int64  // bytes of the request's body; 0 is maxBody
 	object  string // what a number in the path counts, and the reason when there is none
 	unknown fault.Reason
+	once    bool   // it makes something, and takes an Idempotency-Key
+	secret  string // the member of the answer that is said only once
 }
 
 // root is the path of the API.
@@ -116,6 +119,12 @@ func declare[I, O any](f *face, o operation, serve func(context.Context, *I) (*O
 		good.Content = map[string]*huma.MediaType{o.media: {Schema: &huma.Schema{Type: huma.TypeString}}}
 	}
 	op.Responses[fmt.Sprint(op.DefaultStatus)] = good
+	if o.method == http.MethodGet && len(rt.members) > 0 {
+		op.Parameters = append(op.Parameters, fieldsParameter(rt.members))
+	}
+	if o.once {
+		op.Parameters = append(op.Parameters, keyParameter())
+	}
 	if o.needs.Scope == everybody {
 		op.Security = []map[string][]string{{}}
 	}

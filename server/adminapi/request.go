@@ -42,29 +42,29 @@ func knownQuery(r *http.Request, rt *route) error {
 
 // readBody reads the body of a request, which huma takes from memory, and wants it to be JSON. A route without one does not
 // look at it.
-func readBody(r *http.Request, rt *route) error {
+func readBody(r *http.Request, rt *route) ([]byte, error) {
 	if !rt.body {
 		r.Body = http.NoBody
-		return nil
+		return nil, nil
 	}
 	text, err := io.ReadAll(io.LimitReader(r.Body, rt.limit+1))
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case int64(len(text)) > rt.limit:
-		return fault.New(fault.TooLarge, fault.SizeInvalid, "the request body is larger than the %d bytes that this route takes", rt.limit)
+		return nil, fault.New(fault.TooLarge, fault.SizeInvalid, "the request body is larger than the %d bytes that this route takes", rt.limit)
 	case len(bytes.TrimSpace(text)) == 0:
 		r.Body = http.NoBody
 		if rt.huma.RequestBody.Required {
-			return fault.New(fault.Invalid, FieldInvalid, "the request has no body; this route takes a JSON object")
+			return nil, fault.New(fault.Invalid, FieldInvalid, "the request has no body; this route takes a JSON object")
 		}
-		return nil
+		return nil, nil
 	}
 	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
-		return fault.New(fault.Invalid, MediaTypeUnknown, "the request body has Content-Type %.100q; send application/json", r.Header.Get("Content-Type"))
+		return nil, fault.New(fault.Invalid, MediaTypeUnknown, "the request body has Content-Type %.100q; send application/json", r.Header.Get("Content-Type"))
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
-	return nil
+	return text, nil
 }
 
 // decode reads one JSON value, for huma. Its errors are for the caller.

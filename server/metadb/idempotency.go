@@ -45,10 +45,10 @@ func (tx *Tx) BeginIdempotency(i Idempotency) (got Idempotency, began bool, err 
 	return got, err == nil, err
 }
 
-// EndIdempotency keeps the answer of a request that began.
+// EndIdempotency keeps the answer of a request that began, until it expires.
 func (tx *Tx) EndIdempotency(i Idempotency) error {
-	n, err := tx.exec(`UPDATE idempotency SET status = $3, header = $4, body = $5 WHERE principal = $1 AND key = $2`,
-		i.Principal, i.Key, i.Status, i.Header, i.Body)
+	n, err := tx.exec(`UPDATE idempotency SET status = $3, header = $4, body = $5, expires_at = $6 WHERE principal = $1 AND key = $2`,
+		i.Principal, i.Key, i.Status, i.Header, i.Body, toMicros(i.ExpiresAt))
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}

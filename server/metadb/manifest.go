@@ -78,6 +78,12 @@ func (r *Reads) ManifestByTag(ctx context.Context, repoID int64, tag string) (m 
 	return c.m, c.bytes, err
 }
 
+// Manifests are manifests of the repository behind the digest after, in the order of their digests.
+func (r *Reads) Manifests(ctx context.Context, repoID int64, after oci.Digest, limit int) ([]Manifest, error) {
+	return many(ctx, r.s, scanManifest, `SELECT `+manifestColumns+` FROM manifest m WHERE m.repo_id = $1 AND m.digest > $2 ORDER BY m.digest LIMIT $3`,
+		repoID, after.String(), limit)
+}
+
 // HasManifests reports whether the repository has any manifest.
 func (r *Reads) HasManifests(ctx context.Context, repoID int64) (bool, error) {
 	return one(ctx, r.s, column[bool], `SELECT EXISTS (SELECT 1 FROM manifest WHERE repo_id = $1)`, repoID)

@@ -1,0 +1,77 @@
+package adminapi
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/berth-registry/berth/fault"
+)
+
+// IfMatch is the header of a change that must not undo another's.
+type IfMatch struct {
+	IfMatch string `header:"If-Match" doc:"ETag of the object as it was read, or * for whatever it is. Required."`
+}
+
+// anyGeneration is an object whatever it is by now.
+const anyGeneration = -1
+
+// generation is what the object has to be; see metadb.ErrChanged.
+//
+// Spec: RFC 9110, 13.1.1, and RFC 6585, 3.
+func (c IfMatch) generation() (int64, error) {
+	if c.IfMatch == "" {
+		return 0, fault.New(fault.Invalid, PreconditionRequired, "the request has no If-Match; send the ETag of the object as you have read it, or * to change it whatever it is")
+	}
+	return generationOf(c.IfMatch)
+}
+
+// IfMatchOptional is IfMatch of a deletion.
+type IfMatchOptional struct {
+	IfMatch string `header:"If-Match" doc:"ETag of the object as it was read; without it the object goes whatever it is."`
+}
+
+func (c IfMatchOptional) generation() (int64, error) {
+	if c.IfMatch == "" {
+		return anyGeneration, nil
+	}
+	return generationOf(c.IfMatch)
+}
+
+func generationOf(header string) (int64, error) {
+	if header == "*" {
+		return anyGeneration, nil
+	}
+	if text, ok := strings.CutPrefix(header, `"`); ok {
+		if n, err := strconv.ParseInt(strings.TrimSuffix(text, `"`), 10, 64); err == nil && n >= 0 && etag(n) == header {
+			return n, nil
+		}
+	}
+	// Some other tag, or a list of them: none is of an object of ours, and so none matches.
+	return 0, fault.New(fault.Conflict, Changed, "If-Match %.100q is not the ETag of the object as it is now; read it again", header)
+}
+
+// etag is the ETag of an object: its generation.
+func etag(generation int64) string { return `"` + strconv.FormatInt(generation, 10) + `"` }
+
+// tagged is an answer of an object that can be changed.
+type tagged[T any] struct {
+	ETag string `header:"ETag" doc:"Of the object as it is; for If-Match."`
+	Body T
+}
+
+func showTagged[T any](v T, generation int64, err error) (*tagged[T], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &tagged[T]{etag(generation), v}, nil
+}
+
+// created is an answer of an object that was made.
+type created[T any] struct {
+	ETag     string `header:"ETag" doc:"Of the object as it is; for If-Match."`
+	Location string `header:"Location" doc:"Where it is."`
+	Body     T
+}
+
+// done is the answer of what has none.
+type done struct{}
