@@ -7,6 +7,11 @@ type Auth struct {
 	Silly    *Silly    `yaml:"silly" choice:"auth provider" unsupported:"refuse" effect:"it admits every request that carries any Authorization header" doc:"Toy provider of distribution." zh:"distribution 的演示用认证。"`
 	None     *None     `yaml:"none" choice:"auth provider" doc:"No accounts besides the ones berth keeps itself." zh:"除 berth 自己保存的账号外没有其他账号。"`
 
+	LDAP   []LDAP `yaml:"ldap" doc:"Directories, such as OpenLDAP or Active Directory, that prove names and passwords; all at the same time as the accounts of berth." zh:"用于验证用户名与密码的目录（OpenLDAP、Active Directory 等），与 berth 自己的账号同时有效。"`
+	OIDC   []OIDC `yaml:"oidc" doc:"OpenID Connect providers, for logins with a browser and for the device flow." zh:"OpenID Connect 提供方，用于浏览器登录与设备流程。"`
+	MTLS   MTLS   `yaml:"mtls" doc:"Client certificates as identities. It is on when cas is set." zh:"以客户端证书作为身份。设置 cas 即启用。"`
+	SPIFFE SPIFFE `yaml:"spiffe" doc:"SPIFFE identities of workloads. It is on when workloadapi or bundles is set." zh:"工作负载的 SPIFFE 身份。设置 workloadapi 或 bundles 即启用。"`
+
 	Anonymous string `yaml:"anonymous" default:"pull" oneof:"none|pull|push|delete" env:"BERTH_ANONYMOUS" doc:"What a client without login may do in public projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, none." zh:"未登录的客户端在公开项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 none。"`
 	Users     string `yaml:"users" default:"push" oneof:"none|pull|push|delete" doc:"What every account that is no administrator may do, in all projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, delete." zh:"非管理员账号在所有项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 delete。"`
 }

@@ -32,7 +32,7 @@ func (c Checker) Check(ctx context.Context, l *Loaded) []Problem {
 		c.ReadFile = os.ReadFile
 	}
 	run := &check{Checker: c, loaded: l}
-	for _, part := range []func(){run.certificate, run.clientCAs, run.htpasswd, run.directories} {
+	for _, part := range []func(){run.certificate, run.clientCAs, run.htpasswd, run.identities, run.directories} {
 		if ctx.Err() != nil {
 			break
 		}

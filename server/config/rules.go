@@ -28,6 +28,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	d.checkListeners(c)
 	d.checkEndpoints(c)
 	d.checkGC(c)
+	d.checkIdentities(c)
 }
 
 // isDistributionFile tells a file written for distribution from one of ours: distribution requires
