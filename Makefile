@@ -1,6 +1,7 @@
 # berth: what to type.
 #
-#   make run      build berthd and run it here (data in ./berth-data, http and https on localhost:5000)
+#   make build    bin/berthd, the registry, and bin/berth, the image tool
+#   make run      build both and run berthd here (data in ./berth-data, http and https on localhost:5000)
 #   make check    formatting, vet, lint and the rooms' own tests: under two minutes, nothing to install
 #   make test     everything: installs the real clients and servers first (apt, Go modules), then drives them
 #   make soak     random operations against a model, and clients against collection, for an hour each: SECONDS=86400 SEED=7
@@ -21,8 +22,9 @@ BERTH_TEST_REQUIRE ?= 1
 
 .PHONY: run build setup test soak check unit fmt fmt-check vet lint bench fuzz-short clean
 
-build: ## bin/berthd, static
+build: ## bin/berthd and bin/berth, static
 	CGO_ENABLED=0 go build -trimpath -o bin/berthd ./cmd/berthd
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/berth ./cmd/berth
 
 run: build ## in the foreground; ARGS="--addr :5000 --host registry.example.com"
 	exec ./bin/berthd $(ARGS)

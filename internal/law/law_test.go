@@ -29,27 +29,35 @@ func TestHouse(t *testing.T) {
 	}
 }
 
-// TestLinkedModules holds what berthd links to the list in testdata/berthd.modules. A line more is a decision: say in
-// the commit why the server needs it. A line that is not linked any more goes away.
+// TestLinkedModules holds what each program links to its list in testdata. A line more is a decision: say in the commit
+// why the program needs it. A line that is not linked any more goes away. What only the tool needs, such as builders and
+// storage drivers, is so kept out of the server.
 func TestLinkedModules(t *testing.T) {
 	tree := load(t, "../..") // also tells go test which files the result depends on
-	got, err := law.Linked(t.Context(), tree, "cmd/berthd")
+	for _, program := range []string{"berthd", "berth"} {
+		t.Run(program, func(t *testing.T) { linked(t, tree, program) })
+	}
+}
+
+func linked(t *testing.T, tree *law.Tree, program string) {
+	got, err := law.Linked(t.Context(), tree, "cmd/"+program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := os.ReadFile(filepath.Join("testdata", "berthd.modules"))
+	file := program + ".modules"
+	list, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := strings.Fields(string(list))
 	for _, m := range got {
 		if !slices.Contains(want, m) {
-			t.Errorf("berthd links module %s, which is not in testdata/berthd.modules", m)
+			t.Errorf("%s links module %s, which is not in testdata/%s", program, m, file)
 		}
 	}
 	for _, m := range want {
 		if !slices.Contains(got, m) {
-			t.Errorf("module %s of testdata/berthd.modules is not linked any more", m)
+			t.Errorf("module %s of testdata/%s is not linked any more", m, file)
 		}
 	}
 }

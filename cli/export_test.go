@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/berth-registry/berth/cli/output"
+)
+
+// Flags are the flags of every command, by its path below the tool ("" is the tool itself), those of the tool included.
+func Flags() map[string][]string {
+	known := map[string][]string{}
+	walk(output.English, func(path string, cmd *cobra.Command) {
+		add := func(f *pflag.Flag) { known[path] = append(known[path], f.Name) }
+		cmd.Flags().VisitAll(add)
+		cmd.PersistentFlags().VisitAll(add)
+		cmd.InheritedFlags().VisitAll(add)
+	})
+	return known
+}
+
+// Texts are the texts of help in a language: what each command does by its path, and what each flag does by the path
+// and the name.
+func Texts(l output.Language) map[string]string {
+	texts := map[string]string{}
+	walk(l, func(path string, cmd *cobra.Command) {
+		texts[path] = cmd.Short
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				texts[path+" --"+f.Name] = f.Usage
+			}
+		})
+	})
+	return texts
+}
+
+func walk(l output.Language, visit func(path string, cmd *cobra.Command)) {
+	a := &app{name: "berth", lang: l}
+	var down func(prefix string, cmd *cobra.Command)
+	down = func(prefix string, cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			path := c.Name()
+			if prefix != "" {
+				path = prefix + " " + path
+			}
+			visit(path, c)
+			down(path, c)
+		}
+	}
+	root := a.root()
+	visit("", root)
+	down("", root)
+}

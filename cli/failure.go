@@ -1,0 +1,280 @@
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/docker/distribution/registry/api/errcode"
+	v2 "github.com/docker/distribution/registry/api/v2"
+	"github.com/spf13/cobra"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/signature"
+
+	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/fault"
+)
+
+// errTimeout is why a context ended that --command-timeout bounds.
+var errTimeout = errors.New("the time of --command-timeout is over")
+
+// failed says what a command could not do; err is why. The failure of err, when it has one, keeps its why, fix and code.
+func failed(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &attempt{what: fmt.Sprintf(format, args...), cause: err}
+}
+
+// attempt is an error with what was tried.
+type attempt struct {
+	what  string
+	cause error
+}
+
+func (e *attempt) Error() string { return e.what + ": " + e.cause.Error() }
+func (e *attempt) Unwrap() error { return e.cause }
+
+// failure makes of an error what a person sees, and the exit code.
+func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) *output.Failure {
+	if errors.Is(err, errUnknownCommand) {
+		return a.unknownCommand(cmd)
+	}
+	f := a.classify(ctx, err)
+	var what *attempt
+	if errors.As(err, &what) {
+		if f.Why == "" {
+			f.Why = strings.TrimPrefix(f.What, what.what+": ")
+		}
+		f.What = what.what
+	}
+	return f
+}
+
+// unknownCommand says which command is near the word that is none.
+func (a *app) unknownCommand(cmd *cobra.Command) *output.Failure {
+	word := ""
+	if args := cmd.Flags().Args(); len(args) > 0 {
+		word = args[0]
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, append(c.Aliases, c.Name())...)
+	}
+	f := output.Usage(a.t("%s has no command %s", "%s 没有命令 %s"), cmd.CommandPath(), word)
+	if near := closest(word, names); near != "" {
+		return f.WithFix("%s%s %s?", a.t("did you mean ", "是否想输入 "), cmd.CommandPath(), near)
+	}
+	return f.WithFix("%s%s --help", a.t("see ", "参见 "), cmd.CommandPath())
+}
+
+// classify finds the kind of an error by its type; only where a library gives none, by its text.
+func (a *app) classify(ctx context.Context, err error) *output.Failure {
+	var own *output.Failure
+	if errors.As(err, &own) {
+		c := *own
+		return &c
+	}
+	f := &output.Failure{What: innermost(err), Exit: output.ExitFailure, Cause: err}
+	switch {
+	case errors.Is(context.Cause(ctx), context.Canceled) && errors.Is(err, context.Canceled):
+		f.What, f.Exit = a.t("interrupted", "已中断"), output.ExitInterrupted
+		return f
+	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
+		f.What, f.Exit = a.t("not done in time", "未在时限内完成"), output.ExitInterrupted
+		return f
+	}
+	for _, try := range []func(*output.Failure, error) bool{a.ofFault, a.ofPolicy, a.ofRegistry, a.ofNetwork, a.ofFiles} {
+		if try(f, err) {
+			break
+		}
+	}
+	return f
+}
+
+// ofFault reads the errors of our own rooms.
+func (a *app) ofFault(f *output.Failure, err error) bool {
+	var e *fault.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	f.Why, f.Code = e.Message, string(e.Reason)
+	f.Exit = map[fault.Kind]int{
+		fault.NotFound: output.ExitNotFound, fault.Unauthenticated: output.ExitAuth, fault.Denied: output.ExitDenied,
+		fault.Full: output.ExitQuota, fault.Unavailable: output.ExitNetwork, fault.Invalid: output.ExitFailure,
+	}[e.Kind]
+	if f.Exit == 0 {
+		f.Exit = output.ExitFailure
+	}
+	return true
+}
+
+// ofPolicy reads the refusals of policy.json.
+func (a *app) ofPolicy(f *output.Failure, err error) bool {
+	var refused signature.PolicyRequirementError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	f.Why, f.Exit = refused.Error(), output.ExitPolicy
+	f.Fix = a.t("sign the image, or allow it in policy.json (--policy FILE, --insecure-policy)", "为镜像签名，或在 policy.json 中放行（--policy FILE、--insecure-policy）")
+	return true
+}
+
+// ofRegistry reads what a registry answered.
+func (a *app) ofRegistry(f *output.Failure, err error) bool {
+	var credentials docker.ErrUnauthorizedForCredentials
+	var unexpected docker.UnexpectedHTTPStatusError
+	var coded errcode.Error
+	var coder errcode.ErrorCoder
+	switch {
+	case errors.As(err, &credentials):
+		f.Exit, f.Code = output.ExitAuth, "UNAUTHORIZED (401)"
+		f.Why = a.t("the registry does not accept the username and password", "仓库不接受该用户名和密码")
+		f.Fix = a.t("sign in: berth login HOST", "请登录：berth login HOST")
+	case errors.As(err, &coded):
+		a.ofCode(f, coded.Code, coded.Message)
+	case errors.As(err, &coder):
+		a.ofCode(f, coder.ErrorCode(), "")
+	case errors.Is(err, docker.ErrTooManyRequests):
+		f.Why, f.Code = a.t("the registry asks to slow down", "仓库要求降低请求频率"), "TOOMANYREQUESTS (429)"
+		f.Fix = a.t("try again later, or with --retry-times 3", "稍后重试，或使用 --retry-times 3")
+	case errors.As(err, &unexpected):
+		f.Why = fmt.Sprintf(a.t("the registry answered %d %s", "仓库返回 %d %s"), unexpected.StatusCode, http.StatusText(unexpected.StatusCode))
+		f.Exit = exitOfStatus(unexpected.StatusCode)
+	case isNotFound(err):
+		f.Exit = output.ExitNotFound
+	default:
+		return false
+	}
+	return true
+}
+
+// ofCode reads an error code of the distribution specification.
+func (a *app) ofCode(f *output.Failure, code errcode.ErrorCode, message string) {
+	d := code.Descriptor()
+	f.Why = message
+	if f.Why == "" || f.Why == d.Message {
+		f.Why = a.t("the registry says: ", "仓库返回：") + d.Message
+	}
+	f.Code = d.Value
+	if d.HTTPStatusCode != 0 && d.HTTPStatusCode != http.StatusInternalServerError {
+		f.Code = fmt.Sprintf("%s (%d)", d.Value, d.HTTPStatusCode)
+	}
+	f.Exit = exitOfStatus(d.HTTPStatusCode)
+	if code == v2.ErrorCodeManifestUnknown || code == v2.ErrorCodeNameUnknown {
+		f.Exit = output.ExitNotFound
+	}
+	switch f.Exit {
+	case output.ExitAuth:
+		f.Fix = a.t("sign in: berth login HOST", "请登录：berth login HOST")
+	case output.ExitDenied:
+		f.Fix = a.t("ask for the right, or sign in as somebody who has it: berth login HOST", "申请权限，或以有权限的用户登录：berth login HOST")
+	}
+}
+
+func exitOfStatus(status int) int {
+	switch status {
+	case http.StatusUnauthorized:
+		return output.ExitAuth
+	case http.StatusForbidden:
+		return output.ExitDenied
+	case http.StatusNotFound:
+		return output.ExitNotFound
+	case http.StatusInsufficientStorage, http.StatusRequestEntityTooLarge:
+		return output.ExitQuota
+	}
+	return output.ExitFailure
+}
+
+// isNotFound is true of what skopeo calls a missing image: exit code 2.
+func isNotFound(err error) bool {
+	var layout interface{ Error() string }
+	if errors.As(err, &layout) {
+		for e := err; e != nil; e = errors.Unwrap(e) {
+			if strings.HasSuffix(fmt.Sprintf("%T", e), "ImageNotFoundError") {
+				return true
+			}
+		}
+	}
+	var status docker.UnexpectedHTTPStatusError
+	if errors.As(err, &status) && status.StatusCode == http.StatusNotFound {
+		return true
+	}
+	var coder errcode.ErrorCoder
+	return errors.As(err, &coder) && coder.ErrorCode() == v2.ErrorCodeManifestUnknown
+}
+
+// ofNetwork reads the ways in which there is no answer.
+func (a *app) ofNetwork(f *output.Failure, err error) bool {
+	host := "HOST"
+	var u *url.Error
+	if errors.As(err, &u) {
+		if parsed, perr := url.Parse(u.URL); perr == nil && parsed.Host != "" {
+			host = parsed.Host
+		}
+	}
+	f.Exit = output.ExitNetwork
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var resolve *net.DNSError
+	var dial *net.OpError
+	switch {
+	case errors.As(err, &unknown):
+		f.Why = a.t("the certificate of "+host+" is by an authority that this machine does not know", host+" 的证书由本机不认识的机构签发")
+		f.Fix = "berth trust " + host
+	case errors.As(err, &name), errors.As(err, &invalid):
+		f.Why = innermost(err)
+		f.Fix = a.t("the registry needs a certificate for this name: berthd cert new", "仓库需要适用于该名称的证书：berthd cert new")
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		f.Why = host + a.t(" speaks http, and not https", " 使用 http 而不是 https")
+		f.Fix = a.t("only when you trust the network: --tls-verify=false (--src-tls-verify, --dest-tls-verify)", "仅在信任网络时使用：--tls-verify=false（--src-tls-verify、--dest-tls-verify）")
+	case errors.As(err, &resolve):
+		f.Why = fmt.Sprintf(a.t("there is no host %s", "找不到主机 %s"), resolve.Name)
+		f.Fix = a.t("look at the name, and at the network", "检查名称与网络")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.Why = a.t("nobody listens at ", "没有服务监听：") + host
+		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
+	case errors.As(err, &dial):
+		f.Why = dial.Error()
+	default:
+		f.Exit = output.ExitFailure
+		return false
+	}
+	return true
+}
+
+// ofFiles reads the ways in which a file is not there, or there is no room for it.
+func (a *app) ofFiles(f *output.Failure, err error) bool {
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		f.Why, f.Exit = a.t("no space is left on the disk", "磁盘空间已满"), output.ExitQuota
+	case errors.As(err, &path):
+		f.Why = path.Error()
+	default:
+		return false
+	}
+	return true
+}
+
+// innermost is the text of an error for people: the whole chain, without Go's prefixes.
+func innermost(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
+
+// exit is the exit code of a failure: skopeo's two when the tool stands in for it.
+func (a *app) exit(f *output.Failure) int {
+	if f.Exit == 0 {
+		return output.ExitFailure
+	}
+	if a.name == "skopeo" && f.Exit != output.ExitNotFound {
+		return output.ExitFailure
+	}
+	return f.Exit
+}

@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"bufio"
+	"os"
+	"strings"
+	"time"
+
+	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/types"
+	"golang.org/x/term"
+
+	"github.com/berth-registry/berth/cli/output"
+)
+
+// progress makes what shows a transfer on standard error.
+func (a *app) progress(quiet bool) *output.Progress {
+	mode, width := a.global.Progress, 0
+	if quiet {
+		mode = "none"
+	}
+	if f, ok := a.Err.(*os.File); ok {
+		width, _, _ = term.GetSize(int(f.Fd()))
+	}
+	return output.NewProgress(a.Err, mode, isTerminal(a.Err), width, a.lang, a.now)
+}
+
+// follow shows what copy.Image does. The caller calls finish when it has returned.
+func (a *app) follow(quiet bool, o *copy.Options) (show *output.Progress, finish func()) {
+	show = a.progress(quiet)
+	events := make(chan types.ProgressProperties)
+	o.Progress, o.ProgressInterval = events, 100*time.Millisecond
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e := range events {
+			id := e.Artifact.Digest.String()
+			switch e.Event {
+			case types.ProgressEventNewArtifact:
+				show.Start(id, shortDigest(id), e.Artifact.Size)
+			case types.ProgressEventRead:
+				show.Move(id, int64(e.Offset)) //nolint:gosec // a size of a file
+			case types.ProgressEventDone:
+				show.Move(id, int64(e.Offset)) //nolint:gosec // a size of a file
+				show.Done(id)
+			case types.ProgressEventSkipped:
+				show.Skip(id, shortDigest(id), e.Artifact.Size, a.t("already there", "已存在"))
+			}
+		}
+	}()
+	return show, func() {
+		close(events)
+		<-done
+	}
+}
+
+// shortDigest is what people compare: the first twelve digits.
+func shortDigest(d string) string {
+	_, hex, found := strings.Cut(d, ":")
+	if !found {
+		hex = d
+	}
+	return hex[:min(12, len(hex))]
+}
+
+// askPassphrase asks a person for the passphrase of a key.
+func (a *app) askPassphrase(key string) (string, error) {
+	if _, err := a.Err.Write([]byte(a.t("Passphrase for key ", "密钥口令 ") + key + ": ")); err != nil {
+		return "", err
+	}
+	defer a.Err.Write([]byte("\n")) //nolint:errcheck // a line feed for people
+	return a.readSecret(bufio.NewReader(a.In))
+}

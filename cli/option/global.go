@@ -1,0 +1,145 @@
+package option
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.podman.io/image/v5/pkg/cli/basetls/tlsdetails"
+	"go.podman.io/image/v5/signature"
+	"go.podman.io/image/v5/types"
+	"go.podman.io/storage/pkg/configfile"
+
+	"github.com/berth-registry/berth/cli/output"
+)
+
+// Global are the flags of every command.
+type Global struct {
+	Debug          bool
+	Timeout        time.Duration // --command-timeout; 0: none
+	Policy         string
+	InsecurePolicy bool
+	RequireSigned  bool
+	RegistriesD    string
+	RegistriesConf string
+	TLSDetails     string
+	OverrideArch   string
+	OverrideOS     string
+	OverrideVar    string
+	TmpDir         string
+	AgentPrefix    string
+	Context        string             // name of a context of contexts.yaml
+	Color          string             // auto, always, never
+	Progress       string             // auto, bar, plain, json, none
+	Lang           string             // read before flags are, by the language of the help
+	TLSVerify      types.OptionalBool // in front of the command, as older scripts have it
+}
+
+// AddFlags adds them to the flags that all commands inherit.
+func (g *Global) AddFlags(f *pflag.FlagSet, t func(en, zh string) string) {
+	f.BoolVar(&g.Debug, "debug", false, t("say what is asked and answered, without secrets", "显示请求与应答，不含机密"))
+	f.DurationVar(&g.Timeout, "command-timeout", 0, t("end the command after this time, such as 30s", "命令的时间上限，如 30s"))
+	f.StringVar(&g.Policy, "policy", "", t("trust policy `FILE` in place of the user's or the system's policy.json", "信任策略文件，替代用户或系统的 policy.json"))
+	f.BoolVar(&g.InsecurePolicy, "insecure-policy", false, t("run without any trust policy", "不使用信任策略"))
+	f.BoolVar(&g.RequireSigned, "require-signed", false, t("refuse an image for which the policy asks no signature", "拒绝策略未要求签名的镜像"))
+	f.StringVar(&g.RegistriesD, "registries.d", "", t("`DIR` with registry configuration, such as where signatures are", "仓库配置目录，如签名的位置"))
+	f.StringVar(&g.RegistriesConf, "registries-conf", "", t("registries.conf `FILE`", "registries.conf 文件"))
+	f.StringVar(&g.TLSDetails, "tls-details", "", t("`FILE` with the versions and ciphers of TLS to accept", "TLS 版本与套件的配置文件"))
+	f.StringVar(&g.OverrideArch, "override-arch", "", t("choose the image for `ARCH`, not for this machine", "选择该架构的镜像"))
+	f.StringVar(&g.OverrideOS, "override-os", "", t("choose the image for `OS`, not for this machine", "选择该操作系统的镜像"))
+	f.StringVar(&g.OverrideVar, "override-variant", "", t("choose the image for this architecture `VARIANT`", "选择该架构变体的镜像"))
+	f.StringVar(&g.TmpDir, "tmpdir", "", t("`DIR` for temporary files", "临时文件目录"))
+	f.StringVar(&g.AgentPrefix, "user-agent-prefix", "", t("put before the name that registries see", "加在 User-Agent 之前"))
+	f.StringVar(&g.Context, "context", os.Getenv("BERTH_CONTEXT"), t("use the registry and settings of context `NAME`", "使用名为 NAME 的上下文"))
+	f.StringVar(&g.Color, "color", "auto", t("colors: auto, always, never", "颜色：auto、always、never"))
+	f.StringVar(&g.Progress, "progress", "auto", t("progress: auto, bar, plain, json, none", "进度：auto、bar、plain、json、none"))
+	f.StringVar(&g.Lang, "lang", "", t("language: en, zh-CN", "语言：en、zh-CN"))
+	for _, name := range []string{"registries-conf", "tls-details", "user-agent-prefix", "tmpdir"} {
+		f.Lookup(name).Hidden = true
+	}
+}
+
+// Check refuses values and combinations that have no meaning.
+func (g *Global) Check() error {
+	for _, one := range []struct {
+		name, value string
+		allowed     []string
+	}{
+		{"color", g.Color, []string{"auto", "always", "never"}},
+		{"progress", g.Progress, []string{"auto", "bar", "plain", "json", "none"}},
+		{"lang", g.Lang, []string{"", "en", "zh-CN", "zh"}},
+	} {
+		if err := oneOf(one.name, one.value, one.allowed...); err != nil {
+			return err
+		}
+	}
+	if g.InsecurePolicy && g.RequireSigned {
+		return output.Usage("--insecure-policy and --require-signed contradict each other")
+	}
+	return nil
+}
+
+func oneOf(name, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if a == value {
+			return nil
+		}
+	}
+	return output.Usage("--%s %q is none of %q", name, value, allowed)
+}
+
+// System makes what the transports of go.podman.io/image take; each call a fresh one.
+func (g *Global) System(version string) (*types.SystemContext, error) {
+	agent := "berth/" + version
+	if g.AgentPrefix != "" {
+		agent = g.AgentPrefix + " " + agent
+	}
+	sys := &types.SystemContext{
+		RegistriesDirPath:        g.RegistriesD,
+		SystemRegistriesConfPath: g.RegistriesConf,
+		ArchitectureChoice:       g.OverrideArch,
+		OSChoice:                 g.OverrideOS,
+		VariantChoice:            g.OverrideVar,
+		BigFilesTemporaryDir:     g.TmpDir,
+		DockerRegistryUserAgent:  agent,
+	}
+	if g.TLSVerify != types.OptionalBoolUndefined {
+		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(g.TLSVerify == types.OptionalBoolFalse)
+	}
+	base, err := tlsdetails.BaseTLSFromOptionalFile(g.TLSDetails)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-details: %w", err)
+	}
+	sys.BaseTLSConfig = base.TLSConfig()
+	return sys, nil
+}
+
+// PolicyContext reads the trust policy: --policy, else the user's and the system's. On a machine that has none,
+// everything is accepted, as docker does; skopeo refuses to work there. The caller ends it with Destroy.
+func (g *Global) PolicyContext(sys *types.SystemContext) (*signature.PolicyContext, error) {
+	policy := &signature.Policy{Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()}}
+	var err error
+	switch {
+	case g.InsecurePolicy:
+	case g.Policy != "":
+		if policy, err = signature.NewPolicyFromFile(g.Policy); err != nil {
+			return nil, fmt.Errorf("trust policy: %w", err)
+		}
+	default:
+		found, err := signature.DefaultPolicy(sys)
+		switch {
+		case err == nil:
+			policy = found
+		case !errors.Is(err, configfile.ErrConfigFileNotFound):
+			return nil, fmt.Errorf("trust policy: %w", err)
+		}
+	}
+	p, err := signature.NewPolicyContext(policy)
+	if err != nil {
+		return nil, fmt.Errorf("trust policy: %w", err)
+	}
+	p.RequireSignatureVerification(g.RequireSigned)
+	return p, nil
+}

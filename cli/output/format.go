@@ -1,0 +1,184 @@
+package output
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/template"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Kind is how a result is printed.
+type Kind string
+
+// The kinds.
+const (
+	TableKind Kind = "table"
+	Wide      Kind = "wide"
+	JSON      Kind = "json"
+	YAML      Kind = "yaml"
+	Name      Kind = "name"
+	CSV       Kind = "csv"
+	Template  Kind = "go-template"
+	Path      Kind = "jsonpath"
+)
+
+// Format is the flag -o: a kind, and the text of a template or path.
+type Format struct {
+	Kind      Kind
+	Text      string
+	NoHeading bool
+}
+
+// Table is a result as rows of text; the first column names the row.
+type Table struct {
+	Header []string
+	Rows   [][]string
+}
+
+// String is what the flag was given.
+func (f *Format) String() string {
+	if f.Text != "" {
+		return string(f.Kind) + "=" + f.Text
+	}
+	return string(f.Kind)
+}
+
+// Type is what help shows for the value.
+func (*Format) Type() string { return "FORMAT" }
+
+// Set reads the value of the flag.
+func (f *Format) Set(s string) error {
+	kind, text, hasText := strings.Cut(s, "=")
+	f.Kind, f.Text = Kind(kind), text
+	switch f.Kind {
+	case TableKind, Wide, JSON, YAML, Name, CSV:
+		if hasText {
+			return fmt.Errorf("%s takes no text", kind)
+		}
+	case Template, Path:
+		if text == "" {
+			return fmt.Errorf("%s wants a text: %s=TEXT", kind, kind)
+		}
+	default:
+		return fmt.Errorf("%q is none of table, wide, json, yaml, name, csv, go-template=TEXT, jsonpath=TEXT", s)
+	}
+	return nil
+}
+
+// Print writes a result: value for the kinds that have a structure, table for the others.
+func (f *Format) Print(w io.Writer, value any, table Table) error {
+	switch f.Kind {
+	case JSON:
+		return WriteJSON(w, value)
+	case YAML:
+		plain, err := generic(value)
+		if err != nil {
+			return err
+		}
+		text, err := yaml.Marshal(plain)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(text)
+		return err
+	case Name:
+		for _, row := range table.Rows {
+			if _, err := fmt.Fprintln(w, row[0]); err != nil {
+				return err
+			}
+		}
+		return nil
+	case CSV:
+		c := csv.NewWriter(w)
+		if !f.NoHeading {
+			_ = c.Write(table.Header) // what fails is told by Error
+		}
+		_ = c.WriteAll(table.Rows)
+		return c.Error()
+	case Template:
+		return ExecuteTemplate(w, f.Text, value)
+	case Path:
+		plain, err := generic(value)
+		if err != nil {
+			return err
+		}
+		return writePath(w, f.Text, plain)
+	}
+	return table.write(w, !f.NoHeading)
+}
+
+// WriteJSON writes a value as skopeo does, to the byte: four spaces, and a line feed at the end.
+func WriteJSON(w io.Writer, value any) error {
+	b, err := json.MarshalIndent(value, "", "    ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// ExecuteTemplate prints a value by a Go template, with the functions that podman and skopeo offer. A line feed follows.
+func ExecuteTemplate(w io.Writer, text string, value any) error {
+	t, err := template.New("format").Funcs(template.FuncMap{
+		"json": func(v any) (string, error) {
+			b, err := json.Marshal(v)
+			return string(b), err
+		},
+		"join":  func(sep string, s []string) string { return strings.Join(s, sep) },
+		"lower": strings.ToLower,
+		"upper": strings.ToUpper,
+		"split": strings.Split,
+		"title": func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
+	}).Parse(strings.NewReplacer(`\n`, "\n", `\t`, "\t").Replace(text))
+	if err != nil {
+		return Usage("the template cannot be read: %v", err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, value); err != nil {
+		return Usage("the template does not fit the result: %v", err)
+	}
+	if !bytes.HasSuffix(b.Bytes(), []byte("\n")) {
+		b.WriteByte('\n')
+	}
+	_, err = w.Write(b.Bytes())
+	return err
+}
+
+// generic is a value as its JSON reads: maps, lists, and their leaves.
+func generic(value any) (any, error) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	var plain any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	err = d.Decode(&plain)
+	return numbers(plain), err
+}
+
+// numbers makes whole numbers whole, so that YAML does not quote them.
+func numbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			v[k] = numbers(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = numbers(v[i])
+		}
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		f, _ := v.Float64() // a number of JSON is one
+		return f
+	}
+	return v
+}

@@ -1,0 +1,28 @@
+package output
+
+import "strings"
+
+// Language is what people are spoken to in.
+type Language string
+
+// The languages there are.
+const (
+	English Language = "en"
+	Chinese Language = "zh-CN"
+)
+
+// ParseLanguage reads a language or a locale, such as zh_CN.UTF-8. Everything that is not Chinese is English.
+func ParseLanguage(s string) Language {
+	if s = strings.ToLower(s); s == "zh" || strings.HasPrefix(s, "zh-") || strings.HasPrefix(s, "zh_") {
+		return Chinese
+	}
+	return English
+}
+
+// Pick returns the text of the language.
+func (l Language) Pick(en, zh string) string {
+	if l == Chinese && zh != "" {
+		return zh
+	}
+	return en
+}

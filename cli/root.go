@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/berth-registry/berth/cli/option"
+	"github.com/berth-registry/berth/cli/output"
+)
+
+// group is commands that stand together in the help.
+type group struct {
+	id       string
+	en, zh   string
+	commands []func(*app) *cobra.Command
+}
+
+// groups are all commands of the tool. To add one: write its file, and its function here.
+func groups() []group {
+	return []group{
+		{"transfer", "Transfer", "传输", []func(*app) *cobra.Command{copyCommand, syncCommand, inspectCommand, listTagsCommand, deleteCommand,
+			loginCommand, logoutCommand, manifestDigestCommand, standaloneSignCommand, standaloneVerifyCommand, generateSigstoreKeyCommand}},
+		{"index", "Indexes", "索引", []func(*app) *cobra.Command{}},
+		{"low", "Low level", "底层", []func(*app) *cobra.Command{}},
+		{"supply", "Supply chain", "供应链", []func(*app) *cobra.Command{}},
+		{"tool", "Tool", "工具", []func(*app) *cobra.Command{versionCommand}},
+	}
+}
+
+const docsURL = "https://github.com/berth-registry/berth/blob/main/docs/reference/berth.md"
+
+// root makes the whole tree.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   a.name,
+		Short: a.t("berth, the image tool: copy, inspect, index and sign, without a daemon", "berth 镜像工具：复制、查看、索引与签名，无需守护进程"),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errUnknownCommand
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := io.WriteString(a.Out, a.commonest())
+			return err
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			a.logging()
+			return a.global.Check()
+		},
+		SilenceUsage: true, SilenceErrors: true, TraverseChildren: true, DisableSuggestions: true,
+		Version: version,
+	}
+	root.SetVersionTemplate(a.versionLine() + "\n")
+	root.Flags().BoolP("version", "v", false, a.t("print the version", "显示版本"))
+	option.OptionalBool(root.Flags(), &a.global.TLSVerify, "tls-verify", "")
+	root.Flags().Lookup("tls-verify").Hidden = true
+	a.global.AddFlags(root.PersistentFlags(), a.t)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(a.flagError)
+	for _, g := range groups() {
+		for i, make := range g.commands {
+			if i == 0 {
+				root.AddGroup(&cobra.Group{ID: g.id, Title: a.t(g.en, g.zh)})
+			}
+			c := make(a)
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	a.help(root)
+	return root
+}
+
+// errUnknownCommand is a first word that is no command; failure says which is near.
+var errUnknownCommand = errors.New("unknown command")
+
+// logging lets the libraries speak with --debug only: what they would say without it, an error says better.
+func (a *app) logging() {
+	logrus.SetOutput(a.Err)
+	logrus.SetLevel(logrus.ErrorLevel)
+	if a.global.Debug {
+		logrus.SetLevel(logrus.DebugLevel)
+	}
+}
+
+// flagError says which flag is near one that is not known.
+func (a *app) flagError(cmd *cobra.Command, err error) error {
+	f := output.Usage("%s: %v", cmd.CommandPath(), err)
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return f
+	}
+	f.What = a.t("unknown flag ", "未知的参数 ") + "--" + unknown.GetSpecifiedName() + " (" + cmd.CommandPath() + ")"
+	if len(unknown.GetSpecifiedName()) == 1 {
+		f.What = strings.Replace(f.What, "--", "-", 1)
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+	f.Fix = a.t("see ", "参见 ") + cmd.CommandPath() + " --help"
+	if near := closest(unknown.GetSpecifiedName(), names); near != "" {
+		f.Fix = a.t("did you mean ", "是否想输入 ") + "--" + near + "?"
+	}
+	return f
+}
