@@ -88,6 +88,7 @@ func goals() []goal {
 		for _, sc := range []string{"s3-memory-docker", "s3-memory-known"} {
 			gs = append(gs, goal{scenario: sc + "/" + make, atMost: 32, unit: "MiB"})
 		}
+		gs = append(gs, goal{scenario: "gc-objects/" + make, atLeast: 5_000, unit: "objects/s"})
 	}
 	for _, sc := range []string{"db-get-tag", "db-get-digest"} {
 		gs = append(gs, goal{scenario: sc + "/postgres", other: sc + "/sqlite", atLeast: 0.80})

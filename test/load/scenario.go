@@ -47,6 +47,7 @@ func allStages(z size) []stage {
 		collectStage(),
 	}
 	sts = append(sts, garbageStages(z)...)
+	sts = append(sts, objectGarbageStages(z)...)
 	sts = append(sts, objectStages()...)
 	return append(sts, databaseStage(z), replicasStage(z), postgresRowsStage(z))
 }
