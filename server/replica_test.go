@@ -280,7 +280,7 @@ func TestDeletesAndRightsAreSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accounts.SetPassword(t.Context(), "admin", "another-Password-11"); err != nil {
+	if _, err := accounts.SetPassword(identity.With(t.Context(), identity.Principal{Kind: identity.Local, Admin: true}), "admin", "another-Password-11", false); err != nil {
 		t.Fatal(err)
 	}
 	becomes("a token of the old password", http.StatusUnauthorized, get(b, token, "/v2/team/app/manifests/1"))
@@ -307,6 +307,9 @@ type nobody struct{}
 func (nobody) Narrow(context.Context, identity.Principal, []identity.Grant) ([]identity.Grant, error) {
 	return nil, nil
 }
+
+func (nobody) CheckSystem(context.Context, identity.Verb) error          { return nil }
+func (nobody) CheckProject(context.Context, identity.Verb, string) error { return nil }
 
 // otherProcess opens the database as another process would.
 func otherProcess(t testing.TB, dsn string) *metadb.DB {

@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -260,13 +261,20 @@ func (s *Server) identities(ctx context.Context) (err error) {
 		providers = append(providers, s.users)
 	}
 	limits := c.Berth.Limits
-	s.auth, err = auth.New(auth.Options{
-		Store: s.db, Access: s.access, Providers: providers, Service: "berth", Issuer: "berth",
+	o := auth.Options{
+		Store: s.db, Access: managers{s.access}, Providers: providers, Service: "berth", Issuer: "berth",
 		Anonymous: anonymous > access.None, TokenLifetime: c.Berth.Token.Lifetime, RefreshLifetime: c.Berth.Token.RefreshLifetime,
-		Throttle: auth.Throttle{Hard: limits.LoginFailures, HardDelay: limits.LoginPause, Forget: limits.LoginWindow},
-		Now:      s.clock(), Log: s.log.Logger,
-	})
-	if err != nil {
+		SessionIdle: c.Berth.Sessions.Idle, SessionLifetime: c.Berth.Sessions.Lifetime, MinPassword: limits.PasswordMin,
+		Throttle:   auth.Throttle{Hard: limits.LoginFailures, HardDelay: limits.LoginPause, Forget: limits.LoginWindow},
+		OpenIssuer: s.openIssuer, Now: s.clock(), Log: s.log.Logger,
+	}
+	if t := c.Auth.Token; t != nil {
+		if o.Foreign, err = tokenServer(t, s.clock()); err != nil {
+			return err
+		}
+		o.ForeignKey = t.Issuer
+	}
+	if s.auth, err = auth.New(o); err != nil {
 		return err
 	}
 	s.first.Password, err = s.auth.EnsureAdmin(ctx, c.Berth.Admin.Password.Reveal())
@@ -352,13 +360,8 @@ func (s *Server) faces(ctx context.Context) (err error) {
 	}
 	errs := &httpd.ErrorWriter{
 		Log: s.log.Logger, Table: distapi.Problem,
-		Realm: func(r *http.Request) string {
-			if base := origin.ExternalURL(r); base != "" {
-				return base + "/token"
-			}
-			return ""
-		},
-		Service: func(*http.Request) string { return s.auth.Service() },
+		Realm:   func(r *http.Request) string { return realm(c.Auth.Token, origin.ExternalURL(r)) },
+		Service: func(*http.Request) string { return cmp.Or(serviceName(c.Auth.Token), s.auth.Service()) },
 		Faces:   []httpd.Face{adminapi.Failures()},
 	}
 	served, err := s.routes(origin)
@@ -461,7 +464,7 @@ func (s *Server) routes(origin *httpd.Origin) (http.Handler, error) {
 			admin.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/v2/"), path == "/v2":
 			served.ServeHTTP(w, r)
-		case path == "/token", path == "/service/token":
+		case path == "/token", path == "/service/token", path == "/token/jwks":
 			token.ServeHTTP(w, r)
 		case path == "/v1/search":
 			search.ServeHTTP(w, r)
@@ -508,6 +511,7 @@ func (s *Server) Run(ctx context.Context) error {
 		defer drained()
 		return named("http", s.http.Run(ctx))
 	})
+	g.Go(func() error { return named("identities", s.auth.Run(ctx)) })
 	g.Go(func() error { return named("jobs", s.jobs.Run(ctx)) })
 	g.Go(func() error { return named("collection", s.gc.Run(ctx)) })
 	g.Go(func() error { return named("notifications", s.webhooks.Run(ctx)) })

@@ -411,7 +411,7 @@ func TestTokenReachesNoFurther(t *testing.T) {
 	token := d.token(t, alice, "repository:team/app:pull")
 	for _, r := range requests() {
 		a, full := d.send(t, token, "team/app", r), d.send(t, alice, "team/app", r)
-		reads := slices.Contains([]string{"mGT", "mHT", "mGD", "tag", "ref", "bG ", "bH ", "bas", "BAS", "ext"}, r.column)
+		reads := slices.Contains([]string{"mGT", "mHT", "mGD", "tag", "ref", "bG ", "bH ", "bas", "BAS", "ext", "sG ", "sL "}, r.column)
 		if full.status == http.StatusUnauthorized || full.status == http.StatusForbidden {
 			t.Errorf("%s: the account itself is refused: %+v", r.column, full)
 		}

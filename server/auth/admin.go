@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/berth-registry/berth/server/metadb"
 )
 
 // FirstAdmin is the name of the administrator that EnsureAdmin makes.
@@ -81,38 +79,4 @@ func (s *Service) foreignOwner(ctx context.Context, name string) (string, error)
 		}
 	}
 	return "", nil
-}
-
-// SetPassword gives a local account a new password; an empty one is made up and returned. Credentials and tokens made
-// under the old one stop working, on other processes within MaxStale.
-func (s *Service) SetPassword(ctx context.Context, name, password string) (generated string, err error) {
-	if password == "" {
-		if generated, err = generatePassword(); err != nil {
-			return "", err
-		}
-		password = generated
-	} else if err := CheckNewPassword(name, password); err != nil {
-		return "", err
-	}
-	hash, err := hashPassword(password)
-	if err != nil {
-		return "", err
-	}
-	a, err := s.o.Store.Account(ctx, name)
-	if errors.Is(err, metadb.ErrNotFound) {
-		return "", fmt.Errorf("account %q is not one of the local accounts", name)
-	}
-	if err != nil {
-		return "", fmt.Errorf("auth: set password: %w", err)
-	}
-	a.PasswordHash = hash
-	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
-		_, err := tx.PutAccount(a)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("auth: set password: %w", err)
-	}
-	s.Forget(name)
-	return generated, nil
 }

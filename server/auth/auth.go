@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/server/identity"
@@ -43,16 +44,18 @@ const (
 	leeway           = 60 * time.Second // between clocks of replicas and of whoever reads the token
 )
 
-// narrower is what the token service needs of the access room: the part of the grants that the principal has a right
-// to. It must not add any; if it does, the addition is dropped here.
-type narrower interface {
+// rights is what this room needs of the access room. Narrow is the part of the grants that the principal has a right to; it
+// must not add any, and if it does, the addition is dropped here. The others refuse what the context's principal may not do.
+type rights interface {
 	Narrow(ctx context.Context, p identity.Principal, asked []identity.Grant) ([]identity.Grant, error)
+	CheckSystem(ctx context.Context, v identity.Verb) error
+	CheckProject(ctx context.Context, v identity.Verb, project string) error
 }
 
 // Options configure a Service.
 type Options struct {
 	Store     store      // accounts and signing keys; *metadb.DB
-	Access    narrower   // how far a principal's token may reach; *access.Point
+	Access    rights     // how far a principal's token may reach, and who may change accounts; *access.Point
 	Providers []Provider // further sources of accounts; the first one that knows a name owns it, the local accounts come last
 
 	Service   string // name of this registry in challenges and as the tokens' audience; default "berth"
@@ -61,8 +64,17 @@ type Options struct {
 
 	TokenLifetime   time.Duration // of access tokens; default 5 min, at least 60 s (clients assume no less)
 	RefreshLifetime time.Duration // of refresh tokens; default 30 d, negative: none are issued
-	Throttle        Throttle      // how failed logins slow down; the zero value is a sensible default
-	Hashes          int           // password hashes computed at once; default: half the cores, 1 to 4. Each takes up to 19 MiB
+	SessionIdle     time.Duration // after which an unused session of a browser ends; default 12 h
+	SessionLifetime time.Duration // after which every session ends; default 7 d
+	MinPassword     int           // least length of a new password, in characters; default and least 8
+
+	Foreign    Issuer // whose access tokens are accepted besides our own, as distribution's auth.token; nil for none
+	ForeignKey string // its claim "iss"
+	// OpenIssuer makes the verifier of an issuer whose tokens are exchanged; nil when none may be.
+	OpenIssuer func(IssuerConfig) (Issuer, error)
+
+	Throttle Throttle // how failed logins slow down; the zero value is a sensible default
+	Hashes   int      // password hashes computed at once; default: half the cores, 1 to 4. Each takes up to 19 MiB
 
 	Now func() time.Time
 	Log *slog.Logger
@@ -79,6 +91,17 @@ type Service struct {
 	throttle  *throttle
 	gate      *gate
 	flights   *flights
+
+	idps        atomic.Pointer[[]IdentityProvider]
+	directories directories
+	issuers     issuers
+	used        *uses
+
+	robots       *rows[int64, *robotState]
+	secrets      *rows[string, metadb.RobotSecret] // by hash
+	accessTokens *rows[int64, *accessToken]
+	tokenIDs     *rows[string, int64] // by hash
+	sessions     *rows[string, *loginSession]
 }
 
 // New returns a Service. It reads nothing: keys and accounts are looked up when they are first needed, so starting
@@ -91,6 +114,9 @@ func New(o Options) (*Service, error) {
 	o.Issuer = cmp.Or(o.Issuer, "berth")
 	o.TokenLifetime = cmp.Or(o.TokenLifetime, 5*time.Minute)
 	o.RefreshLifetime = cmp.Or(o.RefreshLifetime, 30*24*time.Hour)
+	o.SessionIdle = cmp.Or(o.SessionIdle, 12*time.Hour)
+	o.SessionLifetime = cmp.Or(o.SessionLifetime, 7*24*time.Hour)
+	o.MinPassword = max(o.MinPassword, minPassword)
 	if o.TokenLifetime < minTokenLifetime {
 		return nil, fmt.Errorf("token lifetime is %s; at least %s is needed, since clients assume it", o.TokenLifetime, minTokenLifetime)
 	}
@@ -116,20 +142,41 @@ func New(o Options) (*Service, error) {
 	if s.throttle, err = newThrottle(o.Throttle, o.Now); err != nil {
 		return nil, err
 	}
-	o.Store.Watch(s.forget)
+	s.idps.Store(&[]IdentityProvider{})
+	s.directories.sleep = sleep
+	s.used = newUses(o.Now)
+	s.robots, s.secrets = newRows[int64, *robotState](o.Store, o.Now), newRows[string, metadb.RobotSecret](o.Store, o.Now)
+	s.accessTokens, s.tokenIDs = newRows[int64, *accessToken](o.Store, o.Now), newRows[string, int64](o.Store, o.Now)
+	s.sessions = newRows[string, *loginSession](o.Store, o.Now)
+	o.Store.WatchAll(s.forget)
 	return s, nil
 }
 
-// forget drops what another replica has changed.
+// forget drops what has changed, here or at another replica.
 func (s *Service) forget(c metadb.Change) {
 	switch c.Kind {
 	case metadb.AccountChanged:
 		s.local.forget(c.Key)
+	case metadb.RobotChanged:
+		s.robots.kept.Drop(c.ID)
+		s.secrets.kept.Clear() // by a hash that is not said; robots change seldom
+	case metadb.TokenChanged:
+		s.accessTokens.kept.Drop(c.ID)
+	case metadb.SessionChanged:
+		s.sessions.kept.Drop(c.Key)
+	case metadb.ProviderChanged:
+		s.issuers.changed.Store(true)
 	case metadb.KeysChanged:
 		s.keys.changed.Store(true)
 		s.tokens.entries.InvalidateAll()
 	case metadb.Everything:
 		s.local.forgetAll()
+		s.robots.kept.Clear()
+		s.secrets.kept.Clear()
+		s.accessTokens.kept.Clear()
+		s.tokenIDs.kept.Clear()
+		s.sessions.kept.Clear()
+		s.issuers.changed.Store(true)
 		s.keys.changed.Store(true)
 		s.tokens.entries.InvalidateAll()
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,25 @@ func (narrow) Narrow(_ context.Context, p identity.Principal, asked []identity.G
 		}
 	}
 	return out, nil
+}
+
+// CheckSystem lets administrators do everything, and auditors read.
+func (narrow) CheckSystem(ctx context.Context, v identity.Verb) error {
+	p := identity.From(ctx)
+	if p.Kind == identity.Local || (p.Kind == identity.User || p.Kind == identity.Robot) && p.Grants.AllowRegistry(v) &&
+		(p.Admin || p.Auditor && slices.Contains(identity.AuditorVerbs(), v)) {
+		return nil
+	}
+	return fault.New(fault.Denied, fault.DeniedReason, "%s of the registry is not allowed", v)
+}
+
+// CheckProject lets whoever is called "keeper-" and the project's name do everything in it.
+func (narrow) CheckProject(ctx context.Context, v identity.Verb, project string) error {
+	p := identity.From(ctx)
+	if p.Kind == identity.Local || p.Kind == identity.User && (p.Admin || p.Name == "keeper-"+project) && p.Grants.AllowProject(v, project, identity.AnyProject) {
+		return nil
+	}
+	return fault.New(fault.NotFound, fault.NameUnknown, "project %q is not known to this registry", project)
 }
 
 // bench is a service on a real database, with alice in it.
@@ -172,7 +192,7 @@ func TestAuthenticate(t *testing.T) {
 	}
 	for _, header := range []string{basic(alice, alicePassword), "bAsIc   " + strings.TrimPrefix(basic(alice, alicePassword), "Basic ")} {
 		p, err = b.Authenticate(t.Context(), header, here)
-		if want := (identity.Principal{Kind: identity.User, Name: alice, Addr: here}); err != nil || !reflect.DeepEqual(p, want) {
+		if want := (identity.Principal{Kind: identity.User, ID: 1, Name: alice, Via: identity.ViaBasic, Addr: here}); err != nil || !reflect.DeepEqual(p, want) {
 			t.Errorf("%s: %+v, %v; want %+v", header, p, err, want)
 		}
 	}

@@ -30,8 +30,10 @@ type tokenCache struct {
 type provenToken struct {
 	typ     string
 	subject string // "" for anonymous callers
+	of      origin
+	foreign bool // of the configured token server, which decides what its subject may do
 	grants  *identity.Grants
-	// source and stamp are the account's state for which the token was found valid.
+	// source and stamp are the state of what the token was made for, when it was found valid.
 	source, stamp string
 	at            time.Time // when it was verified
 	until         time.Time // expiry and leeway
@@ -66,80 +68,97 @@ func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (*provenToken, bo
 
 // bearer proves an access token.
 func (s *Service) bearer(ctx context.Context, text, addr string) (identity.Principal, error) {
-	t, acc, err := s.token(ctx, text, typAccess)
+	if s.foreign(text) {
+		return s.foreignBearer(ctx, text, addr)
+	}
+	t, p, err := s.token(ctx, text, typAccess)
 	if err != nil {
 		return identity.Principal{}, err
 	}
-	if t.subject == "" {
-		return identity.Principal{Kind: identity.Anonymous, Grants: t.grants, Addr: addr}, nil
+	if p.Kind == identity.Anonymous {
+		return identity.Principal{Kind: identity.Anonymous, Grants: t.grants, Via: identity.ViaBearer, Addr: addr}, nil
 	}
-	p := principal(acc, addr)
-	p.Grants = t.grants
+	p.Grants, p.Via, p.Addr = t.grants, identity.ViaBearer, addr
+	switch t.of.kind {
+	case fromToken:
+		s.used.token(t.of.n[0], addr)
+	case fromSecret, fromRobot:
+		s.used.robot(t.of.n[0], addr)
+	}
+	if p.Kind == identity.User {
+		s.used.account(p.ID)
+	}
 	return p, nil
 }
 
-// Refresh proves a refresh token. The principal is not narrowed: the token stands for the account, and Token narrows.
+// Refresh proves a refresh token. The principal is not narrowed by it: the token stands for what it was made from, and Token
+// narrows.
 func (s *Service) Refresh(ctx context.Context, text, addr string) (identity.Principal, error) {
-	_, acc, err := s.token(ctx, text, typRefresh)
+	_, p, err := s.token(ctx, text, typRefresh)
 	if err != nil {
 		return identity.Principal{}, err
 	}
-	return principal(acc, addr), nil
+	p.Addr = addr
+	return p, nil
 }
 
-// token verifies a token of the type and finds its account, which must be as it was when the token was made.
-func (s *Service) token(ctx context.Context, text, typ string) (*provenToken, Account, error) {
+// token verifies a token of the type and finds its caller, who must be as when the token was made.
+func (s *Service) token(ctx context.Context, text, typ string) (*provenToken, identity.Principal, error) {
 	if len(text) > MaxHeader {
-		return nil, Account{}, invalidToken(errors.New("auth: token is too long"))
+		return nil, identity.Principal{}, invalidToken(errors.New("auth: token is too long"))
 	}
 	key := tokenKey(text)
 	now := s.o.Now()
-	if t, ok := s.tokens.get(key, now); ok && t.typ == typ {
+	if t, ok := s.tokens.get(key, now); ok && t.typ == typ && !t.foreign {
 		if t.subject == "" {
-			return t, Account{}, nil
+			return t, identity.Principal{Kind: identity.Anonymous}, nil
 		}
-		owner, acc, err := s.owner(ctx, t.subject)
-		if err == nil && owner.Source() == t.source && acc.Stamp == t.stamp && !acc.Disabled {
-			return t, acc, nil
+		if c, err := s.resolve(ctx, t.subject, t.of); err == nil && c.source == t.source && c.stamp == t.stamp {
+			return t, c.Principal, nil
 		}
 		s.tokens.entries.Invalidate(key) // the long way says why
 	}
 	c, k, err := s.verify(ctx, text, typ)
 	if err != nil {
-		return nil, Account{}, err
+		return nil, identity.Principal{}, err
 	}
 	t := &provenToken{typ: typ, subject: c.Subject, at: now, until: c.ExpiresAt.Add(leeway)}
 	if t.grants, err = fromAccess(c.Access); err != nil {
-		return nil, Account{}, invalidToken(err)
+		return nil, identity.Principal{}, invalidToken(err)
 	}
-	var acc Account
+	if t.of, err = parseOrigin(c.Origin); err != nil {
+		return nil, identity.Principal{}, invalidToken(err)
+	}
+	p := identity.Principal{Kind: identity.Anonymous}
 	if t.subject != "" {
-		var owner Provider
-		if owner, acc, err = s.tokenAccount(ctx, c, k); err != nil {
-			return nil, Account{}, err
+		who, err := s.tokenCaller(ctx, c, t.of, k)
+		if err != nil {
+			return nil, identity.Principal{}, err
 		}
-		t.source, t.stamp = owner.Source(), acc.Stamp
-	} else if typ == typRefresh {
-		return nil, Account{}, invalidToken(errors.New("auth: refresh token without account"))
+		p, t.source, t.stamp = who.Principal, who.source, who.stamp
+	} else if typ == typRefresh || t.of.kind != 0 {
+		return nil, identity.Principal{}, invalidToken(errors.New("auth: token of nobody stands for somebody"))
 	}
 	s.tokens.entries.Set(key, t)
-	return t, acc, nil
+	return t, p, nil
 }
 
-// tokenAccount finds the account of a token whose signature is right.
-func (s *Service) tokenAccount(ctx context.Context, c *claims, k *signer) (Provider, Account, error) {
-	owner, acc, err := s.owner(ctx, c.Subject)
+// tokenCaller finds the caller of a token whose signature is right.
+func (s *Service) tokenCaller(ctx context.Context, c *claims, o origin, k *signer) (caller, error) {
+	who, err := s.resolve(ctx, c.Subject, o)
 	switch {
-	case errors.Is(err, ErrNoAccount):
-		return nil, Account{}, fault.New(fault.Unauthenticated, InvalidToken, "account %s is gone; log in as another", c.Subject)
+	case errors.Is(err, errGone):
+		return caller{}, fault.New(fault.Unauthenticated, InvalidToken, "account %s is gone; log in as another", c.Subject)
+	case errors.Is(err, errDisabled):
+		return caller{}, fault.New(fault.Unauthenticated, InvalidToken, "account %s is disabled; ask an administrator of this registry", c.Subject)
+	case errors.Is(err, errRevoked):
+		return caller{}, fault.New(fault.Unauthenticated, InvalidToken, "what the token of %s was made for has ended; log in again", c.Subject)
 	case err != nil:
-		return nil, Account{}, unavailableError(err)
-	case acc.Disabled:
-		return nil, Account{}, fault.New(fault.Unauthenticated, InvalidToken, "account %s is disabled; ask an administrator of this registry", c.Subject)
-	case !equal(k.stamp(owner.Source(), acc), c.Stamp):
-		return nil, Account{}, fault.New(fault.Unauthenticated, InvalidToken, "account %s has changed since its token was made; log in again", c.Subject)
+		return caller{}, unavailableError(err)
+	case !equal(k.stamp(who.source, who.Name, who.stamp), c.Stamp):
+		return caller{}, fault.New(fault.Unauthenticated, InvalidToken, "account %s has changed since its token was made; log in again", c.Subject)
 	}
-	return owner, acc, nil
+	return who, nil
 }
 
 // looksLikeToken reports whether the password's place holds a JWT: three parts, the first one a JSON object.
@@ -147,8 +166,8 @@ func looksLikeToken(password string) bool {
 	return len(password) > 100 && strings.HasPrefix(password, "eyJ") && strings.Count(password, ".") == 2
 }
 
-// basicToken proves a refresh token in the place of a password. Docker's tools write "<token>" where the name belongs.
-// Something that merely looks like a token is an ordinary password.
+// basicToken proves a refresh token, or the token of a trusted issuer, in the place of a password. Docker's tools write
+// "<token>" where the name belongs. Something that merely looks like a token is an ordinary password.
 func (s *Service) basicToken(ctx context.Context, name, text, addr string) (identity.Principal, error) {
 	p, err := s.Refresh(ctx, text, addr)
 	switch {
@@ -157,7 +176,11 @@ func (s *Service) basicToken(ctx context.Context, name, text, addr string) (iden
 	case err == nil:
 		return identity.Principal{}, wrong()
 	case errors.Is(err, errNotOurs):
-		return s.Login(ctx, name, text, addr)
+		p, _, err := s.exchange(ctx, text, addr)
+		if errors.Is(err, errNoIssuer) {
+			return s.Login(ctx, name, text, addr)
+		}
+		return p, err
 	}
 	return identity.Principal{}, err
 }

@@ -27,3 +27,7 @@ const DecoyHash = decoyHash
 func (t Throttle) Delay(attempt int) time.Duration { return t.withDefaults().delay(attempt) }
 
 func (s *Service) ForgetTokens() { s.tokens.entries.InvalidateAll() }
+
+func (s *Service) Flush(ctx context.Context) error { return s.flush(ctx, true) }
+
+func (s *Service) Trim(ctx context.Context) error { return s.trim(ctx) }

@@ -28,22 +28,22 @@ type claims struct {
 	// Stamp is the account's state when the token was made, keyed; "" for anonymous callers. A token carries no
 	// rights of the account itself: those are looked up when it is used.
 	Stamp string `json:"stamp,omitempty"`
+	// Origin is what the token was made from, when that is not the account as a whole; see origin.
+	Origin string `json:"origin,omitempty"`
 }
 
-// sign makes a token of the type for the subject, "" for anonymous callers.
-func (s *Service) sign(k *signer, typ, subject, stamp string, access []resource, at time.Time, lifetime time.Duration) (string, error) {
+// sign makes a token of the type. c has what it says of its subject.
+func (s *Service) sign(k *signer, typ string, c claims, at time.Time, lifetime time.Duration) (string, error) {
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
 		return "", fmt.Errorf("auth: token id: %w", err)
 	}
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer: s.o.Issuer, Subject: subject, Audience: jwt.ClaimStrings{s.o.Service},
-			ExpiresAt: jwt.NewNumericDate(at.Add(lifetime)), NotBefore: jwt.NewNumericDate(at), IssuedAt: jwt.NewNumericDate(at),
-			ID: base64.RawURLEncoding.EncodeToString(id),
-		},
-		Access: access, Stamp: stamp,
-	})
+	c.RegisteredClaims = jwt.RegisteredClaims{
+		Issuer: s.o.Issuer, Subject: c.Subject, Audience: jwt.ClaimStrings{s.o.Service},
+		ExpiresAt: jwt.NewNumericDate(at.Add(lifetime)), NotBefore: jwt.NewNumericDate(at), IssuedAt: jwt.NewNumericDate(at),
+		ID: base64.RawURLEncoding.EncodeToString(id),
+	}
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
 	t.Header["typ"] = typ
 	t.Header["kid"] = k.id
 	text, err := t.SignedString(k.private)

@@ -5,12 +5,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,9 +56,9 @@ func newSigner(k metadb.SigningKey) (*signer, error) {
 
 // stamp is what a token carries of the account's state. It is keyed, because a provider's stamp may be derived from a
 // password hash and tokens can be read by whoever gets hold of one.
-func (k *signer) stamp(source string, a Account) string {
+func (k *signer) stamp(source, name, state string) string {
 	m := hmac.New(sha256.New, k.stamps)
-	_, _ = fmt.Fprintf(m, "%d:%s%d:%s%s", len(source), source, len(a.Name), a.Name, a.Stamp)
+	_, _ = fmt.Fprintf(m, "%d:%s%d:%s%s", len(source), source, len(name), name, state)
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
 }
 
@@ -165,14 +165,9 @@ func (r *keyring) refresh(ctx context.Context, age time.Duration) error {
 
 // create makes the first key. Two replicas that do so at once may both succeed; either key verifies everywhere.
 func (r *keyring) create(ctx context.Context) error {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	k, err := newSigningKey()
 	if err != nil {
-		return fmt.Errorf("auth: signing key: %w", err)
-	}
-	sum := sha256.Sum256(public)
-	k := metadb.SigningKey{
-		ID:        base64.RawURLEncoding.EncodeToString(sum[:12]),
-		Algorithm: algEdDSA, Private: private.Seed(),
+		return err
 	}
 	if err := addFirstKey(ctx, r.store, k); err != nil {
 		return fmt.Errorf("auth: signing key: %w", err)
@@ -180,4 +175,11 @@ func (r *keyring) create(ctx context.Context) error {
 	r.log.InfoContext(ctx, "signing key made", "key", k.ID)
 	r.keys = nil // read it back: another replica's may have been first
 	return r.refresh(ctx, 0)
+}
+
+// all are the keys that verify, by id.
+func (r *keyring) all() []*signer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.keys), func(a, b *signer) int { return cmp.Compare(a.id, b.id) })
 }

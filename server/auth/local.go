@@ -33,6 +33,7 @@ type local struct {
 // remembered is an account as it was at a time.
 type remembered struct {
 	acc        Account
+	source     string // of the row
 	at         time.Time
 	refreshing atomic.Bool // one caller reads it again; the others do not wait
 }
@@ -60,31 +61,60 @@ func (l *local) outage() bool { return l.trust != nil && l.trust() != recall.Exp
 
 func (l *local) Source() string { return "local" }
 
-// Account answers from memory for refreshAccount. Names without an account are not remembered: a new account works at
-// once, and strangers cannot fill the memory.
+// Account is of accounts that no other source proves: those with a password here, and those that came from an identity
+// provider.
 func (l *local) Account(ctx context.Context, name string) (Account, error) {
+	acc, source, err := l.row(ctx, name)
+	if err == nil && source == fileSource {
+		return Account{}, ErrNoAccount
+	}
+	return acc, err
+}
+
+// fileSource is the source of rows about accounts that an htpasswd file proves.
+const fileSource = "htpasswd"
+
+// join adds to an account of another source what the row of the same name says, if that row is about that source: groups, and
+// rights that an administrator gave. A local account of the name lends it nothing.
+func (l *local) join(ctx context.Context, source string, a Account) (Account, error) {
+	row, of, err := l.row(ctx, a.Name)
+	if errors.Is(err, ErrNoAccount) || err == nil && of != source {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	a.ID, a.Auditor, a.Groups, a.ExpiresAt = row.ID, row.Auditor, row.Groups, row.ExpiresAt
+	a.Admin, a.Disabled = a.Admin || row.Admin, a.Disabled || row.Disabled
+	a.Stamp += "/" + row.Stamp
+	return a, nil
+}
+
+// row answers from memory for refreshAccount. Names without an account are not remembered: a new account works at once, and
+// strangers cannot fill the memory.
+func (l *local) row(ctx context.Context, name string) (acc Account, source string, err error) {
 	r, ok := l.accounts.GetIfPresent(name)
 	instead := false
 	if ok {
 		var asItIs bool
 		if asItIs, instead = l.trusted(l.now().Sub(r.at)); asItIs {
-			return r.acc, nil
+			return r.acc, r.source, nil
 		}
 		if instead && l.mayWait() && !r.refreshing.CompareAndSwap(false, true) {
-			return r.acc, nil
+			return r.acc, r.source, nil
 		}
 	}
-	_, acc, err := l.read(ctx, name)
+	kept, acc, err := l.read(ctx, name)
 	if err == nil || errors.Is(err, ErrNoAccount) {
-		return acc, err
+		return acc, kept.Source, err
 	}
 	if ok {
 		r.refreshing.Store(false)
 		if instead {
-			return r.acc, nil
+			return r.acc, r.source, nil
 		}
 	}
-	return Account{}, err
+	return Account{}, "", err
 }
 
 // mayWait says that an account that is due to be read again may be used while another caller reads it.
@@ -101,9 +131,16 @@ func (l *local) read(ctx context.Context, name string) (metadb.Account, Account,
 	if err != nil {
 		return metadb.Account{}, Account{}, fmt.Errorf("auth: account %s: %w", name, err)
 	}
+	groups, err := l.store.GroupsOf(ctx, row.ID)
+	if err != nil {
+		return metadb.Account{}, Account{}, fmt.Errorf("auth: groups of %s: %w", name, err)
+	}
 	// With the row's id: an account that was deleted and made again is another one.
-	acc := Account{Name: row.Name, Admin: row.Admin, Disabled: row.Disabled, Stamp: fmt.Sprintf("%d.%d", row.ID, row.Generation)}
-	l.accounts.Set(name, &remembered{acc: acc, at: at})
+	acc := Account{
+		Name: row.Name, Admin: row.Admin, Disabled: row.Disabled, Stamp: fmt.Sprintf("%d.%d", row.ID, row.Generation),
+		ID: row.ID, Auditor: row.Auditor, Groups: groups, MustChange: row.MustChange, ExpiresAt: row.ExpiresAt,
+	}
+	l.accounts.Set(name, &remembered{acc: acc, source: row.Source, at: at})
 	if l.forgets.Load() != forgets {
 		l.accounts.Invalidate(name)
 	}
@@ -115,6 +152,13 @@ func (l *local) Login(ctx context.Context, name, password string) (Account, erro
 	row, acc, err := l.read(ctx, name)
 	if err != nil {
 		return Account{}, err
+	}
+	if row.Source == fileSource {
+		return Account{}, ErrNoAccount
+	}
+	if row.PasswordHash == "" { // of an identity provider; as slow as another wrong one
+		l.Decoy(ctx, password)
+		return Account{}, ErrPassword
 	}
 	ok, err := verifyPassword(row.PasswordHash, password)
 	if err != nil {

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // What a Provider answers when it cannot prove an identity. Any other error means that the source could not be asked.
@@ -37,14 +38,27 @@ type Account struct {
 	// Stamp changes whenever the credentials or rights of the account change; credentials and tokens made under an
 	// older stamp stop working. It is kept private: tokens carry a keyed hash of it.
 	Stamp string
+
+	// What berth keeps of an account, by whatever source it is proved. A provider leaves it as it is.
+	ID         int64 // of the row; 0 without one
+	Auditor    bool
+	Groups     []int64 // ascending
+	MustChange bool
+	ExpiresAt  time.Time // zero for never
 }
+
+// over reports whether the account may not be used now.
+func (a Account) over(now time.Time) bool { return a.Disabled || past(a.ExpiresAt, now) }
 
 // owner finds the provider that owns the name.
 func (s *Service) owner(ctx context.Context, name string) (Provider, Account, error) {
 	for _, p := range s.providers {
 		a, err := p.Account(ctx, name)
 		if err == nil {
-			return p, a, nil
+			if p != Provider(s.local) {
+				a, err = s.local.join(ctx, p.Source(), a)
+			}
+			return p, a, err
 		}
 		if !errors.Is(err, ErrNoAccount) {
 			return nil, Account{}, err

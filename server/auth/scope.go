@@ -21,6 +21,9 @@ type resource struct {
 	Class   string   `json:"class,omitempty"` // of type "repository(plugin)"; carried by others' tokens, not used
 	Name    string   `json:"name"`
 	Actions []string `json:"actions"`
+	// Project is the number of the project that owned the repository when the token was made. A token is worthless in a
+	// project that was made after another one of its name was deleted.
+	Project int64 `json:"project,omitempty"`
 }
 
 // parseScopes reads the scope parameters of a token request: each holds scopes separated by spaces, each scope is
@@ -108,6 +111,26 @@ func intersect(want, given []identity.Grant) []identity.Grant {
 				g.Verbs = append(g.Verbs, v)
 			}
 		}
+		for _, given := range given {
+			if given.Repository == w.Repository && given.Catalog == w.Catalog {
+				g.Project = given.Project
+			}
+		}
+		if len(g.Verbs) > 0 {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// within keeps what a caller who is narrowed already, by a personal access token or a rule of an issuer, reaches.
+func within(grants []identity.Grant, reach *identity.Grants) []identity.Grant {
+	if reach == nil {
+		return grants
+	}
+	var out []identity.Grant
+	for _, g := range grants {
+		g.Verbs = slices.DeleteFunc(slices.Clone(g.Verbs), func(v identity.Verb) bool { return !reach.Allow(v, g.Repository) })
 		if len(g.Verbs) > 0 {
 			out = append(out, g)
 		}
@@ -123,7 +146,7 @@ func toAccess(grants []identity.Grant) []resource {
 			out = append(out, resource{Type: "registry", Name: "catalog", Actions: []string{"*"}})
 			continue
 		}
-		r := resource{Type: "repository", Name: g.Repository}
+		r := resource{Type: "repository", Name: g.Repository, Project: g.Project}
 		for _, v := range g.Verbs {
 			r.Actions = append(r.Actions, string(v))
 		}
@@ -147,7 +170,7 @@ func fromAccess(access []resource) (*identity.Grants, error) {
 			if _, err := ref.ParseName(r.Name); err != nil {
 				return nil, fmt.Errorf("auth: access claim: %w", err)
 			}
-			g.Repository = r.Name
+			g.Repository, g.Project = r.Name, r.Project
 			for _, a := range r.Actions {
 				switch v := identity.Verb(a); v {
 				case identity.Pull, identity.Push, identity.Delete:

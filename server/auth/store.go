@@ -11,10 +11,39 @@ import (
 // store is what this room needs of the metadata database. *metadb.DB has it.
 type store interface {
 	Account(ctx context.Context, name string) (metadb.Account, error)
+	AccountByID(ctx context.Context, id int64) (metadb.Account, error)
 	Accounts(ctx context.Context, after string, limit int) ([]metadb.Account, error)
+	FindAccounts(ctx context.Context, f metadb.AccountFilter, after string, limit int) ([]metadb.Account, error)
+	LoginFailure(ctx context.Context, subject string) (metadb.LoginFailure, error)
+	LinksOf(ctx context.Context, accountID int64) ([]metadb.Link, error)
+
+	Group(ctx context.Context, id int64) (metadb.Group, error)
+	GroupByName(ctx context.Context, name string) (metadb.Group, error)
+	Groups(ctx context.Context, f metadb.GroupFilter, after string, limit int) ([]metadb.Group, error)
+	GroupsOf(ctx context.Context, accountID int64) ([]int64, error)
+	GroupMembers(ctx context.Context, groupID int64, after metadb.GroupMember, limit int) ([]metadb.GroupMember, error)
+
+	Project(ctx context.Context, name string) (metadb.Project, error)
+	Robot(ctx context.Context, id int64) (metadb.Robot, error)
+	RobotByName(ctx context.Context, name string) (metadb.Robot, error)
+	Robots(ctx context.Context, f metadb.RobotFilter, after string, limit int) ([]metadb.Robot, error)
+	RobotSecretByHash(ctx context.Context, hash string) (metadb.RobotSecret, error)
+	RobotSecrets(ctx context.Context, robotID int64) ([]metadb.RobotSecret, error)
+
+	AccessToken(ctx context.Context, id int64) (metadb.AccessToken, error)
+	AccessTokenByHash(ctx context.Context, hash string) (metadb.AccessToken, error)
+	AccessTokens(ctx context.Context, account, after int64, limit int) ([]metadb.AccessToken, error)
+
+	LoginSession(ctx context.Context, id int64) (metadb.LoginSession, error)
+	LoginSessionByHash(ctx context.Context, hash string) (metadb.LoginSession, error)
+	LoginSessions(ctx context.Context, account, after int64, limit int) ([]metadb.LoginSession, error)
+
+	IdentityProvider(ctx context.Context, name string) (metadb.IdentityProvider, error)
+	IdentityProviders(ctx context.Context, kind, after string, limit int) ([]metadb.IdentityProvider, error)
+
 	SigningKeys(ctx context.Context) ([]metadb.SigningKey, error)
 	Update(ctx context.Context, fn func(tx *metadb.Tx) error) error
-	Watch(forget func(metadb.Change))
+	WatchAll(forget func(metadb.Change))
 	Trust() func() recall.Trust
 }
 

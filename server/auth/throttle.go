@@ -66,6 +66,9 @@ type throttle struct {
 	now     func() time.Time
 	sleep   func(ctx context.Context, d time.Duration) error
 	entries *otter.Cache[[sha256.Size]byte, *attempts]
+	// freed is when the failures of a name were forgotten from everywhere; noted says that the database knows of some.
+	freed *otter.Cache[string, time.Time]
+	noted *otter.Cache[string, struct{}]
 }
 
 // attempts of one name from one address.
@@ -81,12 +84,49 @@ func newThrottle(t Throttle, now func() time.Time) (*throttle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth: throttle: %w", err)
 	}
-	return &throttle{Throttle: t, now: now, sleep: sleep, entries: c}, nil
+	freed, err := otter.New(&otter.Options[string, time.Time]{MaximumSize: t.Names})
+	if err != nil {
+		return nil, fmt.Errorf("auth: throttle: %w", err)
+	}
+	noted, err := otter.New(&otter.Options[string, struct{}]{MaximumSize: t.Names})
+	if err != nil {
+		return nil, fmt.Errorf("auth: throttle: %w", err)
+	}
+	return &throttle{Throttle: t, now: now, sleep: sleep, entries: c, freed: freed, noted: noted}, nil
+}
+
+func throttleKey(name, addr string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(network(addr) + "\x00" + name))
+}
+
+// forget drops what is known of a name from wherever.
+func (t *throttle) forget(name string) {
+	t.freed.Set(name, t.now())
+	t.noted.Invalidate(name)
+}
+
+// written notes that the failures of a name are in the database; isWritten reports it.
+func (t *throttle) written(name string) { t.noted.Set(name, struct{}{}) }
+
+func (t *throttle) isWritten(name string) bool {
+	_, ok := t.noted.GetIfPresent(name)
+	return ok
+}
+
+// held reports whether the next attempt would wait.
+func (t *throttle) held(name, addr string) bool {
+	a, ok := t.entries.GetIfPresent(throttleKey(name, addr))
+	if !ok {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.next.After(t.now())
 }
 
 // begin waits until this attempt may be checked, or says that it may not be. After nil the caller must end it.
 func (t *throttle) begin(ctx context.Context, name, addr string) (*attempts, error) {
-	key := sha256.Sum256([]byte(network(addr) + "\x00" + name))
+	key := throttleKey(name, addr)
 	a, ok := t.entries.GetIfPresent(key)
 	if !ok {
 		a = &attempts{}
@@ -94,7 +134,8 @@ func (t *throttle) begin(ctx context.Context, name, addr string) (*attempts, err
 			a = before
 		}
 	}
-	wait, err := t.reserve(a)
+	freed, _ := t.freed.GetIfPresent(name)
+	wait, err := t.reserve(a, freed)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +148,12 @@ func (t *throttle) begin(ctx context.Context, name, addr string) (*attempts, err
 	return a, nil
 }
 
-// reserve takes the next free moment.
-func (t *throttle) reserve(a *attempts) (time.Duration, error) {
+// reserve takes the next free moment. Attempts made until freed do not count.
+func (t *throttle) reserve(a *attempts, freed time.Time) (time.Duration, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := t.now()
-	if a.pending == 0 && now.Sub(a.last) > t.Forget {
+	if a.pending == 0 && (now.Sub(a.last) > t.Forget || !a.last.After(freed)) {
 		a.failed, a.next = 0, time.Time{}
 	}
 	start := now

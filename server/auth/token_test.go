@@ -165,7 +165,7 @@ func TestTokenRefusals(t *testing.T) {
 }
 
 // generous is an access room with a bug: it allows what nobody asked for.
-type generous struct{}
+type generous struct{ narrow }
 
 func (generous) Narrow(context.Context, identity.Principal, []identity.Grant) ([]identity.Grant, error) {
 	return []identity.Grant{
@@ -214,7 +214,7 @@ func TestRefreshToken(t *testing.T) {
 	}
 	b.clock.Advance(29 * 24 * time.Hour)
 	p, err := b.Refresh(t.Context(), tok.Refresh, here)
-	if want := (identity.Principal{Kind: identity.User, Name: alice, Addr: here}); err != nil || !reflect.DeepEqual(p, want) {
+	if want := (identity.Principal{Kind: identity.User, ID: 1, Name: alice, Via: identity.ViaBasic, Addr: here}); err != nil || !reflect.DeepEqual(p, want) {
 		t.Fatalf("refresh: %+v, %v; want %+v", p, err, want)
 	}
 	if diff := cmp.Diff([]identity.Grant{{Repository: "b", Verbs: []identity.Verb{identity.Push}}},

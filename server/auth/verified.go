@@ -31,6 +31,7 @@ type verified struct {
 
 // proof is a login that succeeded at a time, while the account had this stamp.
 type proof struct {
+	account       string // whose it is; a directory may know an account by another name
 	source, stamp string
 	at            time.Time
 }

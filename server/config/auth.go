@@ -3,7 +3,7 @@ package config
 // Auth says who may log in, and what everyone else may do.
 type Auth struct {
 	Htpasswd *Htpasswd `yaml:"htpasswd" choice:"auth provider" doc:"Accounts in an htpasswd file, besides the ones berth keeps itself." zh:"htpasswd 文件中的账号（berth 自己保存的账号之外）。"`
-	Token    *Token    `yaml:"token" choice:"auth provider" unsupported:"refuse" effect:"tokens of that server would not be accepted" doc:"Tokens of another server." zh:"由其他服务器签发的令牌。"`
+	Token    *Token    `yaml:"token" choice:"auth provider" doc:"Tokens of another server, which clients are sent to and which decides what they may do here. Accounts that berth keeps go on working." zh:"由其他服务器签发的令牌：客户端到该服务器取令牌，权限以令牌为准。berth 自己的账号仍可使用。"`
 	Silly    *Silly    `yaml:"silly" choice:"auth provider" unsupported:"refuse" effect:"it admits every request that carries any Authorization header" doc:"Toy provider of distribution." zh:"distribution 的演示用认证。"`
 	None     *None     `yaml:"none" choice:"auth provider" doc:"No accounts besides the ones berth keeps itself." zh:"除 berth 自己保存的账号外没有其他账号。"`
 
@@ -24,14 +24,14 @@ type Htpasswd struct {
 
 // Token trusts the tokens of another server.
 type Token struct {
-	Realm             string   `yaml:"realm" doc:"Address of the token server." zh:"令牌服务器地址。"`
-	Service           string   `yaml:"service" doc:"Name of this registry at the token server." zh:"本仓库在令牌服务器上的名称。"`
-	Issuer            string   `yaml:"issuer" doc:"Issuer that must be in a token." zh:"令牌中必须出现的签发者。"`
-	RootCertBundle    string   `yaml:"rootcertbundle" doc:"Certificates that sign tokens." zh:"签发令牌的证书。"`
-	JWKS              string   `yaml:"jwks" doc:"Key set that signs tokens." zh:"签发令牌的密钥集。"`
-	SigningAlgorithms []string `yaml:"signingalgorithms" doc:"Signature algorithms that are accepted." zh:"接受的签名算法。"`
-	AutoRedirect      bool     `yaml:"autoredirect" doc:"Derive the realm from the request." zh:"由请求推导 realm。"`
-	AutoRedirectPath  string   `yaml:"autoredirectpath" doc:"Path of the derived realm." zh:"推导出的 realm 的路径。"`
+	Realm             string   `yaml:"realm" check:"url" doc:"Address of the token server, where challenges send clients. Needed unless autoredirect is set." zh:"令牌服务器地址，质询会将客户端引导至此。未设置 autoredirect 时必填。"`
+	Service           string   `yaml:"service" check:"required" doc:"Name of this registry at the token server; the audience that tokens must be for." zh:"本仓库在令牌服务器上的名称，即令牌的受众（aud）。"`
+	Issuer            string   `yaml:"issuer" check:"required" doc:"Issuer that must be in a token, compared as it is." zh:"令牌中必须出现的签发者，按原文比较。"`
+	RootCertBundle    string   `yaml:"rootcertbundle" check:"path" doc:"Certificates, PEM: keys that sign tokens, or authorities of certificates that tokens bring along." zh:"PEM 证书：签发令牌的密钥，或令牌自带证书链的根。"`
+	JWKS              string   `yaml:"jwks" check:"path" doc:"File with a JSON Web Key Set that signs tokens." zh:"签发令牌的 JSON Web Key Set 文件。"`
+	SigningAlgorithms []string `yaml:"signingalgorithms" doc:"Signature algorithms that are accepted. Not set: all asymmetric ones, each with keys of its kind." zh:"接受的签名算法。未设置时为所有非对称算法，且须与密钥类型相符。"`
+	AutoRedirect      bool     `yaml:"autoredirect" doc:"Send clients to this registry's own address, as they reached it, with autoredirectpath: for a token server behind the same proxy." zh:"质询指向客户端访问本仓库所用的地址加 autoredirectpath，用于令牌服务器位于同一代理之后的情形。"`
+	AutoRedirectPath  string   `yaml:"autoredirectpath" doc:"Path for autoredirect. Not set: /auth/token." zh:"autoredirect 的路径。未设置时为 /auth/token。"`
 }
 
 // Silly is distribution's toy provider.

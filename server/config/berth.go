@@ -11,6 +11,7 @@ type Berth struct {
 	Admin     Admin     `yaml:"admin" doc:"The first administrator." zh:"首个管理员。"`
 	Projects  Projects  `yaml:"projects" doc:"Projects: the first part of a repository's name." zh:"项目：仓库名的第一段。"`
 	Token     Tokens    `yaml:"token" doc:"Tokens that berth signs for clients that logged in." zh:"berth 为已登录的客户端签发的令牌。"`
+	Sessions  Sessions  `yaml:"sessions" doc:"Logins of browsers." zh:"浏览器登录会话。"`
 	ACME      ACME      `yaml:"acme" doc:"Certificates from an ACME authority such as Let's Encrypt, for http.host." zh:"由 ACME 机构（如 Let's Encrypt）为 http.host 签发证书。"`
 	GC        GC        `yaml:"gc" doc:"Collection: deleting the bytes that nobody needs any more." zh:"垃圾回收：删除不再需要的内容。"`
 	Backup    Backup    `yaml:"backup" doc:"Snapshots of the registry, made while it runs." zh:"在线备份（快照）。"`
@@ -47,6 +48,12 @@ type Tokens struct {
 	RefreshLifetime time.Duration `yaml:"refresh_lifetime" default:"720h" check:"positive" doc:"Lifetime of a refresh token." zh:"刷新令牌的有效期。"`
 }
 
+// Sessions says how long a browser stays logged in.
+type Sessions struct {
+	Idle     time.Duration `yaml:"idle" default:"12h" check:"minute" doc:"After how long without a request a session ends." zh:"会话无请求多久后结束。"`
+	Lifetime time.Duration `yaml:"lifetime" default:"168h" check:"minute" doc:"After how long every session ends." zh:"会话的最长有效期。"`
+}
+
 // ACME gets certificates from an authority. It is on when Email is set.
 type ACME struct {
 	Email     string   `yaml:"email" check:"email" flag:"acme" doc:"Contact that the authority may write to; setting it switches ACME on and accepts the authority's terms." zh:"证书机构的联系邮箱；设置即启用 ACME 并接受其条款。"`
@@ -65,5 +72,6 @@ type Limits struct {
 	Connections   int           `yaml:"connections" default:"16384" check:"positive" doc:"Most open connections; more wait until one is closed." zh:"最多同时打开的连接数，超出的连接需等待。"`
 	LoginFailures int           `yaml:"login_failures" default:"20" check:"positive" doc:"Failed logins of one account or address after which only one attempt per login_pause is heard; the others are answered with 429." zh:"同一账号或地址登录失败达到此次数后，每个 login_pause 内只接受一次尝试，其余返回 429。"`
 	LoginPause    time.Duration `yaml:"login_pause" default:"30s" check:"positive" doc:"Pause between attempts after login_failures." zh:"达到 login_failures 后两次尝试的间隔。"`
+	PasswordMin   int           `yaml:"password_min" default:"8" check:"positive" doc:"Least characters of a new password, never fewer than 8. Passwords that are set already go on working." zh:"新密码的最少字符数，不少于 8。已有密码不受影响。"`
 	LoginWindow   time.Duration `yaml:"login_window" default:"15m" check:"positive" doc:"How long after the last attempt failed logins are forgotten." zh:"最后一次尝试后多久忘记登录失败。"`
 }

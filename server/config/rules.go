@@ -25,6 +25,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	d.checkSupport(c)
 	d.checkS3(c)
 	d.checkTLS(c)
+	d.checkTokenServer(c.Auth.Token)
 	d.checkListeners(c)
 	d.checkEndpoints(c)
 	d.checkGC(c)
@@ -46,6 +47,9 @@ func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 		c.Storage.Delete.Enabled = false
 		d.origins["storage.delete.enabled"] = name
 	}
+	if c.Auth.Token != nil && !d.said("auth.anonymous") { // who may pull without a login, that server says
+		c.Auth.Anonymous, d.origins["auth.anonymous"] = "none", name
+	}
 	htpasswd, _ := place(d.origins, "auth.htpasswd")
 	if c.Auth.Htpasswd != nil && (foreign || strings.HasPrefix(htpasswd.Name, "REGISTRY_")) {
 		if !d.said("auth.anonymous") {
@@ -54,7 +58,7 @@ func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 		if !d.said("auth.users") {
 			c.Auth.Users, d.origins["auth.users"] = "delete", name
 		}
-	} else if foreign && c.Auth.Htpasswd == nil && !d.said("auth.anonymous") {
+	} else if foreign && c.Auth.Htpasswd == nil && c.Auth.Token == nil && !d.said("auth.anonymous") {
 		d.warn("auth", "no auth section: distribution lets everyone push; here everyone may pull public projects and a login is needed to push. To open it, add \"auth: {anonymous: delete}\" or set BERTH_ANONYMOUS=delete")
 	}
 }
@@ -258,6 +262,19 @@ func (d *decoder) checkTLS(c *Config) {
 		d.refuse("berth.acme.email", "ACME needs a name to ask a certificate for; set http.host (--host registry.example.com)")
 	}
 	d.normalizeTLS(&c.HTTP.TLS)
+}
+
+// checkTokenServer wants what is needed to tell a token of another server from a forged one.
+func (d *decoder) checkTokenServer(t *Token) {
+	switch {
+	case t == nil:
+	case t.Realm == "" && !t.AutoRedirect:
+		d.refuse("auth.token", "auth.token: realm is needed, or autoredirect: clients have to be told where to get a token")
+	case t.RootCertBundle == "" && t.JWKS == "":
+		d.refuse("auth.token", "auth.token: rootcertbundle or jwks is needed: without keys no token can be told from a forged one")
+	case t.Issuer == "berth":
+		d.refuse("auth.token.issuer", "auth.token.issuer: berth is the issuer of this registry's own tokens; give the token server another name")
+	}
 }
 
 // normalizeTLS leaves only what a listener of today offers.

@@ -23,18 +23,21 @@ const maxTokenForm = 64 << 10
 // tokenIssuer is what the token endpoint needs of the auth room.
 type tokenIssuer interface {
 	Authenticate(ctx context.Context, authorization, addr string) (identity.Principal, error)
-	Login(ctx context.Context, name, password, addr string) (identity.Principal, error)
+	Password(ctx context.Context, name, password, addr string) (identity.Principal, error)
 	Refresh(ctx context.Context, token, addr string) (identity.Principal, error)
+	Exchange(ctx context.Context, token, addr string) (identity.Principal, time.Duration, error)
+	JWKS(ctx context.Context) ([]byte, error)
 	Token(ctx context.Context, r auth.Request) (auth.Token, error)
 }
 
 // TokenEndpoint is the token service of the Docker token protocol: GET with Basic authorization or none, and POST with
-// an OAuth 2 form. It serves every path that it is mounted on (/token, and /service/token for scripts written for
-// Harbor).
+// an OAuth 2 form, also to exchange the token of a trusted issuer for one of ours. It serves every path that it is mounted on
+// (/token, and /service/token for scripts written for Harbor); below a path that ends in /jwks are the keys that verify what
+// it makes.
 //
 // A wrong password is always 401, the only refusal that podman understands, and never leads to an anonymous token.
 //
-// Spec: distribution, "Token Authentication Specification" and "Oauth2 Token Authentication".
+// Spec: distribution, "Token Authentication Specification" and "Oauth2 Token Authentication"; RFC 8693.
 type TokenEndpoint struct {
 	Auth tokenIssuer
 	// Errors renders a failure; nil is httpd.WriteError.
@@ -50,11 +53,24 @@ type tokenAnswer struct {
 	ExpiresIn    int    `json:"expires_in"`           // seconds
 	IssuedAt     string `json:"issued_at"`            // RFC 3339
 	RefreshToken string `json:"refresh_token,omitempty"`
+	IssuedType   string `json:"issued_token_type,omitempty"` // token exchange only
 }
+
+// What token exchange calls things (RFC 8693 section 3).
+const (
+	exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange"
+	typeAccess    = "urn:ietf:params:oauth:token-type:access_token"
+	typeJWT       = "urn:ietf:params:oauth:token-type:jwt"
+	typeID        = "urn:ietf:params:oauth:token-type:id_token"
+)
 
 // ServeHTTP implements http.Handler.
 func (e *TokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	httpd.RecordOf(w).SetHandler("token")
+	if strings.HasSuffix(r.URL.Path, "/jwks") {
+		e.keys(w, r)
+		return
+	}
 	var answer tokenAnswer
 	var err error
 	switch r.Method {
@@ -67,17 +83,40 @@ func (e *TokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered by the token service; use GET or POST", r.Method)
 	}
 	if err != nil {
-		if e.Errors != nil {
-			e.Errors(w, r, err)
-		} else {
-			httpd.WriteError(w, r, err)
-		}
+		e.refuse(w, r, err)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store") // RFC 6749 section 5.1
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+func (e *TokenEndpoint) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if e.Errors != nil {
+		e.Errors(w, r, err)
+		return
+	}
+	httpd.WriteError(w, r, err)
+}
+
+// keys answers with the key set, for services that verify our tokens themselves. It may be kept for less than the time that
+// a retired key goes on verifying.
+func (e *TokenEndpoint) keys(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		e.refuse(w, r, fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered for the key set; use GET", r.Method))
+		return
+	}
+	set, err := e.Auth.JWKS(r.Context())
+	if err != nil {
+		e.refuse(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517 section 8.5.1
+	h.Set("Cache-Control", "public, max-age=300")
+	_, _ = w.Write(set)
 }
 
 // get is the flow of docker login, docker pull and nearly everybody else.
@@ -118,24 +157,51 @@ func (e *TokenEndpoint) post(w http.ResponseWriter, r *http.Request) (tokenAnswe
 	}
 	form, addr := r.PostForm, clientAddr(w, r)
 	var p identity.Principal
+	var life time.Duration
 	var err error
-	switch grant := form.Get("grant_type"); grant {
+	grant := form.Get("grant_type")
+	switch grant {
 	case "password":
-		p, err = e.Auth.Login(r.Context(), form.Get("username"), form.Get("password"), addr)
+		p, err = e.Auth.Password(r.Context(), form.Get("username"), form.Get("password"), addr)
 	case "refresh_token":
 		p, err = e.Auth.Refresh(r.Context(), form.Get("refresh_token"), addr)
+	case exchangeGrant:
+		if err = exchangeable(form); err == nil {
+			p, life, err = e.Auth.Exchange(r.Context(), form.Get("subject_token"), addr)
+		}
 	default:
-		err = fault.New(fault.Invalid, fault.UnsupportedReason, "grant type %.40q is not supported; use password or refresh_token", grant)
+		err = fault.New(fault.Invalid, fault.UnsupportedReason, "grant type %.80q is not supported; use password, refresh_token or %s", grant, exchangeGrant)
 	}
 	if err != nil {
 		return tokenAnswer{}, err
 	}
 	answer, err := e.issue(w, r, auth.Request{
 		Principal: p, Scopes: form["scope"], Service: form.Get("service"), Account: form.Get("username"), ClientID: form.Get("client_id"),
-		Offline: form.Get("access_type") == "offline" && form.Get("grant_type") == "password",
+		Offline: form.Get("access_type") == "offline" && grant == "password", Lifetime: life,
 	})
 	answer.TokenType = "Bearer"
+	if grant == exchangeGrant {
+		answer.IssuedType = typeAccess
+	}
 	return answer, err
+}
+
+// exchangeable says what is asked for that this service does not do.
+func exchangeable(form url.Values) error {
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, fault.UnsupportedReason, "token exchange: "+format, args...)
+	}
+	switch t := form.Get("subject_token_type"); {
+	case form.Get("subject_token") == "":
+		return bad("subject_token is missing")
+	case t != typeJWT && t != typeID && t != typeAccess:
+		return bad("subject_token_type %.80q is not supported; use %s", t, typeJWT)
+	case form.Has("actor_token"):
+		return bad("acting for another (actor_token) is not supported")
+	case form.Has("requested_token_type") && form.Get("requested_token_type") != typeAccess && form.Get("requested_token_type") != typeJWT:
+		return bad("requested_token_type %.80q is not supported; use %s", form.Get("requested_token_type"), typeAccess)
+	}
+	return nil
 }
 
 func (e *TokenEndpoint) issue(w http.ResponseWriter, r *http.Request, q auth.Request) (tokenAnswer, error) {

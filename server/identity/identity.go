@@ -42,6 +42,9 @@ type Principal struct {
 	// external token server, or a rule of token exchange. It has no other right than Grants; what is denied stays denied.
 	Delegated bool
 	Via       string // how it proved itself, for records; see the constants below
+	// Origin is what a token made for the principal depends on besides the account, such as a robot's secret. It is for the auth
+	// room alone, in whose form it is; "" for the account as a whole.
+	Origin string
 	// Addr is the caller's address without port, for records; "" when there is none.
 	Addr string
 }

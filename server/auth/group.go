@@ -1,0 +1,162 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
+)
+
+// Groups lists groups behind the name after, in the order of their names. It asks for group.read.
+func (s *Service) Groups(ctx context.Context, f metadb.GroupFilter, after string, limit int) ([]metadb.Group, error) {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupRead); err != nil {
+		return nil, err
+	}
+	return s.o.Store.Groups(ctx, f, after, limit)
+}
+
+// Group finds a group. It asks for group.read.
+func (s *Service) Group(ctx context.Context, name string) (metadb.Group, error) {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupRead); err != nil {
+		return metadb.Group{}, err
+	}
+	return s.group(ctx, name)
+}
+
+func (s *Service) group(ctx context.Context, name string) (metadb.Group, error) {
+	g, err := s.o.Store.GroupByName(ctx, name)
+	return g, changed(err, "group", name)
+}
+
+// CreateGroup makes a group. It asks for group.write; a name that is in use is a Conflict.
+func (s *Service) CreateGroup(ctx context.Context, name, description string) (g metadb.Group, err error) {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return g, err
+	}
+	if err := checkGroup(name); err != nil {
+		return g, err
+	}
+	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
+		g, err = tx.CreateGroup(metadb.Group{Name: name, Description: description})
+		return err
+	})
+	if fault.Is(err, fault.Conflict) {
+		err = fault.New(fault.Conflict, NameTaken, "group %q exists already", name).Because(err)
+	}
+	return g, err
+}
+
+// checkGroup allows what directories call groups: spaces, commas and slashes are common there.
+func checkGroup(name string) error {
+	if !plausible(name, "-") || len(name) > 200 {
+		return fault.New(fault.Invalid, fault.NameInvalid, "group name %.80q is not text of 1 to 200 bytes without control characters and colons", name)
+	}
+	return nil
+}
+
+// UpdateGroup changes name and description of a group that still has the generation; a negative one is any. It asks for
+// group.write. Grants stay the group's: they know it by number.
+func (s *Service) UpdateGroup(ctx context.Context, name string, generation int64, newName, description *string) (g metadb.Group, err error) {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return g, err
+	}
+	if newName != nil {
+		if err := checkGroup(*newName); err != nil {
+			return g, err
+		}
+	}
+	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
+		if g, err = tx.GroupByName(ctx, name); err != nil {
+			return err
+		}
+		set(&g.Name, newName)
+		set(&g.Description, description)
+		g, err = tx.UpdateGroup(g, generation)
+		return err
+	})
+	return g, changed(err, "group", name)
+}
+
+// DeleteGroup removes a group. It asks for group.write. What the group gave is gone with it, also for live sessions and tokens.
+func (s *Service) DeleteGroup(ctx context.Context, name string) error {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return err
+	}
+	return s.changeGroup(ctx, name, func(tx *metadb.Tx, g metadb.Group) error { return tx.DeleteGroup(g.ID) })
+}
+
+func (s *Service) changeGroup(ctx context.Context, name string, change func(tx *metadb.Tx, g metadb.Group) error) error {
+	err := s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
+		g, err := tx.GroupByName(ctx, name)
+		if err != nil {
+			return err
+		}
+		return change(tx, g)
+	})
+	if err != nil {
+		return fmt.Errorf("auth: change group %s: %w", name, changed(err, "group", name))
+	}
+	return nil
+}
+
+// GroupMembers lists members behind (account, source), in that order. It asks for group.read.
+func (s *Service) GroupMembers(ctx context.Context, name string, after metadb.GroupMember, limit int) ([]metadb.GroupMember, error) {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupRead); err != nil {
+		return nil, err
+	}
+	g, err := s.group(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.o.Store.GroupMembers(ctx, g.ID, after, limit)
+}
+
+// AddGroupMember puts an account into a group; saying it again changes nothing. It asks for group.write.
+func (s *Service) AddGroupMember(ctx context.Context, group, account string) error {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return err
+	}
+	return s.changeGroup(ctx, group, func(tx *metadb.Tx, g metadb.Group) error {
+		a, err := tx.Account(ctx, account)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return absent("account %q is not known to this registry", account)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.PutGroupMember(g.ID, a.ID, "")
+	})
+}
+
+// RemoveGroupMember takes an account out of a group that an administrator put it into. It asks for group.write. Who is in the
+// group because an identity provider says so stays until the provider says otherwise: that is a Conflict.
+func (s *Service) RemoveGroupMember(ctx context.Context, group, account string) error {
+	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return err
+	}
+	return s.changeGroup(ctx, group, func(tx *metadb.Tx, g metadb.Group) error {
+		a, err := tx.Account(ctx, account)
+		if errors.Is(err, metadb.ErrNotFound) {
+			return absent("account %q is not known to this registry", account)
+		}
+		if err != nil {
+			return err
+		}
+		if existed, err := tx.DeleteGroupMember(g.ID, a.ID, ""); err != nil || existed {
+			return err
+		}
+		groups, err := tx.GroupsOf(ctx, a.ID)
+		if err != nil {
+			return err
+		}
+		for _, id := range groups {
+			if id == g.ID {
+				return fault.New(fault.Conflict, fault.UnsupportedReason, "account %q is in group %q because its identity provider says so; take it out there", account, group)
+			}
+		}
+		return absent("account %q is not in group %q", account, group)
+	})
+}
