@@ -215,3 +215,16 @@ func (a *Archive) Tags(context.Context) ([]string, error) { return a.ix.tags(), 
 func (a *Archive) Referrers(_ context.Context, d oci.Digest) ([]oci.Descriptor, error) {
 	return referrers(a.ix, d, a.read)
 }
+
+// Digests are the digests of all blobs in the archive, by the names that they have, in no order.
+func (a *Archive) Digests() []oci.Digest {
+	var out []oci.Digest
+	for name := range a.spans {
+		if rest, ok := strings.CutPrefix(name, dirBlobs+"/"); ok {
+			if d, err := oci.ParseDigest(strings.Replace(rest, "/", ":", 1)); err == nil {
+				out = append(out, d)
+			}
+		}
+	}
+	return out
+}

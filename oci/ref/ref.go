@@ -78,6 +78,23 @@ func (n Name) String() string { return n.s }
 // IsZero reports whether n is no name.
 func (n Name) IsZero() bool { return n.s == "" }
 
+// MarshalText and UnmarshalText let JSON carry names; a malformed one fails to unmarshal.
+func (n Name) MarshalText() ([]byte, error) { return []byte(n.s), nil }
+
+// UnmarshalText accepts the empty text as the zero value.
+func (n *Name) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*n = Name{}
+		return nil
+	}
+	p, err := ParseName(string(b))
+	if err != nil {
+		return err
+	}
+	*n = p
+	return nil
+}
+
 // DefaultProject owns the repositories whose names have one part, as on Docker Hub.
 const DefaultProject = "library"
 

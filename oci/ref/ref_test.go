@@ -1,6 +1,7 @@
 package ref_test
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -41,6 +42,25 @@ func TestParseName(t *testing.T) {
 	}
 	if _, err := ref.ParseName(strings.Repeat("A", 1<<20)); err == nil || len(err.Error()) > 400 {
 		t.Error("the message is not bounded")
+	}
+}
+
+func TestNameJSON(t *testing.T) {
+	var doc struct {
+		Name ref.Name `json:"name"`
+	}
+	for _, good := range []string{`{"name":"team/app"}`, `{"name":""}`} {
+		if err := json.Unmarshal([]byte(good), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := json.Marshal(doc); err != nil || string(b) != good {
+			t.Errorf("%s became %s, %v", good, b, err)
+		}
+	}
+	for _, bad := range []string{`{"name":"Team"}`, `{"name":1}`, `{"name":{}}`} {
+		if err := json.Unmarshal([]byte(bad), &doc); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
 	}
 }
 
