@@ -34,6 +34,9 @@ type copyOptions struct {
 	encryptLayer []int
 	decryptKeys  []string
 	parallel     uint
+	related      relations
+	platforms    []string
+	dryRun       bool
 }
 
 func copyCommand(a *app) *cobra.Command {
@@ -48,6 +51,7 @@ func copyCommand(a *app) *cobra.Command {
 	}
 	o.addFlags(a, c.Flags())
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
+		o.related.given = c.Flags().Changed("referrers")
 		return failed(a.copy(ctx, o, args[0], args[1]), a.t("cannot copy %s to %s", "无法将 %s 复制到 %s"), args[0], args[1])
 	})
 	return c
@@ -70,6 +74,9 @@ func (o *copyOptions) addFlags(a *app, f *pflag.FlagSet) {
 	f.StringSliceVar(&o.encryptKeys, "encryption-key", nil, a.t("encrypt for this `KEY` (jwe:FILE, pgp:ADDRESS, pkcs7:FILE)", "加密所用的密钥（jwe:FILE、pgp:ADDRESS、pkcs7:FILE）"))
 	f.IntSliceVar(&o.encryptLayer, "encrypt-layer", nil, a.t("encrypt only these layers; 0 is the first, -1 the last", "只加密这些层；0 为第一层，-1 为最后一层"))
 	f.StringSliceVar(&o.decryptKeys, "decryption-key", nil, a.t("decrypt with this `KEY[:PASSPHRASE]`", "解密所用的密钥"))
+	o.related.addFlags(f, a.t)
+	f.StringSliceVar(&o.platforms, "platform", nil, a.t("of an index copy the images for these `OS/ARCH` only, and the index as it is", "只复制索引中这些平台的镜像，索引保持不变"))
+	f.BoolVar(&o.dryRun, "dry-run", false, a.t("say what would be copied, and copy nothing", "只显示将要复制的内容"))
 	f.UintVar(&o.parallel, "image-parallel-copies", 0, a.t("layers on their way at the same time", "同时传输的层数"))
 }
 
@@ -105,6 +112,15 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	}
 	if err := a.mayUseStorage(source, target); err != nil {
 		return err
+	}
+	if _, err := o.selection(); err != nil {
+		return err
+	}
+	if done, err := a.direct(ctx, o, [2]string{from, to}, source, target); done || err != nil {
+		return err
+	}
+	if len(o.platforms) > 0 {
+		return output.Usage("--platform needs docker:, oci: or oci-archive: at both ends, and no flag that changes the image")
 	}
 	options, done, err := a.libraryOptions(ctx, o, target)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
 )
 
 // errTimeout is why a context ended that --command-timeout bounds.
@@ -106,6 +107,7 @@ func (a *app) ofFault(f *output.Failure, err error) bool {
 		return false
 	}
 	f.Why, f.Code = e.Message, string(e.Reason)
+	a.ofAnswer(f, e)
 	f.Exit = map[fault.Kind]int{
 		fault.NotFound: output.ExitNotFound, fault.Unauthenticated: output.ExitAuth, fault.Denied: output.ExitDenied,
 		fault.Full: output.ExitQuota, fault.Unavailable: output.ExitNetwork, fault.Invalid: output.ExitFailure,
@@ -114,6 +116,29 @@ func (a *app) ofFault(f *output.Failure, err error) bool {
 		f.Exit = output.ExitFailure
 	}
 	return true
+}
+
+// ofAnswer says what helps against a failure of our client of registries, and what the registry's log has it under.
+func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
+	host, _, _ := strings.Cut(e.Message, ": ")
+	var answer *remote.Answer
+	if errors.As(e, &answer) {
+		f.Code, f.Request = fmt.Sprintf("%s (%d)", e.Reason, answer.Status), answer.Request
+	}
+	switch {
+	case e.Kind == fault.Unauthenticated && answer != nil && answer.Login != "":
+		f.Fix = fmt.Sprintf(a.t("the login is from %s; sign in again: berth login %s", "凭据来自%s；请重新登录：berth login %s"), answer.Login, host)
+	case e.Kind == fault.Unauthenticated:
+		f.Fix = a.t("sign in: berth login ", "请登录：berth login ") + host
+	case e.Kind == fault.Denied && answer != nil:
+		f.Fix = a.t("ask for the right, or sign in as somebody who has it: berth login ", "申请权限，或以有权限的用户登录：berth login ") + host
+	case e.Reason == remote.ReasonPlainHTTP:
+		f.Fix = a.t("only when you trust the network: --tls-verify=false (--src-tls-verify, --dest-tls-verify)", "仅在信任网络时使用：--tls-verify=false（--src-tls-verify、--dest-tls-verify）")
+	case e.Reason == remote.ReasonTLS:
+		f.Fix = "berth trust " + host
+	case e.Kind == fault.RateLimited && e.After > 0:
+		f.Fix = fmt.Sprintf(a.t("try again in %d seconds", "请在 %d 秒后重试"), e.After)
+	}
 }
 
 // ofPolicy reads the refusals of policy.json.

@@ -17,8 +17,12 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/berth-registry/berth/cli"
@@ -40,6 +44,7 @@ func TestMain(m *testing.M) {
 //
 //	image DIR [SEED]     writes an OCI layout with one image of two layers and the tag v1; SEED makes it another one
 //	push DIR REPO:TAG    puts it into $OPEN, not by berth
+//	referrer REPO:TAG TYPE  puts something into $OPEN that refers to an image there
 //	needs PROGRAM        skips the script (fails it in CI) on a machine without the program
 func TestScript(t *testing.T) {
 	open := testkit.Start(t, testkit.Options{Env: []string{"BERTH_ANONYMOUS=delete"}})
@@ -77,6 +82,9 @@ func TestScript(t *testing.T) {
 			},
 			"push": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(pushImage(ts.MkAbs(args[0]), strings.TrimPrefix(open.URL, "http://")+"/"+args[1]))
+			},
+			"referrer": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(pushReferrer(strings.TrimPrefix(open.URL, "http://")+"/"+args[0], args[1]))
 			},
 			"needs": func(ts *testscript.TestScript, _ bool, args []string) {
 				if _, err := exec.LookPath(args[0]); err != nil {
@@ -129,6 +137,28 @@ func pushImage(dir, to string) error {
 		return err
 	}
 	return remote.Write(ref, image)
+}
+
+// pushReferrer attaches an artifact to an image in a registry on loopback, by a client that is not ours.
+func pushReferrer(to, artifactType string) error {
+	at, err := name.ParseReference(to, name.Insecure)
+	if err != nil {
+		return err
+	}
+	subject, err := remote.Head(at)
+	if err != nil {
+		return err
+	}
+	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.MediaType(artifactType))
+	artifact, ok := mutate.Subject(img, *subject).(v1.Image)
+	if !ok {
+		return fmt.Errorf("%T is no image", artifact)
+	}
+	digest, err := artifact.Digest()
+	if err != nil {
+		return err
+	}
+	return remote.Write(at.Context().Digest(digest.String()), artifact)
 }
 
 // writeImage makes an OCI layout: two layers of files, a configuration with the label seed, the tag v1.

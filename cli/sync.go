@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/directory"
 	"go.podman.io/image/v5/docker"
@@ -38,6 +39,8 @@ type syncOptions struct {
 	all        bool
 	dryRun     bool
 	keepGoing  bool
+	rules      syncRules
+	flags      *pflag.FlagSet
 }
 
 func syncCommand(a *app) *cobra.Command {
@@ -60,7 +63,7 @@ func syncCommand(a *app) *cobra.Command {
 	option.BothSides(f, a.t, o.source, o.target)
 	o.retry.AddFlags(f, a.t)
 	o.convert.AddFlags(f, a.t)
-	f.StringVarP(&o.from, "src", "s", "", a.t("what SOURCE is: docker, dir, yaml", "SOURCE 的类型：docker、dir、yaml"))
+	f.StringVarP(&o.from, "src", "s", "", a.t("what SOURCE is: docker, dir, yaml (skopeo's file), regsync (regsync's file)", "SOURCE 的类型：docker、dir、yaml（skopeo 文件）、regsync（regsync 文件）"))
 	f.StringVarP(&o.to, "dest", "d", "", a.t("what DESTINATION is: docker, dir", "DESTINATION 的类型：docker、dir"))
 	f.BoolVar(&o.scoped, "scoped", false, a.t("keep the whole name of the source below the destination", "在目标下保留来源的完整名称"))
 	f.StringVar(&o.suffix, "append-suffix", "", a.t("put `TEXT` behind every tag", "附加在每个标签之后的文字"))
@@ -68,7 +71,10 @@ func syncCommand(a *app) *cobra.Command {
 	f.BoolVarP(&o.all, "all", "a", false, a.t("copy the images of all platforms", "复制所有平台的镜像"))
 	f.BoolVar(&o.dryRun, "dry-run", false, a.t("say what would be copied, and copy nothing", "只显示将要复制的内容"))
 	f.BoolVar(&o.keepGoing, "keep-going", false, a.t("go on when an image cannot be copied", "某个镜像失败时继续"))
+	o.rules.addFlags(a, f)
+	o.flags = f
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
+		o.rules.related.given = f.Changed("referrers")
 		if err := o.check(a); err != nil {
 			return err
 		}
@@ -81,7 +87,7 @@ func (o *syncOptions) check(a *app) error {
 	for _, one := range []struct {
 		flag, value string
 		allowed     []string
-	}{{"src", o.from, []string{"docker", "dir", "yaml"}}, {"dest", o.to, []string{"docker", "dir"}}} {
+	}{{"src", o.from, []string{"docker", "dir", "yaml", "regsync"}}, {"dest", o.to, []string{"docker", "dir"}}} {
 		ok := false
 		for _, v := range one.allowed {
 			ok = ok || v == one.value
@@ -104,6 +110,12 @@ type syncSource struct {
 }
 
 func (a *app) sync(ctx context.Context, o *syncOptions, from, to string) (err error) {
+	if done, err := a.syncDirect(ctx, o, from, to); done || err != nil {
+		return err
+	}
+	if o.from == "regsync" {
+		return output.Usage("%s", a.t("a regsync file is for registries at both ends, without mirrors of registries.conf, and no flag that changes images", "regsync 文件要求两端均为镜像仓库，且不改变镜像"))
+	}
 	sourceSystem, err := a.system(o.source)
 	if err != nil {
 		return err

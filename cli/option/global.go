@@ -116,9 +116,9 @@ func (g *Global) System(version string) (*types.SystemContext, error) {
 	return sys, nil
 }
 
-// PolicyContext reads the trust policy: --policy, else the user's and the system's. On a machine that has none,
-// everything is accepted, as docker does; skopeo refuses to work there. The caller ends it with Destroy.
-func (g *Global) PolicyContext(sys *types.SystemContext) (*signature.PolicyContext, error) {
+// PolicyOf reads the trust policy: --policy, else the user's and the system's. On a machine that has none, everything is
+// accepted, as docker does; skopeo refuses to work there.
+func (g *Global) PolicyOf(sys *types.SystemContext) (*signature.Policy, error) {
 	policy := &signature.Policy{Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()}}
 	var err error
 	switch {
@@ -135,6 +135,15 @@ func (g *Global) PolicyContext(sys *types.SystemContext) (*signature.PolicyConte
 		case !errors.Is(err, configfile.ErrConfigFileNotFound):
 			return nil, fmt.Errorf("trust policy: %w", err)
 		}
+	}
+	return policy, nil
+}
+
+// PolicyContext is PolicyOf as the library wants it. The caller ends it with Destroy.
+func (g *Global) PolicyContext(sys *types.SystemContext) (*signature.PolicyContext, error) {
+	policy, err := g.PolicyOf(sys)
+	if err != nil {
+		return nil, err
 	}
 	p, err := signature.NewPolicyContext(policy)
 	if err != nil {

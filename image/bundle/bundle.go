@@ -202,7 +202,7 @@ func (b *Bundle) VerifySignature(keys ...*key.Public) error {
 		return fault.New(fault.Denied, ReasonUnsigned, "%s is not signed", b.a)
 	}
 	for _, k := range keys {
-		if b.sig.Bundle == b.ID && k.Verify(message("bundle", b.sig.Created, b.body), b.sig.Signature) {
+		if b.sig.Bundle == b.ID && b.sig.KeyID == k.ID() && k.Verify(message("bundle", b.sig.Created, b.body), b.sig.Signature) {
 			return nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -53,11 +54,11 @@ func ParseSkopeo(body []byte) (*Config, error) {
 			c.Rules = append(c.Rules, rule)
 		}
 		for _, name := range sortedKeys(r.ByRegex) {
-			re, err := regex(r.ByRegex[name])
+			re, err := regexp.Compile(r.ByRegex[name]) // not anchored, as for skopeo
 			if err != nil {
-				return nil, err
+				return nil, invalid("images-by-tag-regex of %s: %s", name, err)
 			}
-			c.Rules = append(c.Rules, Rule{From: host + "/" + name, Select: Filter{Allow: re}})
+			c.Rules = append(c.Rules, Rule{From: host + "/" + name, Select: Filter{Allow: []*regexp.Regexp{re}}})
 		}
 		for _, name := range sortedKeys(r.BySemver) {
 			v, err := Version(r.BySemver[name])

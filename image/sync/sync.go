@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -70,6 +71,7 @@ type Report struct {
 
 	mu   sync.Mutex
 	tell func(Outcome)
+	seen map[string]bool // pairs of names that were decided
 }
 
 func (r *Report) add(o Outcome) {
@@ -88,26 +90,51 @@ func (r *Report) add(o Outcome) {
 	}
 }
 
-// Run follows the rules, one after the other, the images of each at the same time. The report is complete also when it fails;
-// with Keep the error joins all failures.
+// Run follows the rules, one after the other, the images of each at the same time. What two rules choose is copied once. At the
+// end targets are pruned whose rules had no failure: of all tags but those that any of their rules chose. The report is complete
+// also when it fails; with Keep the error joins all failures.
 func (e *Engine) Run(ctx context.Context, rules []Rule) (*Report, error) {
-	rep := &Report{DryRun: e.DryRun, Actions: map[Action]int{}, tell: e.Tell}
+	rep := &Report{DryRun: e.DryRun, Actions: map[Action]int{}, tell: e.Tell, seen: map[string]bool{}}
 	var failed []error
+	var order []string
+	targets := map[string]*target{}
 	for _, r := range rules {
 		flat, err := e.flatten(ctx, r)
 		for _, one := range flat {
-			if err == nil || e.Keep {
-				err = errors.Join(err, e.rule(ctx, one, rep))
+			if err != nil && !e.Keep {
+				break
+			}
+			t := targets[one.To]
+			if t == nil {
+				t = &target{kept: map[string]bool{}}
+				targets[one.To], order = t, append(order, one.To)
+			}
+			if ruleErr := e.rule(ctx, one, rep, t); ruleErr != nil {
+				t.failed, err = true, errors.Join(err, ruleErr)
 			}
 		}
 		if err == nil {
 			continue
 		}
 		if failed = append(failed, err); !e.Keep || ctx.Err() != nil {
-			break
+			return rep, errors.Join(failed...)
+		}
+	}
+	for _, name := range order {
+		if t := targets[name]; e.Prune && !t.failed {
+			if err := e.prune(ctx, name, t, rep); err != nil {
+				failed = append(failed, err)
+			}
 		}
 	}
 	return rep, errors.Join(failed...)
+}
+
+// target is what the rules that lead to one place come to.
+type target struct {
+	kept     map[string]bool // tags
+	suffixes []string
+	failed   bool
 }
 
 // flatten makes rules about repositories of a rule about a registry.
@@ -134,7 +161,7 @@ func (e *Engine) flatten(ctx context.Context, r Rule) ([]Rule, error) {
 	return out, nil
 }
 
-func (e *Engine) rule(ctx context.Context, r Rule, rep *Report) error {
+func (e *Engine) rule(ctx context.Context, r Rule, rep *Report, t *target) error {
 	from, err := e.Open(ctx, r.From)
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", r.From, err)
@@ -159,12 +186,17 @@ func (e *Engine) rule(ctx context.Context, r Rule, rep *Report) error {
 	g.SetLimit(images)
 	var mu sync.Mutex
 	var failed []error
-	kept := map[string]bool{}
+	t.suffixes = append(t.suffixes, r.Suffix)
 	for _, at := range r.Select.pick(tags) {
 		as := r.name(at)
 		if as.Tag != "" {
-			kept[as.Tag] = true
+			t.kept[as.Tag] = true
 		}
+		key := place(r.From, at) + " " + place(r.To, as)
+		if rep.seen[key] {
+			continue
+		}
+		rep.seen[key] = true
 		g.Go(func() error {
 			o := e.one(gctx, engine, r, from, to, at, as)
 			if o.Err == nil || ctx.Err() == nil {
@@ -184,10 +216,7 @@ func (e *Engine) rule(ctx context.Context, r Rule, rep *Report) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := errors.Join(failed...); err != nil || !e.Prune {
-		return err
-	}
-	return e.prune(ctx, r, to, kept, rep)
+	return errors.Join(failed...)
 }
 
 // name is under which reference an image is written.
@@ -267,35 +296,39 @@ func (e *Engine) limit(r Rule) error {
 	return nil
 }
 
-// prune removes the tags that were not kept. A target without the tag by the time is as good.
-func (e *Engine) prune(ctx context.Context, r Rule, to Place, kept map[string]bool, rep *Report) error {
-	if len(kept) == 0 {
-		return fault.New(fault.Conflict, fault.Unknown, "%s: nothing of the source was chosen, so nothing is pruned from %s", r.From, r.To)
+// prune removes the tags that no rule chose. A target without the tag by the time is as good.
+func (e *Engine) prune(ctx context.Context, name string, t *target, rep *Report) error {
+	if len(t.kept) == 0 {
+		return fault.New(fault.Conflict, fault.Unknown, "nothing of the source was chosen, so nothing is pruned from %s", name)
+	}
+	to, err := e.Open(ctx, name)
+	if err != nil {
+		return err
 	}
 	tags, err := to.Tags(ctx)
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("sync: prune %s: %w", r.To, err)
+		return fmt.Errorf("sync: prune %s: %w", name, err)
 	}
-	for _, t := range tags {
-		if kept[t] || copy.CosignTag(t) || r.Suffix != "" && !strings.HasSuffix(t, r.Suffix) {
+	ours := func(tag string) bool { // with suffixes, only tags that end so are the rules' business
+		return slices.ContainsFunc(t.suffixes, func(s string) bool { return strings.HasSuffix(tag, s) })
+	}
+	for _, tag := range tags {
+		if t.kept[tag] || copy.CosignTag(tag) || !ours(tag) {
 			continue
 		}
-		o := Outcome{To: place(r.To, ref.Reference{Tag: t}), Action: Pruned}
+		o := Outcome{To: place(name, ref.Reference{Tag: tag}), Action: Pruned}
 		if !e.DryRun {
-			if err := to.Delete(ctx, ref.Reference{Tag: t}); err != nil && !fault.Is(err, fault.NotFound) {
+			if err := to.Delete(ctx, ref.Reference{Tag: tag}); err != nil && !fault.Is(err, fault.NotFound) {
 				o.Action, o.Err = Failed, fmt.Errorf("sync: prune %s: %w", o.To, err)
 			}
 		}
-		rep.add(o)
-		if o.Err != nil && !e.Keep {
+		if rep.add(o); o.Err != nil && !e.Keep {
 			return o.Err
 		}
-		if o.Err != nil {
-			err = errors.Join(err, o.Err)
-		}
+		err = errors.Join(err, o.Err)
 	}
 	return err
 }

@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/pkg/docker/config"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
+	"go.podman.io/image/v5/pkg/tlsclientconfig"
+	"go.podman.io/image/v5/types"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
+)
+
+// client makes a client of the distribution API out of the settings of one side: its credentials, certificates and
+// registries.conf are those that the other transports use. show is told of pauses and retries; nil is nobody.
+func (a *app) client(sys *types.SystemContext, show func(string)) *remote.Client {
+	c := &reach{sys: sys, transports: map[string]http.RoundTripper{}}
+	return remote.New(remote.Options{
+		Endpoint: c.endpoint, Credentials: c.credentials, Agent: sys.DockerRegistryUserAgent, Uploads: newUploads(),
+		Notice: func(n remote.Notice) {
+			if show != nil && (n.Kind == "pause" || n.Kind == "limit" || a.global.Debug) {
+				show(n.Host + ": " + n.Text)
+			}
+		},
+	})
+}
+
+// reach says how hosts are reached. Safe for concurrent use.
+type reach struct {
+	sys *types.SystemContext
+
+	mu         sync.Mutex
+	transports map[string]http.RoundTripper
+}
+
+// endpoint is https with the certificates for the host; without verification, and with http where there is no https, when a
+// flag or registries.conf says so.
+func (r *reach) endpoint(host string) remote.Endpoint {
+	insecure := r.sys.DockerInsecureSkipTLSVerify == types.OptionalBoolTrue
+	if r.sys.DockerInsecureSkipTLSVerify == types.OptionalBoolUndefined {
+		if reg, err := sysregistriesv2.FindRegistry(r.sys, host); err == nil && reg != nil {
+			insecure = reg.Insecure
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.transports[host]
+	if t == nil {
+		conf := &tls.Config{}
+		if r.sys.BaseTLSConfig != nil {
+			conf = r.sys.BaseTLSConfig.Clone()
+		}
+		conf.InsecureSkipVerify = insecure
+		var err error
+		for _, dir := range r.certDirs(host) {
+			if err = tlsclientconfig.SetupCertificates(dir, conf); err != nil {
+				break
+			}
+		}
+		if t = remote.NewTransport(conf); err != nil {
+			t = refusing{fault.New(fault.Invalid, remote.ReasonTLS, "the certificates for %s cannot be used", host).Because(err)}
+		}
+		r.transports[host] = t
+	}
+	return remote.Endpoint{Fallback: insecure, Transport: t}
+}
+
+// refusing is the transport to a host whose certificates are wrong.
+type refusing struct{ err error }
+
+func (t refusing) RoundTrip(*http.Request) (*http.Response, error) { return nil, t.err }
+
+// certDirs are where certificates for a host are: what a flag names, else the first of the usual places.
+func (r *reach) certDirs(host string) []string {
+	if r.sys.DockerCertPath != "" {
+		return []string{r.sys.DockerCertPath}
+	}
+	places := []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}
+	if home, err := os.UserConfigDir(); err == nil {
+		places = append([]string{filepath.Join(home, "containers", "certs.d")}, places...)
+	}
+	if r.sys.DockerPerHostCertDirPath != "" {
+		places = []string{r.sys.DockerPerHostCertDirPath}
+	}
+	for _, p := range places {
+		dir := filepath.Join(p, host)
+		if _, err := os.Stat(dir); err == nil {
+			return []string{dir}
+		}
+	}
+	return nil
+}
+
+// credentials are those of a flag, else what auth.json, docker's config and helpers know.
+func (r *reach) credentials(_ context.Context, host, repository string) (remote.Credentials, error) {
+	if r.sys.DockerBearerRegistryToken != "" {
+		return remote.Credentials{Registry: r.sys.DockerBearerRegistryToken, Source: "--registry-token"}, nil
+	}
+	if auth := r.sys.DockerAuthConfig; auth != nil {
+		return remote.Credentials{User: auth.Username, Password: auth.Password, Refresh: auth.IdentityToken, Source: "the command line"}, nil
+	}
+	name := host
+	if repository != "" {
+		name += "/" + repository
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return remote.Credentials{}, nil // a host alone: nothing is known of its catalog
+	}
+	auth, err := config.GetCredentialsForRef(r.sys, named)
+	if err != nil {
+		return remote.Credentials{}, err
+	}
+	return remote.Credentials{User: auth.Username, Password: auth.Password, Refresh: auth.IdentityToken, Source: "the file of logins"}, nil
+}
+
+// plainRegistry reports whether a repository is read where its name says: registries.conf has no mirror and no other place for
+// it. One that is blocked is an error.
+func plainRegistry(sys *types.SystemContext, named reference.Named) (bool, error) {
+	reg, err := sysregistriesv2.FindRegistry(sys, named.Name())
+	if err != nil || reg == nil {
+		return err == nil, err
+	}
+	if reg.Blocked {
+		return false, fault.New(fault.Denied, fault.DeniedReason, "registry %s is blocked by registries.conf", reg.Prefix)
+	}
+	return len(reg.Mirrors) == 0 && (reg.Location == "" || reg.Location == reg.Prefix), nil
+}
+
+// uploads remembers interrupted uploads in the user's state directory, a file each. What cannot be kept is not: it costs bytes.
+type uploads struct{ dir string }
+
+// newUploads finds the directory; nil when there is no place for one.
+func newUploads() remote.Uploads {
+	dir := os.Getenv("XDG_STATE_HOME")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil
+		}
+		dir = filepath.Join(home, ".local", "state")
+	}
+	return uploads{filepath.Join(dir, "berth", "uploads")}
+}
+
+func (u uploads) file(key string) string {
+	return filepath.Join(u.dir, strings.NewReplacer("/", "_", ":", "_").Replace(key))
+}
+
+// Load reads where an upload was.
+func (u uploads) Load(key string) (string, bool) {
+	b, err := os.ReadFile(u.file(key))
+	return string(b), err == nil
+}
+
+// Save notes where an upload is. The address may be a secret.
+func (u uploads) Save(key, location string) {
+	if err := os.MkdirAll(u.dir, 0o700); err == nil {
+		_ = os.WriteFile(u.file(key), []byte(location), 0o600) // see the type
+	}
+}
+
+// Drop forgets an upload.
+func (u uploads) Drop(key string) {
+	if err := os.Remove(u.file(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return // see the type
+	}
+}
+
+func sized(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
