@@ -51,8 +51,12 @@ func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) *outpu
 	f := a.classify(ctx, err)
 	var what *attempt
 	if errors.As(err, &what) {
-		if f.Why == "" {
+		var own *output.Failure
+		switch {
+		case f.Why == "":
 			f.Why = strings.TrimPrefix(f.What, what.what+": ")
+		case errors.As(err, &own):
+			f.Why = f.What + ": " + f.Why
 		}
 		f.What = what.what
 	}

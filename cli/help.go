@@ -10,6 +10,9 @@ import (
 
 // commonest is what berth prints without arguments.
 func (a *app) commonest() string {
+	if standIns()[a.name] != nil {
+		return a.t("berth stands in for "+a.name+"; its commands: "+a.name+" --help\n", "berth 代替 "+a.name+" 运行；命令列表："+a.name+" --help\n")
+	}
 	if a.lang != "zh-CN" {
 		return `berth moves, inspects, indexes and signs container images.
 

@@ -48,7 +48,7 @@ func (o *account) system(a *app) (*types.SystemContext, error) {
 	sys.DockerCertPath = o.certDir
 	if o.compatFile != "" {
 		sys.DockerCompatAuthFilePath = o.compatFile
-	} else {
+	} else if o.authFile != "" {
 		sys.AuthFilePath = o.authFile
 	}
 	if o.tlsVerify != types.OptionalBoolUndefined {
@@ -78,7 +78,7 @@ func loginCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		key, host, err := registryKey(sys, args)
+		key, host, err := a.registryKey(sys, args)
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func logoutCommand(a *app) *cobra.Command {
 			_, err := fmt.Fprintln(a.Out, a.t("Removed login credentials for all registries", "已删除所有仓库的登录凭据"))
 			return err
 		}
-		key, _, err := registryKey(sys, args)
+		key, _, err := a.registryKey(sys, args)
 		if err != nil {
 			return err
 		}
@@ -216,8 +216,11 @@ func logoutCommand(a *app) *cobra.Command {
 }
 
 // registryKey is under which name credentials are kept (a host, or a host and a namespace), and the host. Without an
-// argument it is the first registry that registries.conf searches.
-func registryKey(sys *types.SystemContext, args []string) (key, host string, err error) {
+// argument it is the registry of the context, or the first that registries.conf searches.
+func (a *app) registryKey(sys *types.SystemContext, args []string) (key, host string, err error) {
+	if len(args) == 0 && a.context.Registry != "" {
+		return a.context.Registry, a.context.Registry, nil
+	}
 	if len(args) == 0 {
 		search, err := sysregistriesv2.UnqualifiedSearchRegistries(sys)
 		if err != nil {

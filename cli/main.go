@@ -33,6 +33,8 @@ type app struct {
 	lang   output.Language
 	now    func() time.Time
 	global option.Global
+
+	context contextView // of --context or the current one; the zero value when there is none
 }
 
 // Main runs the tool with the arguments of a process, the program's name first, and returns the exit code. It ends

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -28,7 +29,8 @@ func groups() []group {
 		{"index", "Indexes", "索引", []func(*app) *cobra.Command{}},
 		{"low", "Low level", "底层", []func(*app) *cobra.Command{}},
 		{"supply", "Supply chain", "供应链", []func(*app) *cobra.Command{}},
-		{"tool", "Tool", "工具", []func(*app) *cobra.Command{versionCommand}},
+		{"tool", "Tool", "工具", []func(*app) *cobra.Command{trustCommand, contextCommand, doctorCommand, explainCommand, demoCommand,
+			completionCommand, manCommand, aliasCommand, versionCommand}},
 	}
 }
 
@@ -51,7 +53,10 @@ func (a *app) root() *cobra.Command {
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			a.logging()
-			return a.global.Check()
+			if err := a.global.Check(); err != nil {
+				return err
+			}
+			return a.useContext()
 		},
 		SilenceUsage: true, SilenceErrors: true, TraverseChildren: true, DisableSuggestions: true,
 		Version: version,
@@ -63,12 +68,16 @@ func (a *app) root() *cobra.Command {
 	a.global.AddFlags(root.PersistentFlags(), a.t)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(a.flagError)
+	only := standIns()[a.name]
 	for _, g := range groups() {
-		for i, make := range g.commands {
-			if i == 0 {
+		for _, make := range g.commands {
+			c := make(a)
+			if only != nil && !slices.Contains(only, c.Name()) {
+				continue
+			}
+			if !root.ContainsGroup(g.id) {
 				root.AddGroup(&cobra.Group{ID: g.id, Title: a.t(g.en, g.zh)})
 			}
-			c := make(a)
 			c.GroupID = g.id
 			root.AddCommand(c)
 		}

@@ -31,6 +31,7 @@ type Global struct {
 	TmpDir         string
 	AgentPrefix    string
 	Context        string             // name of a context of contexts.yaml
+	AuthFile       string             // of the context; a flag of the command goes before it
 	Color          string             // auto, always, never
 	Progress       string             // auto, bar, plain, json, none
 	Lang           string             // read before flags are, by the language of the help
@@ -104,6 +105,7 @@ func (g *Global) System(version string) (*types.SystemContext, error) {
 		VariantChoice:            g.OverrideVar,
 		BigFilesTemporaryDir:     g.TmpDir,
 		DockerRegistryUserAgent:  agent,
+		AuthFilePath:             g.AuthFile,
 	}
 	if g.TLSVerify != types.OptionalBoolUndefined {
 		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(g.TLSVerify == types.OptionalBoolFalse)

@@ -121,7 +121,9 @@ func (i *Image) Apply(sys *types.SystemContext) error {
 	sys.DockerCertPath, sys.DockerDaemonCertPath = i.certDir, i.certDir
 	sys.OCISharedBlobDirPath = i.sharedBlob
 	sys.DockerDaemonHost = i.daemonHost
-	sys.AuthFilePath = i.shared.AuthFile
+	if i.shared.AuthFile != "" {
+		sys.AuthFilePath = i.shared.AuthFile
+	}
 	if i.authFile.Given {
 		sys.AuthFilePath = i.authFile.Value
 	}
