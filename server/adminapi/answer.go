@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/http"
 	"strconv"
-	"strings"
 )
 
 // answer holds what a handler writes until it is known that it has not failed.
@@ -30,13 +29,13 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.body.Write(b)
 }
 
-// send writes it to the caller.
-func (a *answer) send(w http.ResponseWriter) {
+// send writes it to the caller. What is not for everybody is kept by no cache.
+func (a *answer) send(w http.ResponseWriter, public bool) {
 	h := w.Header()
 	for name, values := range a.header {
 		h[name] = values
 	}
-	if strings.HasPrefix(h.Get("Content-Type"), "application/json") {
+	if !public {
 		h.Set("Cache-Control", "no-store")
 	}
 	if a.status != http.StatusNoContent {

@@ -84,6 +84,7 @@ func description() *huma.OpenAPI {
 			{Name: "manifests", Description: "Manifests, and what refers to them."},
 			{Name: "tags", Description: "Tags, what they were, and putting them back."},
 			{Name: "trash", Description: "Manifests that were deleted and can be brought back."},
+			{Name: "configuration", Description: "The configuration of the registry as one document."},
 			{Name: "jobs", Description: "Background work of the registry."},
 			{Name: "collection", Description: "Space of what nobody needs any more."},
 			{Name: "integrity", Description: "Whether stored content is still what its digests say."},

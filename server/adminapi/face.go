@@ -34,6 +34,7 @@ func newFace(h *Handler) (*face, error) {
 	}, f)
 	h.declareDocument(f)
 	h.declareRepositories(f)
+	h.declareBlueprints(f)
 	h.declareJobs(f)
 	h.declareTags(f)
 	h.declareTrash(f)

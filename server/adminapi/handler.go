@@ -42,10 +42,11 @@ type gatekeeper interface {
 
 // Options are what the face speaks for. All are required, unless it is said.
 type Options struct {
-	Auth    authenticator
-	Access  gatekeeper
-	Jobs    jobs
-	History history
+	Auth       authenticator
+	Access     gatekeeper
+	Blueprints blueprints
+	Jobs       jobs
+	History    history
 	// Repositories is what the registry holds now.
 	Repositories repositories
 	Trash        trash
@@ -159,7 +160,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	if err != nil {
 		return err
 	}
-	a.send(w)
+	a.send(w, rt.needs.Scope == everybody)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -58,11 +59,13 @@ type operation struct {
 	summary string
 	text    string // more of it
 	needs   permission
-	answer  string // what the good answer is
-	status  int    // of it; 0 is 200
-	media   string // of it, when it is not JSON
-	limit   int64  // bytes of the request's body; 0 is maxBody
-	object  string // what a number in the path counts, and the reason when there is none
+	answer  string       // what the good answer is
+	status  int          // of it; 0 is 200
+	media   string       // of it, when it is not JSON
+	also    reflect.Type // of the JSON that it may be as well
+	yaml    bool         // the body may be YAML
+	limit   int64        // bytes of the request's body; 0 is maxBody
+	object  string       // what a number in the path counts, and the reason when there is none
 	unknown fault.Reason
 	once    bool   // it makes something, and takes an Idempotency-Key
 	secret  string // the member of the answer that is said only once
@@ -124,6 +127,9 @@ func declare[I, O any](f *face, o operation, serve func(context.Context, *I) (*O
 	}
 	if o.once {
 		op.Parameters = append(op.Parameters, keyParameter())
+	}
+	if o.also != nil {
+		good.Content["application/json"] = &huma.MediaType{Schema: rt.schemas.Schema(o.also, true, "")}
 	}
 	if o.needs.Scope == everybody {
 		op.Security = []map[string][]string{{}}

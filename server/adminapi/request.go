@@ -60,7 +60,14 @@ func readBody(r *http.Request, rt *route) ([]byte, error) {
 		}
 		return nil, nil
 	}
-	if mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mt != "application/json" {
+	switch mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); {
+	case err == nil && mt == "application/json":
+	case err == nil && mt == mediaYAML && rt.yaml:
+		if text, err = jsonOf(text); err != nil {
+			return nil, fault.New(fault.Invalid, FieldInvalid, "the request body is not the YAML that this route takes: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		}
+		r.Header.Set("Content-Type", "application/json")
+	default:
 		return nil, fault.New(fault.Invalid, MediaTypeUnknown, "the request body has Content-Type %.100q; send application/json", r.Header.Get("Content-Type"))
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
