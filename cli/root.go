@@ -24,7 +24,7 @@ type group struct {
 // groups are all commands of the tool. To add one: write its file, and its function here.
 func groups() []group {
 	return []group{
-		{"transfer", "Transfer", "传输", []func(*app) *cobra.Command{copyCommand, syncCommand, inspectCommand, listTagsCommand, deleteCommand,
+		{"transfer", "Transfer", "传输", []func(*app) *cobra.Command{copyCommand, syncCommand, bundleCommand, inspectCommand, listTagsCommand, deleteCommand,
 			loginCommand, logoutCommand, manifestDigestCommand, standaloneSignCommand, standaloneVerifyCommand, generateSigstoreKeyCommand}},
 		{"index", "Indexes", "索引", []func(*app) *cobra.Command{}},
 		{"low", "Low level", "底层", []func(*app) *cobra.Command{}},
