@@ -38,6 +38,7 @@ containerd       containerd
 podman           podman
 buildah          buildah
 skopeo           skopeo
+gnupg            gpg
 curl             curl
 jq               jq
 ca-certificates  /etc/ssl/certs/ca-certificates.crt
