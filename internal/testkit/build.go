@@ -12,8 +12,11 @@ import (
 	"testing"
 )
 
-// built holds the one binary of this process: linking takes seconds, and every test may ask for it.
-var built = sync.OnceValues(buildBerthd)
+// built and builtTool hold the binaries of this process: linking takes seconds, and every test may ask for them.
+var (
+	built     = sync.OnceValues(func() (string, error) { return build("berthd", "BERTH_TEST_BERTHD") })
+	builtTool = sync.OnceValues(func() (string, error) { return build("berth", "BERTH_TEST_BERTH", "-ldflags=-s -w") })
+)
 
 // BuildBerthd returns the path of a berthd binary built from this tree, once per test process, without cgo as it is
 // shipped. BERTH_TEST_BERTHD names a binary to use in its place.
@@ -26,20 +29,32 @@ func BuildBerthd(t testing.TB) string {
 	return path
 }
 
-func buildBerthd() (string, error) {
-	if path := os.Getenv("BERTH_TEST_BERTHD"); path != "" {
+// BuildBerth returns the path of the image tool, built from this tree as make build does it. BERTH_TEST_BERTH names a
+// binary to use in its place.
+func BuildBerth(t testing.TB) string {
+	t.Helper()
+	path, err := builtTool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// build makes a program of cmd, unless the variable names a binary.
+func build(program, variable string, flags ...string) (string, error) {
+	if path := os.Getenv(variable); path != "" {
 		abs, err := filepath.Abs(path)
 		if err != nil {
-			return "", fmt.Errorf("testkit: BERTH_TEST_BERTHD %s: %w", path, err)
+			return "", fmt.Errorf("testkit: %s %s: %w", variable, path, err)
 		}
 		if _, err := os.Stat(abs); err != nil {
-			return "", fmt.Errorf("testkit: BERTH_TEST_BERTHD: %w", err)
+			return "", fmt.Errorf("testkit: %s: %w", variable, err)
 		}
 		return abs, nil
 	}
-	dir, err := os.MkdirTemp("", "berthd-test-")
+	dir, err := os.MkdirTemp("", program+"-test-")
 	if err != nil {
-		return "", fmt.Errorf("testkit: directory for berthd: %w", err)
+		return "", fmt.Errorf("testkit: directory for %s: %w", program, err)
 	}
 	if _, err := keep(nil, nil, `read _; rm -rf "$1"`, dir); err != nil {
 		return "", err
@@ -47,11 +62,12 @@ func buildBerthd() (string, error) {
 	if err := noticeSources(); err != nil {
 		return "", err
 	}
-	bin := filepath.Join(dir, "berthd")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "github.com/berth-registry/berth/cmd/berthd")
+	bin := filepath.Join(dir, program)
+	args := append([]string{"build", "-trimpath", "-o", bin}, flags...)
+	cmd := exec.Command("go", append(args, "github.com/berth-registry/berth/cmd/"+program)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("testkit: build berthd: %w\n%s", err, out)
+		return "", fmt.Errorf("testkit: build %s: %w\n%s", program, err, out)
 	}
 	return bin, nil
 }

@@ -10,6 +10,7 @@
 // Environment:
 //
 //	BERTH_TEST_BERTHD    path of a berthd binary to test in place of one built from this tree
+//	BERTH_TEST_BERTH     path of a berth binary, the image tool, likewise
 //	BERTH_TEST_POSTGRES  DSN of a superuser of a running PostgreSQL server, in place of a throw-away cluster
 //	BERTH_TEST_REQUIRE   set to 1 (or CI set to anything): what is missing on this machine fails, not skips, a test
 package testkit
