@@ -76,7 +76,8 @@ type Server struct {
 	users    *htpasswd.File // nil without auth.htpasswd
 	auth     *auth.Service
 	access   *access.Point
-	projects *project.Service
+	projects *project.Directory
+	project  *project.Service
 	registry *registry.Service
 	scrub    *scrub.Service
 	jobs     *job.Service
@@ -232,7 +233,7 @@ func (s *Server) observed(driver string, store blob.Store) blob.Store {
 // identities is who may call, and what they may do.
 func (s *Server) identities(ctx context.Context) (err error) {
 	c := s.conf
-	s.projects, err = project.New(ctx, project.Options{
+	s.projects, err = project.NewDirectory(ctx, project.DirectoryOptions{
 		DB: s.db, DefaultPublic: c.Berth.Projects.Default == "public", Public: c.Berth.Projects.Public,
 	})
 	if err != nil {
@@ -244,8 +245,9 @@ func (s *Server) identities(ctx context.Context) (err error) {
 		return err
 	}
 	s.access = access.New(access.Options{
-		Projects: s.projects, Anonymous: anonymous, Users: users, AutoCreate: autoCreate(c.Berth.Projects.AutoCreate),
+		Projects: s.projects, Grants: s.db, Anonymous: anonymous, Users: users, AutoCreate: autoCreate(c.Berth.Projects.AutoCreate), Now: s.clock(),
 	})
+	s.project = project.New(project.Options{DB: s.db, Access: s.access, Directory: s.projects, Now: s.clock()})
 	var providers []auth.Provider
 	if h := c.Auth.Htpasswd; h != nil {
 		if !exists(h.Path) { // as registry:2 does; the way in is the account admin of the first run

@@ -1,18 +1,22 @@
 // Package access decides whether a principal may do a verb to a repository. It is the one authorization point: engines
 // ask it on the first line of every method, so no face, job or proxy fill can forget it. What no rule allows is denied.
 //
-// A decision has two halves. The subject's right: may this user, whatever it holds in its hand, do this? And the
-// token's reach: a bearer token can only narrow the subject. The refusal differs, because the client's next step does:
+// A decision has two halves. The subject's right: may this user, whatever it holds in its hand, do this? That is what
+// grants allow to it, to its groups and to the classes that it is in, what the configuration allows, and what a public
+// project allows to everybody, without what a grant denies; administrators are bound by none of it. And the token's
+// reach: a bearer token can only narrow the subject. The refusal differs, because the client's next step does:
 // a token that does not reach far enough is answered 401 so that the client asks for a better one; a subject without
 // the right is answered 403; and who may not even know of a repository is told that it is not there.
 //
-// Start reading at [Point.Check].
+// Rights are looked up for every request, by the numbers of the account and its groups, and never put into a token: what was
+// taken away is gone at once, for whoever holds what. Start reading at [Point.Check], then decide.go.
 package access
 
 import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci/ref"
@@ -38,31 +42,20 @@ func ParseLevel(s string) (Level, error) {
 	return None, fmt.Errorf("access level %q is not one of none, pull, push, delete", s)
 }
 
-// allows reports whether the level reaches the verb.
-func (l Level) allows(v identity.Verb) bool {
-	switch v {
-	case identity.Pull, identity.Catalog:
-		return l >= Pull
-	case identity.Push:
-		return l >= Push
-	case identity.Delete:
-		return l >= Delete
-	}
-	return false
-}
-
-// projects is what a decision needs to know of the project that owns a repository.
+// projects is what a decision needs to know of the project that owns a repository: its number, 0 when it does not exist.
 type projects interface {
-	Visibility(ctx context.Context, project string) (exists, public bool, err error)
+	Lookup(ctx context.Context, project string) (number int64, public bool, err error)
 }
 
 // Options configure a Point.
 type Options struct {
 	Projects  projects
+	Grants    store // *metadb.DB; nil: nobody was granted anything
 	Anonymous Level // what callers without credentials may do, in public projects only
-	Users     Level // what every signed-in user may do, until roles say otherwise
+	Users     Level // what every account may do in all projects, besides what roles and grants say
 
 	AutoCreate AutoCreate // whose push makes a project that does not exist
+	Now        func() time.Time
 }
 
 // AutoCreate says whose push makes a project that does not exist.
@@ -71,39 +64,80 @@ type AutoCreate uint8
 // The rules of berth.projects.autocreate. AnyPusher includes anonymous callers where they may push.
 const (
 	AnyPusher AutoCreate = iota
-	Admins
+	Admins               // and who was granted project.create
 	NoOne
 )
 
 // Point is the authorization point. Safe for concurrent use.
-type Point struct{ o Options }
+type Point struct {
+	o      Options
+	ledger *ledger // nil without Options.Grants
+}
 
 // New returns a Point.
-func New(o Options) *Point { return &Point{o} }
+func New(o Options) *Point {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	p := &Point{o: o}
+	if o.Grants != nil {
+		p.ledger = newLedger(o.Grants)
+	}
+	return p
+}
+
+func (p *Point) now() int64 { return p.o.Now().UnixMicro() }
 
 // Anonymous is the level of callers without credentials.
 func (p *Point) Anonymous() Level { return p.o.Anonymous }
 
+// where finds the project of a name.
+func (p *Point) where(ctx context.Context, project string) (place, error) {
+	number, public, err := p.o.Projects.Lookup(ctx, project)
+	if err != nil {
+		return place{}, fmt.Errorf("access: project %s: %w", project, err)
+	}
+	return place{project, number, public && number != 0}, nil
+}
+
 // Check returns nil when the context's principal may do v to the repository, and the fault to answer otherwise.
-// A context without a principal is denied.
+// A context without a principal is denied. What a caller may not know of is answered as what is not there.
 func (p *Point) Check(ctx context.Context, v identity.Verb, name ref.Name) error {
 	who := identity.From(ctx)
-	exists, public, err := p.o.Projects.Visibility(ctx, name.Project())
+	at, err := p.where(ctx, name.Project())
 	if err != nil {
-		return fmt.Errorf("access: project of %s: %w", name, err)
+		return err
 	}
-	right := p.right(who, v, exists, public)
-	if right && v == identity.Push && !exists && !p.mayCreate(who) {
-		return fault.New(fault.Denied, fault.DeniedReason, "you are signed in as %s; project %q does not exist, and its first push does not make it (berth.projects.autocreate); ask an administrator of this registry to create it", who, name.Project())
+	rights, err := p.rights(ctx, &who, name, at)
+	if err != nil {
+		return err
 	}
-	if right && who.Grants.Allow(v, name.String()) {
+	right := rights.has(v)
+	if right && v == identity.Push && at.number == 0 {
+		may, err := p.mayCreate(ctx, &who)
+		if err != nil {
+			return err
+		}
+		if !may {
+			return fault.New(fault.Denied, fault.DeniedReason, "%s; project %q does not exist, and its first push does not make it (berth.projects.autocreate); ask an administrator of this registry to create it", signedIn(who), name.Project())
+		}
+	}
+	if right && (unnarrowed(&who) || who.Grants.AllowIn(v, name.String(), at.number)) {
 		return nil
 	}
+	return p.refuse(who, v, name, rights)
+}
+
+// unnarrowed reports whether nothing narrows the subject: also the grants of a delegated caller, which are its rights already.
+func unnarrowed(who *identity.Principal) bool { return who.Grants == nil || who.Delegated }
+
+// refuse is the answer to who may not do v to a repository, whose rights are those.
+func (p *Point) refuse(who identity.Principal, v identity.Verb, name ref.Name, rights verbs) error {
 	scope := "repository:" + name.String() + ":" + scopeVerbs(v)
 	switch {
 	case !known(who):
 		return fault.New(fault.Denied, fault.DeniedReason, "nobody is calling: %s of %s is denied", v, name)
-	case right: // the token is too narrow, the subject is not
+	case rights.has(v): // the token is too narrow, the subject is not
 		f := fault.New(fault.Unauthenticated, fault.InsufficientScope, "the token of %s does not allow %s of %s; ask for a new one", who, v, name)
 		f.Scope = scope
 		return f
@@ -111,24 +145,17 @@ func (p *Point) Check(ctx context.Context, v identity.Verb, name ref.Name) error
 		f := fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "%s of %s needs a login; run docker login or podman login for this registry first", v, name)
 		f.Scope = scope
 		return f
-	case !p.right(who, identity.Pull, exists, public) && v == identity.Pull:
+	case seeing.has(v) && rights&seeing == 0:
 		return fault.New(fault.NotFound, fault.NameUnknown, "repository %s is not known to this registry", name)
 	}
 	return fault.New(fault.Denied, fault.DeniedReason, "you are signed in as %s; %s of %s is not allowed; ask an administrator of this registry", who, v, name)
 }
 
-// right is the subject's right, without its token.
-func (p *Point) right(who identity.Principal, v identity.Verb, exists, public bool) bool {
-	switch who.Kind {
-	case identity.System, identity.Local:
-		return true
-	case identity.User, identity.Robot:
-		// Nobody loses by signing in what everybody has.
-		return who.Admin || p.o.Users.allows(v) || p.everybody(v, exists, public)
-	case identity.Anonymous:
-		return p.everybody(v, exists, public)
+func signedIn(who identity.Principal) string {
+	if who.Kind == identity.Anonymous {
+		return "you are not signed in"
 	}
-	return false
+	return "you are signed in as " + who.String()
 }
 
 // known reports whether the principal is of a kind that this room has rules for.
@@ -140,47 +167,28 @@ func known(who identity.Principal) bool {
 	return false
 }
 
-// everybody is the right of callers without credentials. A project that is not there is like a public one where their
-// push would make it, and is then public; elsewhere it is like a private one, so that nobody can tell the two apart.
-func (p *Point) everybody(v identity.Verb, exists, public bool) bool {
-	return p.o.Anonymous.allows(v) && (public || !exists && p.o.Anonymous >= Push && p.o.AutoCreate == AnyPusher)
-}
-
-func (p *Point) mayCreate(who identity.Principal) bool {
+func (p *Point) mayCreate(ctx context.Context, who *identity.Principal) (bool, error) {
 	switch p.o.AutoCreate {
 	case AnyPusher:
-		return true
+		return true, nil
 	case Admins:
-		return administrator(who)
+		rights, err := p.inRegistry(ctx, who)
+		return rights.has(identity.ProjectCreate), err
 	}
-	return who.Kind == identity.System
+	return who.Kind == identity.System, nil
 }
 
-// scopeVerbs are the actions that a client should ask for: a push always reads too.
+// scopeVerbs are the actions that a client should ask for: a push always reads too, and a list is read by pulling.
 func scopeVerbs(v identity.Verb) string {
-	if v == identity.Push {
+	switch v {
+	case identity.Push, identity.Restore:
 		return "pull,push"
+	case identity.List:
+		return "pull"
+	case identity.Purge:
+		return "delete"
 	}
 	return string(v)
-}
-
-// CheckCatalog decides whether the caller may list repositories, and whether all of them or only those in public
-// projects.
-func (p *Point) CheckCatalog(ctx context.Context) (publicOnly bool, err error) {
-	who := identity.From(ctx)
-	// A caller may list what it may pull: who has no right in private projects sees only the public ones.
-	if p.right(who, identity.Catalog, true, true) && who.Grants.Allow(identity.Catalog, "") {
-		return !p.right(who, identity.Catalog, true, false), nil
-	}
-	if !known(who) {
-		return false, fault.New(fault.Denied, fault.DeniedReason, "nobody is calling: the catalog is denied")
-	}
-	if who.Kind == identity.Anonymous || who.Grants != nil {
-		f := fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "the list of repositories needs a login")
-		f.Scope = "registry:catalog:*"
-		return false, f
-	}
-	return false, fault.New(fault.Denied, fault.DeniedReason, "you are signed in as %s; listing the repositories of this registry is not allowed", who)
 }
 
 // CheckBase decides the answer of the API's base endpoint: whether this caller needs to show credentials there. Clients
@@ -200,37 +208,55 @@ func (p *Point) CheckBase(ctx context.Context, probe bool) error {
 	return nil
 }
 
-// Narrow returns what the principal may really do of what a client asks a token for. Verbs that are not allowed are
-// dropped without a word, as the Docker token protocol wants it; "*" stands for all that is allowed.
+// Narrow returns what the principal may really do of what a client asks a token for, bound to the projects as they are now.
+// Verbs that are not allowed are dropped without a word, as the Docker token protocol wants it; "*" stands for all that is
+// allowed.
 func (p *Point) Narrow(ctx context.Context, who identity.Principal, asked []identity.Grant) ([]identity.Grant, error) {
 	out := make([]identity.Grant, 0, len(asked))
 	for _, g := range asked {
-		verbs := g.Verbs
-		if slices.Contains(verbs, "*") {
-			verbs = []identity.Verb{identity.Pull, identity.Push, identity.Delete}
-			if g.Catalog {
-				verbs = []identity.Verb{identity.Catalog}
-			}
-		}
-		exists, public := true, true // the catalog itself; the list is filtered
-		if !g.Catalog {
-			name, err := ref.ParseName(g.Repository)
-			if err != nil {
-				continue
-			}
-			if exists, public, err = p.o.Projects.Visibility(ctx, name.Project()); err != nil {
-				return nil, err
-			}
-		}
-		kept := identity.Grant{Repository: g.Repository, Catalog: g.Catalog}
-		for _, v := range verbs {
-			if p.right(who, v, exists, public) && who.Grants.Allow(v, g.Repository) {
-				kept.Verbs = append(kept.Verbs, v)
-			}
+		kept, err := p.narrowOne(ctx, &who, g)
+		if err != nil {
+			return nil, err
 		}
 		if len(kept.Verbs) > 0 {
 			out = append(out, kept)
 		}
 	}
 	return out, nil
+}
+
+func (p *Point) narrowOne(ctx context.Context, who *identity.Principal, g identity.Grant) (kept identity.Grant, err error) {
+	kept = identity.Grant{Repository: g.Repository, Catalog: g.Catalog}
+	if g.Catalog {
+		_, err := p.catalog(ctx, who)
+		if err == nil {
+			kept.Verbs = []identity.Verb{identity.Catalog}
+		} else if fault.Of(err).Kind == fault.Internal || fault.Is(err, fault.Unavailable) {
+			return kept, err
+		}
+		return kept, nil
+	}
+	name, err := ref.ParseName(g.Repository)
+	if err != nil {
+		return kept, nil // the request that it is made for will say what is wrong with the name
+	}
+	at, err := p.where(ctx, name.Project())
+	if err != nil {
+		return kept, err
+	}
+	rights, err := p.rights(ctx, who, name, at)
+	if err != nil {
+		return kept, err
+	}
+	verbs := g.Verbs
+	if slices.Contains(verbs, "*") {
+		verbs = []identity.Verb{identity.Pull, identity.Push, identity.Delete}
+	}
+	kept.Project = at.number
+	for _, v := range verbs {
+		if rights.has(v) && (unnarrowed(who) || who.Grants.AllowIn(v, g.Repository, at.number)) {
+			kept.Verbs = append(kept.Verbs, v)
+		}
+	}
+	return kept, nil
 }

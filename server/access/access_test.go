@@ -22,14 +22,14 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // projects knows one public and one private project.
 type projects struct{ err error }
 
-func (p projects) Visibility(_ context.Context, name string) (exists, public bool, err error) {
+func (p projects) Lookup(_ context.Context, name string) (number int64, public bool, err error) {
 	switch name {
 	case "public":
-		return true, true, p.err
+		return 1, true, p.err
 	case "private":
-		return true, false, p.err
+		return 2, false, p.err
 	}
-	return false, false, p.err
+	return 0, false, p.err
 }
 
 var verbs = []identity.Verb{identity.Pull, identity.Push, identity.Delete}
@@ -117,9 +117,9 @@ func TestDecisions(t *testing.T) {
 						}
 						fmt.Fprintf(&table, " %-21s", strings.Join(cells, " "))
 					}
-					publicOnly, err := point.CheckCatalog(ctx)
+					scope, _, err := point.CheckCatalog(ctx)
 					catalog := cell(err)
-					if err == nil && publicOnly {
+					if err == nil && !scope.All {
 						catalog = "public"
 					}
 					fmt.Fprintf(&table, " %-7s %s\n", catalog, cell(point.CheckBase(ctx, false)))

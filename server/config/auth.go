@@ -13,7 +13,7 @@ type Auth struct {
 	SPIFFE SPIFFE `yaml:"spiffe" doc:"SPIFFE identities of workloads. It is on when workloadapi or bundles is set." zh:"工作负载的 SPIFFE 身份。设置 workloadapi 或 bundles 即启用。"`
 
 	Anonymous string `yaml:"anonymous" default:"pull" oneof:"none|pull|push|delete" env:"BERTH_ANONYMOUS" doc:"What a client without login may do in public projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, none." zh:"未登录的客户端在公开项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 none。"`
-	Users     string `yaml:"users" default:"push" oneof:"none|pull|push|delete" doc:"What every account that is no administrator may do, in all projects; each word includes the ones before it. A file of distribution with auth.htpasswd that does not say keeps distribution's rule, delete." zh:"非管理员账号在所有项目中可以做什么，后者包含前者。distribution 的配置文件含 auth.htpasswd 且未写明时沿用其规则 delete。"`
+	Users     string `yaml:"users" default:"none" oneof:"none|pull|push|delete" doc:"What every account that is no administrator may do in all projects, besides what roles and grants give it; each word includes the ones before it. With auth.htpasswd the default is push, and for a file of distribution its rule, delete." zh:"除角色与授权之外，非管理员账号在所有项目中还可以做什么，后者包含前者。配置了 auth.htpasswd 时默认为 push；distribution 的配置文件沿用其规则 delete。"`
 }
 
 // Htpasswd is a file of accounts.

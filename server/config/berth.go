@@ -38,7 +38,7 @@ type Admin struct {
 // Projects says how projects come to be.
 type Projects struct {
 	Default    string   `yaml:"default" default:"private" oneof:"private|public" doc:"Visibility of a project that a push by an administrator or user makes." zh:"登录用户推送时自动创建的项目的可见性。"`
-	AutoCreate string   `yaml:"autocreate" default:"users" oneof:"admins|users|nobody" doc:"Whose push makes a project that does not exist." zh:"谁的推送可以自动创建不存在的项目。"`
+	AutoCreate string   `yaml:"autocreate" default:"admins" oneof:"admins|users|nobody" doc:"Whose push makes a project that does not exist: of administrators and of who was granted project.create, of everyone who may push there, or of nobody. Where auth.users or auth.anonymous lets everyone push, the default is users. Who makes a project is its administrator." zh:"谁的推送可以自动创建不存在的项目：管理员和获得 project.create 的账号（admins）、所有有推送权限者（users）或任何人都不行（nobody）。auth.users 或 auth.anonymous 允许推送时默认为 users。创建者成为该项目的管理员。"`
 	Public     []string `yaml:"public" check:"glob" doc:"Projects that are public when they are made, by name; * stands for any characters, such as oss-*." zh:"创建时即为公开的项目名，* 代表任意字符，例如 oss-*。"`
 }
 

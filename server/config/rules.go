@@ -50,6 +50,7 @@ func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 	if c.Auth.Token != nil && !d.said("auth.anonymous") { // who may pull without a login, that server says
 		c.Auth.Anonymous, d.origins["auth.anonymous"] = "none", name
 	}
+	defer d.deriveRights(c)
 	htpasswd, _ := place(d.origins, "auth.htpasswd")
 	if c.Auth.Htpasswd != nil && (foreign || strings.HasPrefix(htpasswd.Name, "REGISTRY_")) {
 		if !d.said("auth.anonymous") {
@@ -60,6 +61,23 @@ func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 		}
 	} else if foreign && c.Auth.Htpasswd == nil && c.Auth.Token == nil && !d.said("auth.anonymous") {
 		d.warn("auth", "no auth section: distribution lets everyone push; here everyone may pull public projects and a login is needed to push. To open it, add \"auth: {anonymous: delete}\" or set BERTH_ANONYMOUS=delete")
+	}
+}
+
+// deriveRights completes what follows from what was said: accounts of an htpasswd file may push everywhere, as they could before
+// there were roles, and whoever may push everywhere may also push to a project that is not there yet.
+func (d *decoder) deriveRights(c *Config) {
+	if c.Auth.Htpasswd != nil && !d.said("auth.users") && c.Auth.Users == "none" {
+		c.Auth.Users, d.origins["auth.users"] = "push", Origin{Source: "derived", Name: "auth.htpasswd"}
+	}
+	pushes := func(level string) bool { return level == "push" || level == "delete" }
+	if d.said("berth.projects.autocreate") {
+		return
+	}
+	for _, key := range []struct{ name, level string }{{"auth.users", c.Auth.Users}, {"auth.anonymous", c.Auth.Anonymous}} {
+		if pushes(key.level) {
+			c.Berth.Projects.AutoCreate, d.origins["berth.projects.autocreate"] = "users", Origin{Source: "derived", Name: key.name}
+		}
 	}
 }
 

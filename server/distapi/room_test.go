@@ -66,7 +66,7 @@ func newRoom(t *testing.T, o roomOptions) *room {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	projects, err := project.New(t.Context(), project.Options{DB: db})
+	projects, err := project.NewDirectory(t.Context(), project.DirectoryOptions{DB: db})
 	if err != nil {
 		t.Fatal(err)
 	}

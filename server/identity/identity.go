@@ -136,10 +136,18 @@ func (e *Grant) bound(project int64) bool {
 	return e.Project == 0 || project == AnyProject || e.Project == project
 }
 
-// has reports whether the grant has the verb. Who may pull may list what it pulls from: tokens of the Docker token flow know
-// no other word for it.
+// has reports whether the grant has the verb. A token that reaches pull reaches the lists of what it pulls, and one that reaches
+// push what moves tags back: the Docker token flow knows no other words. Whether the subject may is another question.
 func (e *Grant) has(v Verb) bool {
-	return slices.Contains(e.Verbs, v) || slices.Contains(e.Verbs, "*") || v == List && slices.Contains(e.Verbs, Pull)
+	switch {
+	case slices.Contains(e.Verbs, v), slices.Contains(e.Verbs, "*"):
+		return true
+	case v == List:
+		return slices.Contains(e.Verbs, Pull)
+	case v == Restore:
+		return slices.Contains(e.Verbs, Push)
+	}
+	return false
 }
 
 // String names the principal for messages, logs and records. Two principals that are not the same have different names:

@@ -210,11 +210,11 @@ func BenchmarkPages(b *testing.B) {
 			{"tags100", func() (int, error) { l, err := db.Tags(ctx, repoID, tag, 100); return len(l), err }, 100},
 			{"tags1000", func() (int, error) { l, err := db.Tags(ctx, repoID, tag, 1000); return len(l), err }, 1000},
 			{"catalog100", func() (int, error) {
-				l, err := db.Repositories(ctx, metadb.ListFilter{After: repository, Limit: 100})
+				l, err := db.RepositoryNames(ctx, repository, 100)
 				return len(l), err
 			}, 100},
 			{"catalog1000public", func() (int, error) {
-				l, err := db.Repositories(ctx, metadb.ListFilter{After: repository, Limit: 1000, PublicOnly: true})
+				l, err := db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}}, repository, 1000)
 				return len(l), err
 			}, 1000},
 			{"referrers1000", func() (int, error) {

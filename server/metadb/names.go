@@ -24,7 +24,7 @@ type NamedRepository struct {
 func (r *Reads) NamedRepositories(ctx context.Context, after int64, limit int) ([]NamedRepository, error) {
 	return many(ctx, r.s, func(rows *sql.Rows, n *NamedRepository) error {
 		return rows.Scan(&n.ID, &n.Name, &n.Project, &n.Public, &n.Listed)
-	}, `SELECT r.id, r.name, p.name, p.public, r.listed FROM repository r JOIN project p ON p.id = r.project_id WHERE r.id > $1 ORDER BY r.id LIMIT $2`, after, limit)
+	}, `SELECT r.id, r.name, p.name, p.public, r.listed FROM repository r JOIN project p ON p.id = r.project_id WHERE r.id > $1 AND r.name < '~' ORDER BY r.id LIMIT $2`, after, limit)
 }
 
 // Projects are up to limit projects behind that name.

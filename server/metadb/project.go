@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -36,7 +37,7 @@ func (r *Reads) Project(ctx context.Context, name string) (Project, error) {
 
 // ProjectByID finds a project by number, or ErrNotFound.
 func (r *Reads) ProjectByID(ctx context.Context, id int64) (Project, error) {
-	return one(ctx, r.s, scanProject, `SELECT `+projectColumns+` FROM project WHERE id = $1`, id)
+	return one(ctx, r.s, scanProject, `SELECT `+projectColumns+` FROM project WHERE id = $1 AND name < '~'`, id)
 }
 
 // Scope says which projects a list is about: all of them, or the public ones if Public, and those of IDs.
@@ -69,7 +70,7 @@ type ProjectFilter struct {
 // FindProjects are projects that the filter chooses, behind the name after, in the order of their names.
 func (r *Reads) FindProjects(ctx context.Context, f ProjectFilter, after string, limit int) ([]Project, error) {
 	var w where
-	w.and(`name > ?`, after)
+	w.and(`name > ? AND name < '~'`, after)
 	f.Scope.add(&w, r.d, `id`, `public`)
 	w.contains(`name`, f.Contains)
 	if f.Public != nil {
@@ -122,7 +123,7 @@ func (tx *Tx) CreateProject(p Project) (Project, error) {
 // UpdateAccount.
 func (tx *Tx) UpdateProject(p Project, generation int64) (Project, error) {
 	got, err := one(tx.ctx, tx.s, scanProject, `UPDATE project SET public = $3, description = $4, labels = $5, updated_at = $6, generation = generation + 1
-		WHERE id = $1 AND ($2 < 0 OR generation = $2) RETURNING `+projectColumns,
+		WHERE id = $1 AND name < '~' AND ($2 < 0 OR generation = $2) RETURNING `+projectColumns,
 		p.ID, generation, p.Public, p.Description, toJSON(labels(p.Labels)), toMicros(tx.now))
 	if err == nil {
 		tx.changed(ProjectChanged, got.ID, got.Name)
@@ -139,19 +140,31 @@ func (tx *Tx) SetPublic(projectID int64, public bool) error {
 	return err
 }
 
-// DeleteProject removes a project that has no repository, with its robots and the grants in it. ErrNotFound says that there is
-// none, a Conflict that it still has repositories. A push into it that has begun is seen, or waits and fails.
+// gone begins the names of projects and repositories that are not there any more; nobody can ask for such a name.
+const gone = "~"
+
+// DeleteProject removes a project in which there is no manifest, neither living nor in the trash, with its robots and the
+// grants in it. ErrNotFound says that there is none, a Conflict that it is not empty. A push into it that has begun is seen, or
+// fails (see SetListed).
+//
+// Repositories that are empty stay as rows without a name: links of blobs refer to them, and to find those would mean to
+// read all links of the registry. So a cached row of one leads nowhere.
 func (tx *Tx) DeleteProject(id int64) error {
-	name, err := one(tx.ctx, tx.s, column[string], `SELECT name FROM project WHERE id = $1`+tx.d.forUpdate, id)
+	name, err := one(tx.ctx, tx.s, column[string], `SELECT name FROM project WHERE id = $1 AND name < '~'`+tx.d.forUpdate, id)
 	if err != nil {
 		return err
 	}
-	used, err := one(tx.ctx, tx.s, column[bool], `SELECT EXISTS (SELECT 1 FROM repository WHERE project_id = $1)`, id)
+	repos, err := many(tx.ctx, tx.s, column[int64], `SELECT id FROM repository WHERE project_id = $1 ORDER BY id`+tx.d.forUpdate, id)
 	if err != nil {
 		return err
 	}
-	if used {
-		return fault.New(fault.Conflict, fault.Unknown, "project %q still has repositories; delete them first", name)
+	used, err := one(tx.ctx, tx.s, column[int64], `SELECT COUNT(*) FROM repository r WHERE r.project_id = $1
+		AND (EXISTS (SELECT 1 FROM manifest m WHERE m.repo_id = r.id) OR EXISTS (SELECT 1 FROM trash t WHERE t.repo_id = r.id))`, id)
+	if err != nil {
+		return err
+	}
+	if used > 0 {
+		return fault.New(fault.Conflict, fault.Unknown, "project %q is not empty: %d of its repositories have manifests, or deleted ones that can be restored; delete and purge them first", name, used)
 	}
 	tx.changed(ProjectChanged, id, name)
 	robots, err := many(tx.ctx, tx.s, column[int64], `SELECT id FROM robot WHERE project_id = $1`, id)
@@ -166,7 +179,17 @@ func (tx *Tx) DeleteProject(id int64) error {
 	if err := tx.deleteGrants(`DELETE FROM access_grant WHERE project_id = $1 RETURNING `+grantColumns, id); err != nil {
 		return err
 	}
-	_, err = tx.exec(`DELETE FROM project WHERE id = $1`, id)
+	if len(repos) == 0 {
+		_, err = tx.exec(`DELETE FROM project WHERE id = $1`, id)
+		return err
+	}
+	if _, err := tx.exec(`DELETE FROM tag_history WHERE repo_id `+tx.d.inNumbers("$1"), tx.d.numbersOf(repos)); err != nil {
+		return err
+	}
+	if _, err := tx.exec(`UPDATE repository SET name = $2 || name, listed = FALSE WHERE project_id = $1`, id, fmt.Sprintf("%s%d/", gone, id)); err != nil {
+		return err
+	}
+	_, err = tx.exec(`UPDATE project SET name = $2, public = FALSE, description = '', labels = '{}', created_by = '' WHERE id = $1`, id, fmt.Sprintf("%s%d", gone, id))
 	return err
 }
 

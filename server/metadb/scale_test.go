@@ -115,11 +115,11 @@ func TestPostgresScale(t *testing.T) {
 		}, 1000, 30, true},
 		{"tags/first", func(ctx context.Context) (int, error) { l, err := db.Tags(ctx, repoID, "", 100); return len(l), err }, 100, 12, true},
 		{"catalog", func(ctx context.Context) (int, error) {
-			l, err := db.Repositories(ctx, metadb.ListFilter{After: repository, Limit: 100})
+			l, err := db.RepositoryNames(ctx, repository, 100)
 			return len(l), err
 		}, 100, 12, true},
 		{"catalog/public", func(ctx context.Context) (int, error) {
-			l, err := db.Repositories(ctx, metadb.ListFilter{After: repository, Limit: 100, PublicOnly: true})
+			l, err := db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}}, repository, 100)
 			return len(l), err
 		}, 100, 450, false},
 		{"newest tags", func(ctx context.Context) (int, error) { l, err := db.NewestTags(ctx, repoID, 10); return len(l), err }, 10, 20, false},

@@ -15,12 +15,12 @@ func BenchmarkVisibility(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Close() })
-	s, err := project.New(b.Context(), project.Options{DB: db})
+	s, err := project.NewDirectory(b.Context(), project.DirectoryOptions{DB: db})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _, _ = s.Visibility(b.Context(), "library")
+		_, _, _ = s.Lookup(b.Context(), "library")
 	}
 }

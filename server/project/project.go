@@ -1,97 +1,234 @@
-// Package project owns namespaces: which project a repository belongs to, whether it is public, and how a project comes
-// to be when somebody pushes to one that is not there yet. Members, settings and labels join it in time.
+// Package project owns namespaces: which projects there are, whether they are public, who is a member, and what else was
+// granted or denied in them and in the registry as a whole.
 //
-// Start reading at [Service.Visibility], which every authorization decision passes.
+// [Directory] is what every authorization decision and every first push passes; it asks nobody. [Service] is for those who
+// manage projects: each of its methods asks the access room first. Start reading at [Directory.Lookup] or [Service.Create].
 package project
 
 import (
 	"context"
 	"errors"
-	"path"
+	"maps"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
-	"github.com/berth-registry/berth/server/recall"
 )
 
-// Options configure a Service.
+// gate is the authorization point.
+type gate interface {
+	CheckSignedIn(ctx context.Context) error
+	CheckSystem(ctx context.Context, v identity.Verb) error
+	CheckProject(ctx context.Context, v identity.Verb, project string) error
+	CheckGrant(ctx context.Context, project string, give []identity.Verb) error
+	Projects(ctx context.Context) (scope metadb.Scope, sees func(metadb.Project) bool, err error)
+}
+
+// Options configure a Service. All are required.
 type Options struct {
-	DB            *metadb.DB
-	DefaultPublic bool     // what a project is when a signed-in user's push makes it
-	Public        []string // patterns (path.Match) of projects that are public whoever makes them
+	DB        *metadb.DB
+	Access    gate
+	Directory *Directory
+	Now       func() time.Time
 }
 
-// Service answers for projects. Safe for concurrent use.
-type Service struct {
-	o     Options
-	cache *recall.Cache[string, visibility]
+// Service manages projects, their members, grants and roles. Safe for concurrent use.
+//
+// Changes take the generation of what the caller has read, or a negative number for any: a Conflict says that it is another
+// one by now.
+type Service struct{ o Options }
+
+// New returns a Service.
+func New(o Options) *Service { return &Service{o} }
+
+// Limits of what people write about things.
+const (
+	MaxDescription = 4096 // bytes
+	MaxLabels      = 64
+	MaxLabel       = 256 // bytes of a key or value
+)
+
+// Settings are what may be changed of a project; nil stays as it is.
+type Settings struct {
+	Public      *bool
+	Description *string
+	Labels      map[string]string // replaces all of them
 }
 
-// visibility is of a project that exists.
-type visibility struct{ public bool }
+// Filter chooses projects. The zero filter chooses all that the caller sees.
+type Filter struct {
+	Contains string
+	Public   *bool
+}
 
-// cacheSize bounds the remembered projects; an entry is some hundred bytes.
-const cacheSize = 10_000
-
-// New makes sure that the default project exists, and that it is public when this call makes it: the first pull of a
-// new user should not need an explanation.
-func New(ctx context.Context, o Options) (*Service, error) {
-	for _, p := range o.Public {
-		if _, err := path.Match(p, ""); err != nil {
-			return nil, err
-		}
-	}
-	s := &Service{o: o, cache: recall.New(recall.Options[string, visibility]{
-		Max: cacheSize, Weigh: func(string, visibility) uint32 { return 1 }, Trust: o.DB.Trust(),
-	})}
-	o.DB.Watch(s.forget)
-	if _, err := o.DB.Project(ctx, ref.DefaultProject); errors.Is(err, metadb.ErrNotFound) {
-		return s, o.DB.Update(ctx, func(tx *metadb.Tx) error {
-			_, _, err := tx.EnsureProject(ref.DefaultProject, true)
-			return err
-		})
-	} else if err != nil {
+// List are projects that the caller sees, behind the name after, in the order of their names.
+func (s *Service) List(ctx context.Context, f Filter, after string, limit int) ([]metadb.Project, error) {
+	scope, sees, err := s.o.Access.Projects(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
-}
-
-// Visibility says whether the project exists and whether it is public. A project that is not there is never
-// remembered as absent, so one that another request makes is seen at once. A change by another replica is seen within
-// metadb.TrustFor; one that cannot reach the database goes on with what it knew for metadb.Options.Outage.
-func (s *Service) Visibility(ctx context.Context, name string) (exists, public bool, err error) {
-	v, err := s.cache.Get(ctx, name, func(ctx context.Context) (visibility, error) {
-		p, err := s.o.DB.Project(ctx, name)
-		return visibility{p.Public}, err
-	})
-	if errors.Is(err, metadb.ErrNotFound) {
-		return false, false, nil
-	}
-	return err == nil, v.public, err
-}
-
-// forget drops what another replica has changed.
-func (s *Service) forget(c metadb.Change) {
-	switch c.Kind {
-	case metadb.ProjectChanged:
-		s.cache.Drop(c.Key)
-	case metadb.Everything:
-		s.cache.Clear()
-	}
-}
-
-// Ensure makes the project that owns a repository inside the transaction that first pushes to it, and returns its id.
-// Whether the caller may do that was decided before; here only its visibility is: what anonymous callers push, they
-// must be able to pull.
-func (s *Service) Ensure(ctx context.Context, tx *metadb.Tx, name ref.Name) (int64, error) {
-	project := name.Project()
-	public := s.o.DefaultPublic || identity.From(ctx).Kind == identity.Anonymous
-	for _, p := range s.o.Public {
-		if ok, _ := path.Match(p, project); ok { // patterns were checked in New
-			public = true
+	var out []metadb.Project
+	for len(out) < limit {
+		batch := limit - len(out)
+		if sees != nil {
+			batch = max(batch, 100)
+		}
+		page, err := s.o.DB.FindProjects(ctx, metadb.ProjectFilter{Scope: scope, Contains: f.Contains, Public: f.Public}, after, batch)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page {
+			if after = p.Name; len(out) < limit && (sees == nil || sees(p)) {
+				out = append(out, p)
+			}
+		}
+		if len(page) < batch {
+			break
 		}
 	}
-	p, _, err := tx.EnsureProject(project, public)
-	return p.ID, err
+	return out, nil
+}
+
+// Get finds a project.
+func (s *Service) Get(ctx context.Context, name string) (metadb.Project, error) {
+	if err := s.o.Access.CheckProject(ctx, identity.ProjectRead, name); err != nil {
+		return metadb.Project{}, err
+	}
+	return s.find(ctx, name)
+}
+
+func (s *Service) find(ctx context.Context, name string) (metadb.Project, error) {
+	p, err := s.o.DB.Project(ctx, name)
+	return p, unknown(err, "project %s is not known to this registry", name)
+}
+
+// unknown is the fault for a row that is not there.
+func unknown(err error, format string, args ...any) error {
+	switch {
+	case errors.Is(err, metadb.ErrNotFound):
+		return fault.New(fault.NotFound, fault.NameUnknown, format, args...)
+	case errors.Is(err, metadb.ErrChanged):
+		return fault.New(fault.Conflict, fault.Unknown, "it was changed by somebody else meanwhile; read it again, and repeat the change").Because(err)
+	}
+	return err
+}
+
+// Create makes a project. Without a word about it, it is public as the configuration says. Who makes it rules it.
+func (s *Service) Create(ctx context.Context, name string, set Settings) (p metadb.Project, err error) {
+	if err := s.o.Access.CheckSystem(ctx, identity.ProjectCreate); err != nil {
+		return p, err
+	}
+	if n, err := ref.ParseName(name); err != nil || strings.Contains(n.String(), "/") {
+		return p, fault.New(fault.Invalid, fault.NameInvalid, "project name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", name)
+	}
+	if err := set.check(); err != nil {
+		return p, err
+	}
+	who := identity.From(ctx)
+	p = metadb.Project{Name: name, Public: s.o.Directory.o.DefaultPublic || s.o.Directory.publicByName(name), CreatedBy: who.String()}
+	set.apply(&p)
+	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		made, err := tx.CreateProject(p)
+		if err != nil {
+			return err
+		}
+		if err := rule(tx, who, made.ID); err != nil {
+			return err
+		}
+		p = made
+		return nil
+	})
+	if fault.Is(err, fault.Conflict) {
+		return metadb.Project{}, fault.New(fault.Conflict, fault.Unknown, "project %s is there already", name).Because(err)
+	}
+	return p, err
+}
+
+// Update changes settings of a project.
+func (s *Service) Update(ctx context.Context, name string, set Settings, generation int64) (p metadb.Project, err error) {
+	if err := s.o.Access.CheckProject(ctx, identity.ProjectUpdate, name); err != nil {
+		return p, err
+	}
+	if err := set.check(); err != nil {
+		return p, err
+	}
+	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		now, err := tx.Project(ctx, name)
+		if err != nil {
+			return err
+		}
+		set.apply(&now)
+		if generation < 0 {
+			generation = now.Generation
+		}
+		p, err = tx.UpdateProject(now, generation)
+		return err
+	})
+	return p, unknown(err, "project %s is not known to this registry", name)
+}
+
+// Delete removes a project that is empty; one that has manifests, or some that can be restored, is a Conflict. A project that is
+// made under its name later has nothing of it: no member, no robot, and no token reaches it that was made before.
+func (s *Service) Delete(ctx context.Context, name string, generation int64) error {
+	if err := s.o.Access.CheckProject(ctx, identity.ProjectDelete, name); err != nil {
+		return err
+	}
+	if name == ref.DefaultProject {
+		return fault.New(fault.Conflict, fault.Unknown, "project %s cannot be deleted: it owns the repositories whose names have one part", name)
+	}
+	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		p, err := tx.Project(ctx, name)
+		if err != nil {
+			return err
+		}
+		if generation >= 0 && p.Generation != generation {
+			return metadb.ErrChanged
+		}
+		return tx.DeleteProject(p.ID)
+	})
+	return unknown(err, "project %s is not known to this registry", name)
+}
+
+// label is what a key of a label looks like.
+var label = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._/-]*[a-zA-Z0-9])?$`)
+
+func (set Settings) check() error {
+	if d := set.Description; d != nil {
+		if err := checkDescription(*d); err != nil {
+			return err
+		}
+	}
+	if len(set.Labels) > MaxLabels {
+		return fault.New(fault.Invalid, fault.Unknown, "%d labels are too many; at most %d are kept", len(set.Labels), MaxLabels)
+	}
+	for k, v := range set.Labels {
+		if len(k) > MaxLabel || len(v) > MaxLabel || !label.MatchString(k) || !utf8.ValidString(v) {
+			return fault.New(fault.Invalid, fault.Unknown, "label %.60q is invalid; keys are letters and digits, joined by any of . _ / -, and keys and values have at most %d bytes", k, MaxLabel)
+		}
+	}
+	return nil
+}
+
+func checkDescription(d string) error {
+	if len(d) > MaxDescription || !utf8.ValidString(d) {
+		return fault.New(fault.Invalid, fault.Unknown, "description has %d bytes; at most %d of UTF-8 are kept", len(d), MaxDescription)
+	}
+	return nil
+}
+
+func (set Settings) apply(p *metadb.Project) {
+	if set.Public != nil {
+		p.Public = *set.Public
+	}
+	if set.Description != nil {
+		p.Description = *set.Description
+	}
+	if set.Labels != nil {
+		p.Labels = maps.Clone(set.Labels)
+	}
 }

@@ -30,7 +30,7 @@ func (c *cache[K, V]) peek(key K) (V, bool) { return c.kept.Peek(key) }
 func (c *cache[K, V]) put(key K, v V)       { c.kept.Put(key, v) }
 func (c *cache[K, V]) drop(key K)           { c.kept.Drop(key) }
 
-// forget drops what a transaction of another replica has changed.
+// forget drops what a transaction has changed: of another replica, or of another room.
 func (s *Service) forget(c metadb.Change) {
 	switch c.Kind {
 	case metadb.TagChanged:
@@ -45,7 +45,8 @@ func (s *Service) forget(c metadb.Change) {
 	case metadb.ProjectChanged:
 		s.repos.kept.Clear()
 		return
-	case metadb.AccountChanged, metadb.KeysChanged: // not ours
+	case metadb.AccountChanged, metadb.KeysChanged, metadb.GrantsChanged, metadb.RoleChanged, metadb.RobotChanged, metadb.TokenChanged,
+		metadb.SessionChanged, metadb.ProviderChanged: // not ours
 		return
 	}
 	s.repos.kept.Clear() // everything, or what a later version knows

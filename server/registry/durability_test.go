@@ -88,7 +88,7 @@ func (p *plant) restart() { p.Service = p.replica() }
 // replica is another process on the same database and store.
 func (p *plant) replica() *registry.Service {
 	p.Helper()
-	projects, err := project.New(p.ctx, project.Options{DB: p.db})
+	projects, err := project.NewDirectory(p.ctx, project.DirectoryOptions{DB: p.db})
 	if err != nil {
 		p.Fatal(err)
 	}

@@ -63,9 +63,10 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"PutSignature": func(ctx context.Context, h *house) error {
 			return h.PutSignature(ctx, name, some, registry.Signature{Name: strings.Repeat("a", 32), Content: []byte("x")})
 		},
-		"Catalog": func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
-		"Search":  func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
-		"Base":    func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
+		"Catalog":      func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
+		"Search":       func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
+		"Repositories": func(ctx context.Context, h *house) error { return drop(h.Repositories(ctx, "", "", 10)) },
+		"Base":         func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
 	}
 }
 

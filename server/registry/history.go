@@ -91,7 +91,7 @@ func pageOf(n int) int {
 // how many are wanted at most, 0 for as many as the registry gives; the next page begins before the last entry's Since. Who
 // moved the tag, and from where, is told to those who may move it themselves.
 func (s *Service) TagHistory(ctx context.Context, name ref.Name, tag string, before time.Time, n int) ([]TagEntry, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return nil, err
 	}
 	repo, err := s.repository(ctx, name)
@@ -119,7 +119,7 @@ func (s *Service) entries(ctx context.Context, name ref.Name, entries []metadb.T
 
 // TagAt is what a tag pointed at at a time; a tag that was not there then is a NotFound.
 func (s *Service) TagAt(ctx context.Context, name ref.Name, tag string, at time.Time) (TagEntry, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return TagEntry{}, err
 	}
 	repo, err := s.repository(ctx, name)
@@ -151,7 +151,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // TagsAt are the tags that a repository had at a time, in the order of their names, behind after; n as in TagHistory.
 func (s *Service) TagsAt(ctx context.Context, name ref.Name, at time.Time, after string, n int) ([]TagEntry, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return nil, err
 	}
 	repo, err := s.repository(ctx, name)
@@ -217,7 +217,7 @@ type MovedTag struct {
 // journal: nothing of it is lost, and a rollback of the rollback goes back. A manifest that is in the trash is restored,
 // with the children of an index that are there, too. A tag that was deleted comes back.
 func (s *Service) RollbackTag(ctx context.Context, name ref.Name, tag string, to Rollback) (*MovedTag, error) {
-	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.Restore, name); err != nil {
 		return nil, err
 	}
 	if err := s.writable(); err != nil {
@@ -274,7 +274,7 @@ func (s *Service) target(ctx context.Context, tx *metadb.Tx, repo *metadb.Reposi
 // RestoreTag puts a deleted tag back where it pointed, with its manifest when that is in the trash. A tag that exists is a
 // Conflict.
 func (s *Service) RestoreTag(ctx context.Context, name ref.Name, tag string) (*MovedTag, error) {
-	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.Restore, name); err != nil {
 		return nil, err
 	}
 	if err := s.writable(); err != nil {

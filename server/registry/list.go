@@ -37,7 +37,7 @@ func page(n, most int, read func(limit int) ([]string, error)) (*Names, error) {
 //
 // Spec: OCI distribution v1.1.1, "Listing Tags".
 func (s *Service) Tags(ctx context.Context, name ref.Name, after string, n int) (*Names, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return nil, err
 	}
 	repo, err := s.repository(ctx, name)
@@ -53,12 +53,20 @@ func (s *Service) Tags(ctx context.Context, name ref.Name, after string, n int) 
 
 // Catalog lists the repositories that the caller may see, behind after; n as in Tags.
 func (s *Service) Catalog(ctx context.Context, after string, n int) (*Names, error) {
-	publicOnly, err := s.o.Access.CheckCatalog(ctx)
+	scope, sees, err := s.o.Access.CheckCatalog(ctx)
 	if err != nil {
 		return nil, err
 	}
 	names, err := page(n, s.limits.Load().Catalog, func(limit int) ([]string, error) {
-		return s.o.DB.Repositories(ctx, metadb.ListFilter{After: after, Limit: limit, PublicOnly: publicOnly})
+		if scope.All && sees == nil {
+			return s.o.DB.RepositoryNames(ctx, after, limit)
+		}
+		repos, err := s.visible(ctx, metadb.RepositoryFilter{Scope: scope}, sees, after, limit)
+		names := make([]string, len(repos))
+		for i := range repos {
+			names[i] = repos[i].Name
+		}
+		return names, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registry: catalog: %w", err)
@@ -66,15 +74,49 @@ func (s *Service) Catalog(ctx context.Context, after string, n int) (*Names, err
 	return names, nil
 }
 
-// Search finds repositories whose name contains the text, among those that the caller may see.
+// visibleBatch is how many repositories are looked at at a time when each is decided about.
+const visibleBatch = 500
+
+// visible are up to limit repositories of the filter that the caller sees. Its cost grows with those between them that it does
+// not see.
+func (s *Service) visible(ctx context.Context, f metadb.RepositoryFilter, sees func(metadb.Project, string) bool, after string, limit int) ([]metadb.Repository, error) {
+	if sees == nil {
+		return s.o.DB.Repositories(ctx, f, after, limit)
+	}
+	var out []metadb.Repository
+	for len(out) < limit {
+		rows, err := s.o.DB.Repositories(ctx, f, after, visibleBatch)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			after = r.Name
+			if len(out) < limit && sees(metadb.Project{ID: r.ProjectID, Name: r.Project, Public: r.Public}, r.Name) {
+				out = append(out, r)
+			}
+		}
+		if len(rows) < visibleBatch {
+			break
+		}
+	}
+	return out, nil
+}
+
+// Search finds repositories whose name contains the text, among those that the caller may see, in the order of their names.
 func (s *Service) Search(ctx context.Context, text string, n int) ([]metadb.Repository, error) {
-	publicOnly, err := s.o.Access.CheckCatalog(ctx)
+	return s.Repositories(ctx, text, "", min(max(n, 1), 100))
+}
+
+// Repositories are up to n of the repositories that the caller may see and whose name contains the text, behind after, in the
+// order of their names.
+func (s *Service) Repositories(ctx context.Context, text, after string, n int) ([]metadb.Repository, error) {
+	scope, sees, err := s.o.Access.CheckCatalog(ctx)
 	if err != nil {
 		return nil, err
 	}
-	repos, err := s.o.DB.SearchRepositories(ctx, text, min(max(n, 1), 100), publicOnly)
+	repos, err := s.visible(ctx, metadb.RepositoryFilter{Scope: scope, Contains: text}, sees, after, n)
 	if err != nil {
-		return nil, fmt.Errorf("registry: search: %w", err)
+		return nil, fmt.Errorf("registry: repositories: %w", err)
 	}
 	return repos, nil
 }

@@ -55,7 +55,7 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 			t.Error(err)
 		}
 	})
-	projects, err := project.New(t.Context(), project.Options{DB: db})
+	projects, err := project.NewDirectory(t.Context(), project.DirectoryOptions{DB: db})
 	if err != nil {
 		t.Fatal(err)
 	}

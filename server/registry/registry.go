@@ -30,7 +30,8 @@ import (
 // gate is the authorization point.
 type gate interface {
 	Check(ctx context.Context, v identity.Verb, name ref.Name) error
-	CheckCatalog(ctx context.Context) (publicOnly bool, err error)
+	// CheckCatalog says which repositories the caller sees in lists: those of the scope for which sees is nil or true.
+	CheckCatalog(ctx context.Context) (scope metadb.Scope, sees func(project metadb.Project, name string) bool, err error)
 	CheckBase(ctx context.Context, probe bool) error
 	CheckAdmin(ctx context.Context) error
 }
@@ -136,7 +137,7 @@ func New(o Options) *Service {
 	}
 	s.limits.Store(&limits)
 	s.sessions = newSessions(o.UploadKey, o.UploadAge, o.DB.Alone(), o.Now)
-	o.DB.Watch(s.forget)
+	o.DB.WatchAll(s.forget)
 	return s
 }
 

@@ -110,7 +110,7 @@ type Restored struct {
 // RestoreManifest brings a manifest back from the trash, with the children of an index that are there, too, and with its
 // tags when that is asked. What was pushed again meanwhile is no failure.
 func (s *Service) RestoreManifest(ctx context.Context, name ref.Name, r RestoreManifest) (*Restored, error) {
-	if err := s.o.Access.Check(ctx, identity.Push, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.Restore, name); err != nil {
 		return nil, err
 	}
 	if err := s.writable(); err != nil {

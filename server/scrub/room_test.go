@@ -87,7 +87,7 @@ func (h *house) open(t testing.TB, db *metadb.DB) {
 		}
 		t.Cleanup(func() { _ = h.db.Close() })
 	}
-	projects, err := project.New(t.Context(), project.Options{DB: h.db})
+	projects, err := project.NewDirectory(t.Context(), project.DirectoryOptions{DB: h.db})
 	if err != nil {
 		t.Fatal(err)
 	}

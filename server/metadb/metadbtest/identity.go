@@ -277,7 +277,7 @@ func testProjectChanges(t *testing.T, db *metadb.DB) {
 	} {
 		equal(t, what, names(get[[]metadb.Project](t)(db.FindProjects(ctx, c.f, "", 10)), func(p metadb.Project) string { return p.Name }), c.want)
 		if c.f.Public == nil {
-			list := get[[]metadb.Repository](t)(db.FindRepositories(ctx, metadb.RepositoryFilter{Scope: c.f.Scope, Contains: c.f.Contains}, "", 10))
+			list := get[[]metadb.Repository](t)(db.Repositories(ctx, metadb.RepositoryFilter{Scope: c.f.Scope, Contains: c.f.Contains}, "", 10))
 			equal(t, what+", repositories", names(list, func(r metadb.Repository) string { return r.Project }), c.want)
 		}
 	}
@@ -302,8 +302,10 @@ func testProjectChanges(t *testing.T, db *metadb.DB) {
 		}
 		return nil
 	})
+	repo := get[metadb.Repository](t)(db.Repository(ctx, "other/app"))
+	d := putTagged(t, db, repo.ID, "v1", "content")
 	if err := failed(t, db, func(tx *metadb.Tx) error { return tx.DeleteProject(other.ID) }); !fault.Is(err, fault.Conflict) {
-		t.Fatalf("a project with a repository: %v", err)
+		t.Fatalf("a project with a manifest: %v", err)
 	}
 	get[metadb.Robot](t)(db.Robot(ctx, robot.ID))
 	update(t, db, func(tx *metadb.Tx) error { return tx.DeleteProject(empty.ID) })
@@ -315,6 +317,33 @@ func testProjectChanges(t *testing.T, db *metadb.DB) {
 	wantErr(t, "again", failed(t, db, func(tx *metadb.Tx) error { return tx.DeleteProject(empty.ID) }), metadb.ErrNotFound)
 	if again := made(t, db, func(tx *metadb.Tx) (metadb.Project, error) { return tx.CreateProject(metadb.Project{Name: "empty"}) }); again.ID <= empty.ID {
 		t.Fatalf("the number of a deleted project was given again: %d after %d", again.ID, empty.ID)
+	}
+
+	// One that had content, and has no more.
+	update(t, db, func(tx *metadb.Tx) error {
+		if _, _, err := tx.DeleteTag(repo.ID, "v1", metadb.Origin{}); err != nil {
+			return err
+		}
+		_, err := tx.DeleteManifest(repo.ID, d)
+		return err
+	})
+	update(t, db, func(tx *metadb.Tx) error { return tx.DeleteProject(other.ID) })
+	_, err = db.Repository(ctx, "other/app")
+	wantErr(t, "its repository", err, metadb.ErrNotFound)
+	_, err = db.ProjectByID(ctx, other.ID)
+	wantErr(t, "by its number", err, metadb.ErrNotFound)
+	equal(t, "projects", names(get[[]metadb.Project](t)(db.Projects(ctx, "", 10)), func(p metadb.Project) string { return p.Name }), []string{"empty", "secret", "team"})
+	equal(t, "repositories", repositoryNames(t, db, metadb.Scope{All: true}, "", 10), []string{"secret/app", "team/app"})
+	if err := failed(t, db, func(tx *metadb.Tx) error { // a push that found the repository before
+		if _, err := putManifest(tx, metadb.Manifest{RepoID: repo.ID, Digest: d, MediaType: "m"}, "content"); err != nil {
+			return err
+		}
+		return tx.SetListed(repo.ID, true)
+	}); !fault.Is(err, fault.Conflict) {
+		t.Fatalf("a push to a project that is gone: %v", err)
+	}
+	if again := repositoryIn(t, db, "other", false, "other/app"); again.ID == repo.ID || again.ProjectID == other.ID {
+		t.Fatalf("made again: %+v", again)
 	}
 }
 

@@ -50,14 +50,19 @@ func testRepositories(t *testing.T, db *metadb.DB) {
 		t.Fatalf("ensured again: %+v", again)
 	}
 	repository(t, db, "open/app")
-	equal(t, "all", get[[]string](t)(db.Repositories(ctx, metadb.ListFilter{Limit: 10})), []string{"open/app", "team/app"})
-	equal(t, "public", get[[]string](t)(db.Repositories(ctx, metadb.ListFilter{Limit: 10, PublicOnly: true})), []string{"open/app"})
+	equal(t, "all", repositoryNames(t, db, metadb.Scope{All: true}, "", 10), []string{"open/app", "team/app"})
+	equal(t, "public", repositoryNames(t, db, metadb.Scope{Public: true}, "", 10), []string{"open/app"})
 	update(t, db, func(tx *metadb.Tx) error { return tx.SetListed(r.ID, false) })
-	equal(t, "listed", get[[]string](t)(db.Repositories(ctx, metadb.ListFilter{Limit: 10})), []string{"open/app"})
+	equal(t, "listed", repositoryNames(t, db, metadb.Scope{All: true}, "", 10), []string{"open/app"})
 	err = db.Update(ctx, func(tx *metadb.Tx) error { _, err := tx.EnsureRepository(1<<40, "x/y"); return err })
 	if err == nil {
 		t.Fatal("a repository without its project was made")
 	}
+}
+
+func repositoryNames(t testing.TB, db *metadb.DB, scope metadb.Scope, after string, limit int) []string {
+	t.Helper()
+	return names(get[[]metadb.Repository](t)(db.Repositories(t.Context(), metadb.RepositoryFilter{Scope: scope}, after, limit)), func(r metadb.Repository) string { return r.Name })
 }
 
 // bytewise is in the order of bytes, which is no language's order.
@@ -78,10 +83,10 @@ func testKeyset(t *testing.T, db *metadb.DB) {
 	for limit := 1; limit <= len(bytewise)+1; limit++ {
 		for what, page := range map[string]func(after string) ([]string, error){
 			"repositories": func(after string) ([]string, error) {
-				return db.Repositories(ctx, metadb.ListFilter{After: after, Limit: limit})
+				return db.RepositoryNames(ctx, after, limit)
 			},
 			"public repositories": func(after string) ([]string, error) {
-				return db.Repositories(ctx, metadb.ListFilter{After: after, Limit: limit, PublicOnly: true})
+				return repositoryNames(t, db, metadb.Scope{Public: true}, after, limit), nil
 			},
 			"tags": func(after string) ([]string, error) { return db.Tags(ctx, r.ID, after, limit) },
 		} {
@@ -117,10 +122,10 @@ func testSearch(t *testing.T, db *metadb.DB) {
 	}
 	repositoryIn(t, db, "secret", false, "secret/web")
 	ctx := t.Context()
-	equal(t, "contains", names(db.SearchRepositories(ctx, "WEB", 10, false)), []string{"secret/web", "tools/web", "web/front_end", "web/frontxend"})
-	equal(t, "public", names(db.SearchRepositories(ctx, "web", 10, true)), []string{"tools/web", "web/front_end", "web/frontxend"})
-	equal(t, "limit", names(db.SearchRepositories(ctx, "web", 1, true)), []string{"tools/web"})
-	equal(t, "underscore is itself", names(db.SearchRepositories(ctx, "t_e", 10, true)), []string{"web/front_end"})
-	equal(t, "percent is itself", names(db.SearchRepositories(ctx, "%", 10, true)), []string(nil))
-	equal(t, "backslash is itself", names(db.SearchRepositories(ctx, `\`, 10, true)), []string(nil))
+	equal(t, "contains", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{All: true}, Contains: "WEB"}, "", 10)), []string{"secret/web", "tools/web", "web/front_end", "web/frontxend"})
+	equal(t, "public", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: "web"}, "", 10)), []string{"tools/web", "web/front_end", "web/frontxend"})
+	equal(t, "limit", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: "web"}, "", 1)), []string{"tools/web"})
+	equal(t, "underscore is itself", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: "t_e"}, "", 10)), []string{"web/front_end"})
+	equal(t, "percent is itself", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: "%"}, "", 10)), []string(nil))
+	equal(t, "backslash is itself", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: `\`}, "", 10)), []string(nil))
 }

@@ -25,9 +25,9 @@ func open(t *testing.T, url string) *metadb.DB {
 	return db
 }
 
-func service(t *testing.T, o project.Options) *project.Service {
+func service(t *testing.T, o project.DirectoryOptions) *project.Directory {
 	t.Helper()
-	s, err := project.New(t.Context(), o)
+	s, err := project.NewDirectory(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func as(kind identity.Kind) context.Context {
 }
 
 // ensure makes the project of a repository as a push of the caller would.
-func ensure(ctx context.Context, db *metadb.DB, s *project.Service, n ref.Name) (id int64, err error) {
+func ensure(ctx context.Context, db *metadb.DB, s *project.Directory, n ref.Name) (id int64, err error) {
 	err = db.Update(ctx, func(tx *metadb.Tx) error {
 		id, err = s.Ensure(ctx, tx, n)
 		return err
@@ -58,9 +58,9 @@ func ensure(ctx context.Context, db *metadb.DB, s *project.Service, n ref.Name) 
 
 func TestLibraryIsThere(t *testing.T) {
 	db := open(t, "")
-	s := service(t, project.Options{DB: db})
-	if exists, public, err := s.Visibility(t.Context(), "library"); !exists || !public || err != nil {
-		t.Errorf("%v, %v, %v", exists, public, err)
+	s := service(t, project.DirectoryOptions{DB: db})
+	if id, public, err := s.Lookup(t.Context(), "library"); id == 0 || !public || err != nil {
+		t.Errorf("%v, %v, %v", id, public, err)
 	}
 	// What an administrator decided about it stays, at the next start.
 	p, err := db.Project(t.Context(), "library")
@@ -70,8 +70,8 @@ func TestLibraryIsThere(t *testing.T) {
 	if err := db.Update(t.Context(), func(tx *metadb.Tx) error { return tx.SetPublic(p.ID, false) }); err != nil {
 		t.Fatal(err)
 	}
-	if exists, public, err := service(t, project.Options{DB: db}).Visibility(t.Context(), "library"); !exists || public || err != nil {
-		t.Errorf("after a restart: %v, %v, %v", exists, public, err)
+	if id, public, err := service(t, project.DirectoryOptions{DB: db}).Lookup(t.Context(), "library"); id == 0 || public || err != nil {
+		t.Errorf("after a restart: %v, %v, %v", id, public, err)
 	}
 }
 
@@ -91,17 +91,17 @@ func TestEnsure(t *testing.T) {
 		{"app", identity.User, false, true}, // library is there already
 	} {
 		db := open(t, "")
-		s := service(t, project.Options{DB: db, DefaultPublic: test.defaultPublic, Public: []string{"open-*", "demo"}})
+		s := service(t, project.DirectoryOptions{DB: db, DefaultPublic: test.defaultPublic, Public: []string{"open-*", "demo"}})
 		n := name(t, test.repository)
-		if exists, _, err := s.Visibility(t.Context(), n.Project()); err != nil || exists != (n.Project() == "library") {
-			t.Errorf("%+v: exists %v before, %v", test, exists, err)
+		if id, _, err := s.Lookup(t.Context(), n.Project()); err != nil || (id != 0) != (n.Project() == "library") {
+			t.Errorf("%+v: %d before, %v", test, id, err)
 		}
 		id, err := ensure(as(test.by), db, s, n)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if exists, public, err := s.Visibility(t.Context(), n.Project()); err != nil || !exists || public != test.want {
-			t.Errorf("%+v: %v, %v, %v", test, exists, public, err)
+		if number, public, err := s.Lookup(t.Context(), n.Project()); err != nil || number != id || public != test.want {
+			t.Errorf("%+v: %v, %v, %v", test, number, public, err)
 		}
 		// The next push finds it as it is, whoever pushes.
 		again, err := ensure(as(identity.Anonymous), db, s, n)
@@ -117,7 +117,7 @@ func TestEnsure(t *testing.T) {
 // A transaction that fails leaves no project, and none is remembered.
 func TestEnsureRollsBack(t *testing.T) {
 	db := open(t, "")
-	s := service(t, project.Options{DB: db})
+	s := service(t, project.DirectoryOptions{DB: db})
 	boom := errors.New("boom")
 	err := db.Update(t.Context(), func(tx *metadb.Tx) error {
 		if _, err := s.Ensure(as(identity.User), tx, name(t, "team/app")); err != nil {
@@ -128,8 +128,8 @@ func TestEnsureRollsBack(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Fatal(err)
 	}
-	if exists, _, err := s.Visibility(t.Context(), "team"); exists || err != nil {
-		t.Errorf("%v, %v", exists, err)
+	if id, _, err := s.Lookup(t.Context(), "team"); id != 0 || err != nil {
+		t.Errorf("%v, %v", id, err)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestEnsureAtOnce(t *testing.T) {
 	for which, url := range databases {
 		t.Run(which, func(t *testing.T) {
 			db := open(t, url(t))
-			s := service(t, project.Options{DB: db})
+			s := service(t, project.DirectoryOptions{DB: db})
 			ids := make([]int64, 16)
 			var wg sync.WaitGroup
 			for i := range ids {
@@ -164,18 +164,18 @@ func TestEnsureAtOnce(t *testing.T) {
 }
 
 func TestBadPattern(t *testing.T) {
-	if _, err := project.New(t.Context(), project.Options{DB: open(t, ""), Public: []string{"a["}}); !errors.Is(err, path.ErrBadPattern) {
+	if _, err := project.NewDirectory(t.Context(), project.DirectoryOptions{DB: open(t, ""), Public: []string{"a["}}); !errors.Is(err, path.ErrBadPattern) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestDatabaseFails(t *testing.T) {
 	db := open(t, "")
-	s := service(t, project.Options{DB: db})
+	s := service(t, project.DirectoryOptions{DB: db})
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if exists, public, err := s.Visibility(t.Context(), "team"); err == nil || exists || public {
-		t.Errorf("%v, %v, %v", exists, public, err)
+	if id, public, err := s.Lookup(t.Context(), "team"); err == nil || id != 0 || public {
+		t.Errorf("%v, %v, %v", id, public, err)
 	}
 }

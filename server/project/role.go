@@ -1,0 +1,153 @@
+package project
+
+import (
+	"context"
+	"slices"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
+)
+
+// Role is a set of verbs with a name.
+type Role struct {
+	Name        string
+	Description string
+	Verbs       []identity.Verb
+	Builtin     bool // cannot be changed
+	Generation  int64
+}
+
+func ofRow(r metadb.Role) Role {
+	out := Role{Name: r.Name, Description: r.Description, Generation: r.Generation}
+	for _, v := range r.Verbs {
+		out.Verbs = append(out.Verbs, identity.Verb(v))
+	}
+	return out
+}
+
+// Roles are the roles of this registry: those that every registry has, and those that were made, which come behind the name
+// after, up to limit. Anyone who is signed in may read them: whoever adds a member needs their names.
+func (s *Service) Roles(ctx context.Context, after string, limit int) (builtin, made []Role, err error) {
+	if err := s.o.Access.CheckSignedIn(ctx); err != nil {
+		return nil, nil, err
+	}
+	for _, r := range identity.BuiltinRoles() {
+		builtin = append(builtin, Role{Name: r.Name, Description: r.Description, Verbs: r.Verbs, Builtin: true})
+	}
+	rows, err := s.o.DB.Roles(ctx, after, limit)
+	for _, r := range rows {
+		made = append(made, ofRow(r))
+	}
+	return builtin, made, err
+}
+
+// Role finds a role.
+func (s *Service) Role(ctx context.Context, name string) (Role, error) {
+	if err := s.o.Access.CheckSignedIn(ctx); err != nil {
+		return Role{}, err
+	}
+	return s.role(ctx, name)
+}
+
+func (s *Service) role(ctx context.Context, name string) (Role, error) {
+	if r, ok := identity.BuiltinRole(name); ok {
+		return Role{Name: r.Name, Description: r.Description, Verbs: r.Verbs, Builtin: true}, nil
+	}
+	row, err := s.o.DB.Role(ctx, name)
+	return ofRow(row), unknown(err, "role %s is not known to this registry", name)
+}
+
+// CreateRole makes a role.
+func (s *Service) CreateRole(ctx context.Context, r Role) (Role, error) {
+	if err := s.mayWriteRole(ctx, r.Verbs); err != nil {
+		return Role{}, err
+	}
+	if err := r.check(); err != nil {
+		return Role{}, err
+	}
+	var row metadb.Role
+	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) { row, err = tx.CreateRole(r.row()); return err })
+	if fault.Is(err, fault.Conflict) {
+		err = fault.New(fault.Conflict, fault.Unknown, "role %s is there already", r.Name).Because(err)
+	}
+	return ofRow(row), err
+}
+
+// UpdateRole changes description and verbs of a role that was made. Whoever has it has the new verbs from then on.
+func (s *Service) UpdateRole(ctx context.Context, r Role, generation int64) (Role, error) {
+	if err := s.mayWriteRole(ctx, r.Verbs); err != nil {
+		return Role{}, err
+	}
+	if err := r.check(); err != nil {
+		return Role{}, err
+	}
+	var row metadb.Role
+	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) { row, err = tx.UpdateRole(r.row(), generation); return err })
+	return ofRow(row), unknown(err, "role %s is not known to this registry", r.Name)
+}
+
+// DeleteRole removes a role that was made, and every grant of it.
+func (s *Service) DeleteRole(ctx context.Context, name string, generation int64) error {
+	if err := s.o.Access.CheckSystem(ctx, identity.RoleWrite); err != nil {
+		return err
+	}
+	if _, ok := identity.BuiltinRole(name); ok {
+		return fault.New(fault.Conflict, fault.Unknown, "role %s is one that every registry has; it cannot be deleted", name)
+	}
+	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		r, err := tx.Role(ctx, name)
+		if err != nil {
+			return err
+		}
+		if generation >= 0 && r.Generation != generation {
+			return metadb.ErrChanged
+		}
+		_, err = tx.DeleteRole(name)
+		return err
+	})
+	return unknown(err, "role %s is not known to this registry", name)
+}
+
+// mayWriteRole: to change what a role may is to give it to all who have it.
+func (s *Service) mayWriteRole(ctx context.Context, give []identity.Verb) error {
+	return s.o.Access.CheckGrant(ctx, "", give)
+}
+
+func (r Role) row() metadb.Role {
+	out := metadb.Role{Name: r.Name, Description: r.Description}
+	for _, v := range r.Verbs {
+		out.Verbs = append(out.Verbs, string(v))
+	}
+	return out
+}
+
+func (r Role) check() error {
+	if _, ok := identity.BuiltinRole(r.Name); ok {
+		return fault.New(fault.Conflict, fault.Unknown, "role %s is one that every registry has; choose another name", r.Name)
+	}
+	if n, err := ref.ParseName(r.Name); err != nil || n.Project() != ref.DefaultProject {
+		return fault.New(fault.Invalid, fault.NameInvalid, "role name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", r.Name)
+	}
+	if err := checkDescription(r.Description); err != nil {
+		return err
+	}
+	return checkVerbs(r.Verbs)
+}
+
+// checkVerbs refuses a list that is empty, has a verb twice, or one that nobody knows.
+func checkVerbs(verbs []identity.Verb) error {
+	if len(verbs) == 0 {
+		return fault.New(fault.Invalid, fault.Unknown, "no verbs are given; name at least one, such as pull")
+	}
+	for i, v := range verbs {
+		if identity.LevelOf(v) == identity.NoLevel {
+			return fault.New(fault.Invalid, fault.Unknown, "verb %.60q is not known", v)
+		}
+		if slices.Contains(verbs[:i], v) {
+			return fault.New(fault.Invalid, fault.Unknown, "verb %s is given twice", v)
+		}
+	}
+	return nil
+}
