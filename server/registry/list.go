@@ -106,17 +106,3 @@ func (s *Service) visible(ctx context.Context, f metadb.RepositoryFilter, sees f
 func (s *Service) Search(ctx context.Context, text string, n int) ([]metadb.Repository, error) {
 	return s.Repositories(ctx, text, "", min(max(n, 1), 100))
 }
-
-// Repositories are up to n of the repositories that the caller may see and whose name contains the text, behind after, in the
-// order of their names.
-func (s *Service) Repositories(ctx context.Context, text, after string, n int) ([]metadb.Repository, error) {
-	scope, sees, err := s.o.Access.CheckCatalog(ctx)
-	if err != nil {
-		return nil, err
-	}
-	repos, err := s.visible(ctx, metadb.RepositoryFilter{Scope: scope, Contains: text}, sees, after, n)
-	if err != nil {
-		return nil, fmt.Errorf("registry: repositories: %w", err)
-	}
-	return repos, nil
-}

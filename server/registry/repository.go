@@ -17,12 +17,11 @@ import (
 // Repositories lists repositories that the caller may see and whose name contains the text ("" is any), behind the name
 // after, in the order of their names.
 func (s *Service) Repositories(ctx context.Context, contains, after string, n int) ([]metadb.Repository, error) {
-	publicOnly, err := s.o.Access.CheckCatalog(ctx)
+	scope, sees, err := s.o.Access.CheckCatalog(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f := metadb.RepositoryFilter{Scope: metadb.Scope{All: !publicOnly, Public: publicOnly}, Contains: contains}
-	repos, err := s.o.DB.FindRepositories(ctx, f, after, n)
+	repos, err := s.visible(ctx, metadb.RepositoryFilter{Scope: scope, Contains: contains}, sees, after, n)
 	if err != nil {
 		return nil, fmt.Errorf("registry: repositories: %w", err)
 	}
@@ -31,7 +30,7 @@ func (s *Service) Repositories(ctx context.Context, contains, after string, n in
 
 // Repository finds a repository.
 func (s *Service) Repository(ctx context.Context, name ref.Name) (metadb.Repository, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return metadb.Repository{}, err
 	}
 	repo, err := s.repository(ctx, name)
@@ -104,7 +103,7 @@ type ListedManifest struct {
 
 // Manifests lists the manifests of a repository behind the digest after, in the order of their digests.
 func (s *Service) Manifests(ctx context.Context, name ref.Name, after oci.Digest, n int) ([]ListedManifest, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return nil, err
 	}
 	repo, err := s.repository(ctx, name)
@@ -120,7 +119,7 @@ func (s *Service) Manifests(ctx context.Context, name ref.Name, after oci.Digest
 
 // ManifestRow is what the registry knows of a manifest besides its bytes.
 func (s *Service) ManifestRow(ctx context.Context, name ref.Name, d oci.Digest) (ListedManifest, error) {
-	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
 		return ListedManifest{}, err
 	}
 	repo, err := s.repository(ctx, name)
