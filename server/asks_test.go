@@ -38,7 +38,7 @@ func TestEnginesAskFirst(t *testing.T) {
 		"registry.SendBlob": "writes what OpenBlob has opened, which asked",
 	}
 	asked := 0
-	for name, engine := range map[string]any{"registry": s.registry, "gc": s.gc, "scrub": s.scrub, "backup": s.backup} {
+	for name, engine := range map[string]any{"registry": s.registry, "project": s.project, "gc": s.gc, "scrub": s.scrub, "backup": s.backup} {
 		v := reflect.ValueOf(engine)
 		for i := range v.NumMethod() {
 			method := name + "." + v.Type().Method(i).Name

@@ -264,7 +264,7 @@ func (s *Server) identities(ctx context.Context) (err error) {
 	}
 	limits := c.Berth.Limits
 	o := auth.Options{
-		Store: s.db, Access: managers{s.access}, Providers: providers, Service: "berth", Issuer: "berth",
+		Store: s.db, Access: s.access, Providers: providers, Service: "berth", Issuer: "berth",
 		Anonymous: anonymous > access.None, TokenLifetime: c.Berth.Token.Lifetime, RefreshLifetime: c.Berth.Token.RefreshLifetime,
 		SessionIdle: c.Berth.Sessions.Idle, SessionLifetime: c.Berth.Sessions.Lifetime, MinPassword: limits.PasswordMin,
 		Throttle:   auth.Throttle{Hard: limits.LoginFailures, HardDelay: limits.LoginPause, Forget: limits.LoginWindow},
