@@ -305,13 +305,20 @@ func (d *daemon) hiddenIsAbsent(t testing.TB, name, anonymous string) {
 	if anonymous == "push" || anonymous == "delete" {
 		return // whose push makes a project learns by that which are taken
 	}
-	hidden, absent := d.callers(t, "team/app")[name], d.callers(t, "absent/app")[name]
+	d.hiddenIsAbsentIn(t, name, "team/app")
+}
+
+// hiddenIsAbsentIn is hiddenIsAbsent of that repository.
+func (d *daemon) hiddenIsAbsentIn(t testing.TB, name, repository string) {
+	t.Helper()
+	project, _, _ := strings.Cut(repository, "/")
+	hidden, absent := d.callers(t, repository)[name], d.callers(t, "absent/app")[name]
 	for _, r := range requests() {
 		if strings.HasPrefix(r.path, "/") && !strings.Contains(r.path, "{repo}") {
 			continue
 		}
-		a, b := d.send(t, hidden, "team/app", r), d.send(t, absent, "absent/app", r)
-		if a.status < 400 || a.code == "MANIFEST_UNKNOWN" || a.code == "BLOB_UNKNOWN" || d.send(t, hidden, "team/app", requests()[0]).status == http.StatusOK {
+		a, b := d.send(t, hidden, repository, r), d.send(t, absent, "absent/app", r)
+		if a.status < 400 || a.code == "MANIFEST_UNKNOWN" || a.code == "BLOB_UNKNOWN" || d.send(t, hidden, repository, requests()[0]).status == http.StatusOK {
 			continue // may pull
 		}
 		same := func(a answer) string {
@@ -319,7 +326,7 @@ func (d *daemon) hiddenIsAbsent(t testing.TB, name, anonymous string) {
 			for _, k := range []string{"Date", "X-Request-Id", "Content-Length"} {
 				h.Del(k)
 			}
-			return strings.NewReplacer("team", "PROJECT", "absent/", "PROJECT/", `"absent"`, `"PROJECT"`).Replace(fmt.Sprint(a.status, a.code, a.message, h["Www-Authenticate"], len(h)))
+			return strings.NewReplacer(project, "PROJECT", "absent/", "PROJECT/", `"absent"`, `"PROJECT"`).Replace(fmt.Sprint(a.status, a.code, a.message, h["Www-Authenticate"], len(h)))
 		}
 		if same(a) != same(b) {
 			t.Errorf("%s as %s: hidden %s, absent %s", r.column, name, same(a), same(b))
