@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,6 +30,7 @@ import (
 	"github.com/berth-registry/berth/server/adminapi"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/auth/htpasswd"
+	"github.com/berth-registry/berth/server/auth/spiffe"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/fs"
@@ -87,6 +90,10 @@ type Server struct {
 	gc       *gc.Service
 
 	traffic traffic
+
+	clientCAs      []func() []*x509.Certificate // whose client certificates are identities
+	ownCertificate func() (*tls.Certificate, error)
+	spiffe         *spiffe.Provider // nil: none
 
 	certs *httpd.Certificates
 	http  *httpd.Server
@@ -279,6 +286,9 @@ func (s *Server) identities(ctx context.Context) (err error) {
 	if s.auth, err = auth.New(o); err != nil {
 		return err
 	}
+	if err := s.providers(ctx); err != nil {
+		return err
+	}
 	s.first.Password, err = s.auth.EnsureAdmin(ctx, c.Berth.Admin.Password.Reveal())
 	if err != nil || s.first.Password == "" {
 		return err
@@ -366,7 +376,7 @@ func (s *Server) faces(ctx context.Context) (err error) {
 		Service: func(*http.Request) string { return cmp.Or(serviceName(c.Auth.Token), s.auth.Service()) },
 		Faces:   []httpd.Face{adminapi.Failures()},
 	}
-	served, err := s.routes(origin)
+	served, err := s.routes(ctx, origin)
 	if err != nil {
 		return err
 	}
@@ -390,7 +400,9 @@ func (s *Server) faces(ctx context.Context) (err error) {
 }
 
 func (s *Server) openCertificates() (*httpd.Certificates, error) {
-	return httpd.OpenCertificates(CertOptions(s.conf, s.log.Logger, s.o.Now))
+	o := CertOptions(s.conf, s.log.Logger, s.o.Now)
+	o.Given, o.TLS.Identities = s.ownCertificate, s.clientAuthorities()
+	return httpd.OpenCertificates(o)
 }
 
 // CertOptions is where the configuration says that the server's certificate comes from.
@@ -436,7 +448,7 @@ func certHosts(c *config.Config) (hosts []string) {
 
 // routes is what is served where. Paths below /v2/ have names with slashes in them, so nothing cleans or matches them
 // before the face does.
-func (s *Server) routes(origin *httpd.Origin) (http.Handler, error) {
+func (s *Server) routes(ctx context.Context, origin *httpd.Origin) (http.Handler, error) {
 	v2 := &distapi.Handler{Registry: s.registry, Auth: s.auth}
 	s.tell(v2, origin)
 	served := s.traffic.count(v2, s.o.Now)
@@ -455,13 +467,20 @@ func (s *Server) routes(origin *httpd.Origin) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	login, err := s.login(ctx, origin)
+	if err != nil {
+		return nil, err
+	}
 	extra := s.conf.HTTP.Headers
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range extra {
 			w.Header()[http.CanonicalHeaderKey(name)] = values
 		}
+		r = s.withCertificate(r)
 		_, local := httpd.OverSocket(r) // it is for the management API alone: no other face knows the caller
 		switch path := r.URL.Path; {
+		case !local && (path == adminapi.LoginPath || strings.HasPrefix(path, adminapi.LoginPath+"/")):
+			login.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/api/"), local:
 			admin.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/v2/"), path == "/v2":
@@ -514,6 +533,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return named("http", s.http.Run(ctx))
 	})
 	g.Go(func() error { return named("identities", s.auth.Run(ctx)) })
+	if s.spiffe != nil {
+		g.Go(func() error { return named("spiffe", s.spiffe.Run(ctx)) })
+	}
 	g.Go(func() error { return named("jobs", s.jobs.Run(ctx)) })
 	g.Go(func() error { return named("collection", s.gc.Run(ctx)) })
 	g.Go(func() error { return named("notifications", s.webhooks.Run(ctx)) })

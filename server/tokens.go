@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/server/auth"
@@ -46,6 +47,12 @@ func tokenServer(t *config.Token, now func() time.Time) (auth.Issuer, error) {
 
 // openIssuer verifies the tokens of an issuer that administrators trust.
 func (s *Server) openIssuer(c auth.IssuerConfig) (auth.Issuer, error) {
+	if strings.HasPrefix(c.Issuer, "spiffe://") { // a trust domain, whose JWT-SVIDs the SPIFFE agent or a bundle vouches for
+		if s.spiffe == nil || s.conf.Auth.SPIFFE.Audience == "" {
+			return nil, fmt.Errorf("issuer %s is a SPIFFE trust domain; set auth.spiffe with an audience in the configuration", c.Issuer)
+		}
+		return s.spiffe, nil
+	}
 	var keys issuer.Keys
 	var err error
 	if c.KeySet != nil {

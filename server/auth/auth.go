@@ -102,6 +102,7 @@ type Service struct {
 	accessTokens *rows[int64, *accessToken]
 	tokenIDs     *rows[string, int64] // by hash
 	sessions     *rows[string, *loginSession]
+	certs        *certificates
 }
 
 // New returns a Service. It reads nothing: keys and accounts are looked up when they are first needed, so starting
@@ -148,6 +149,9 @@ func New(o Options) (*Service, error) {
 	s.robots, s.secrets = newRows[int64, *robotState](o.Store, o.Now), newRows[string, metadb.RobotSecret](o.Store, o.Now)
 	s.accessTokens, s.tokenIDs = newRows[int64, *accessToken](o.Store, o.Now), newRows[string, int64](o.Store, o.Now)
 	s.sessions = newRows[string, *loginSession](o.Store, o.Now)
+	if s.certs, err = newCertificates(); err != nil {
+		return nil, err
+	}
 	o.Store.WatchAll(s.forget)
 	return s, nil
 }

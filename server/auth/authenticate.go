@@ -19,7 +19,7 @@ const InvalidToken fault.Reason = "INVALID_TOKEN"
 
 // Authenticate turns an Authorization header into a principal. addr is the caller's address without port.
 //
-// No header is the anonymous principal. Basic carries a password, or in its place the secret of a robot, a personal access
+// No header is who the connection's client certificate stands for (see WithCertificates), or the anonymous principal. Basic carries a password, or in its place the secret of a robot, a personal access
 // token, a refresh token, or a token of a trusted issuer. Bearer carries an access token made by Token or by the configured
 // token server, and the principal is narrowed to its grants; or one of the secrets. Errors are Unauthenticated, or
 // RateLimited after too many failures (the call may first wait up to Throttle.Patience), or Unavailable when the
@@ -28,6 +28,9 @@ const InvalidToken fault.Reason = "INVALID_TOKEN"
 // A remembered bearer token or password costs about a microsecond.
 func (s *Service) Authenticate(ctx context.Context, authorization, addr string) (identity.Principal, error) {
 	if authorization == "" {
+		if p, ok, err := s.byCertificate(ctx, addr); ok || err != nil {
+			return p, err
+		}
 		return identity.Principal{Kind: identity.Anonymous, Addr: addr}, nil
 	}
 	if len(authorization) > MaxHeader {

@@ -223,10 +223,15 @@ func claimedIssuer(token string) string {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
 	var c struct {
-		Issuer string `json:"iss"`
+		Issuer  string `json:"iss"`
+		Subject string `json:"sub"`
 	}
 	if err != nil || json.Unmarshal(raw, &c) != nil {
 		return ""
+	}
+	if domain, spiffe := strings.CutPrefix(c.Subject, "spiffe://"); spiffe && c.Issuer == "" { // a JWT-SVID: it is its trust domain's
+		domain, _, _ = strings.Cut(domain, "/")
+		return "spiffe://" + domain
 	}
 	return c.Issuer
 }

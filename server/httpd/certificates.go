@@ -21,9 +21,11 @@ type CertOptions struct {
 	CertFile string       // own certificate chain, PEM
 	KeyFile  string       // own key, PEM
 	ACME     *ACMEOptions // nil: no ACME
-	TLS      TLSOptions
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Given is asked for the certificate on every handshake: something else gives and renews it. It stands before the others.
+	Given func() (*tls.Certificate, error)
+	TLS   TLSOptions
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Sources of the certificate that Source names.
@@ -31,6 +33,7 @@ const (
 	SourceSelfMade = "self-made"
 	SourceFiles    = "files"
 	SourceACME     = "acme"
+	SourceGiven    = "given"
 )
 
 // Certificates holds the certificate that connections get and keeps it fresh. A reload never disturbs open
@@ -57,6 +60,8 @@ func OpenCertificates(o CertOptions) (*Certificates, error) {
 	}
 	c.config = config
 	switch {
+	case o.Given != nil:
+		c.source = SourceGiven
 	case o.CertFile != "" || o.KeyFile != "":
 		c.source = SourceFiles
 	case o.ACME != nil:
@@ -91,7 +96,7 @@ func (c *Certificates) Fingerprint() string {
 	switch c.source {
 	case SourceSelfMade:
 		return Fingerprint(c.ca.Load().cert.Raw)
-	case SourceFiles:
+	case SourceFiles, SourceGiven:
 		return Fingerprint(c.leaf.Load().Leaf.Raw)
 	}
 	return ""
@@ -106,6 +111,14 @@ func (c *Certificates) Reload() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.options.Now()
+	if c.source == SourceGiven {
+		pair, err := c.options.Given()
+		if err != nil {
+			return err
+		}
+		c.leaf.Store(pair)
+		return nil
+	}
 	if c.source == SourceFiles {
 		stamps := c.stat()
 		pair, warning, err := ownCertificate(c.options.CertFile, c.options.KeyFile, now)
@@ -157,6 +170,10 @@ func (c *Certificates) Run(ctx context.Context) error {
 
 // due reports whether a reload would change something.
 func (c *Certificates) due() bool {
+	if c.source == SourceGiven {
+		pair, err := c.options.Given()
+		return err == nil && !pair.Leaf.Equal(c.Leaf())
+	}
 	if c.source == SourceFiles {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -185,6 +202,9 @@ func (c *Certificates) ChallengeHandler(next http.Handler) http.Handler {
 
 // certificate is the listener's GetCertificate.
 func (c *Certificates) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c.source == SourceGiven {
+		return c.options.Given()
+	}
 	if c.acme == nil || !c.acme.serves(hello.ServerName) {
 		return c.leaf.Load(), nil // localhost and addresses get the self-made one
 	}

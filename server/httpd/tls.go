@@ -17,6 +17,9 @@ type TLSOptions struct {
 	ClientCAs    []string // PEM files of CAs whose client certificates are accepted
 	ClientAuth   string   // verify-client-cert-if-given (the default with ClientCAs) or require-and-verify-client-cert
 	HTTP2        bool     // offer h2
+	// Identities are further authorities, as they are now, whose client certificates are asked for. Without ClientCAs they are
+	// taken as they come: whoever makes an identity of one verifies it. nil: none.
+	Identities func() []*x509.Certificate
 }
 
 // config makes the part of the TLS configuration that does not depend on the certificate.
@@ -64,6 +67,9 @@ func (o TLSOptions) clients(c *tls.Config) error {
 	if c.ClientAuth != tls.NoClientCert && len(o.ClientCAs) == 0 {
 		return fmt.Errorf("http.tls.clientauth %q needs http.tls.clientcas: the files of the CAs to verify with", o.ClientAuth)
 	}
+	if o.Identities != nil {
+		defer o.ask(c)
+	}
 	for _, file := range o.ClientCAs {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -77,6 +83,25 @@ func (o TLSOptions) clients(c *tls.Config) error {
 		}
 	}
 	return nil
+}
+
+// ask makes the listener ask for client certificates of the identities' authorities, besides those of ClientCAs. Clients
+// choose by the names of the authorities, so each connection is told those of now.
+func (o TLSOptions) ask(c *tls.Config) {
+	if c.ClientAuth == tls.NoClientCert {
+		c.ClientAuth = tls.RequestClientCert
+	}
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		own := c.Clone()
+		own.GetConfigForClient = nil
+		if own.ClientCAs = x509.NewCertPool(); c.ClientCAs != nil {
+			own.ClientCAs = c.ClientCAs.Clone()
+		}
+		for _, authority := range o.Identities() {
+			own.ClientCAs.AddCert(authority)
+		}
+		return own, nil
+	}
 }
 
 func cipherSuite(name string) (uint16, error) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests run against: real servers and clients from Debian, real clients from Go modules.
+# Installs what the tests run against: real servers and clients from Debian, Go modules and npm.
 #
 #   test/setup/setup.sh [GROUP...]     groups: test (default), bench, lint
 #
@@ -49,6 +49,8 @@ nginx-light      nginx
 haproxy          haproxy
 caddy            caddy
 slapd            slapd
+nodejs           node
+npm              npm
 ldap-utils       ldapadd
 LIST
   fi
@@ -163,6 +165,33 @@ install_go() {
   done <"$here/peers.txt"
 }
 
+# --- Node programs ---------------------------------------------------------------------------------------
+# As npm/package-lock.json pins them, with the hash of each. The folder is named after the lock: a changed one is another.
+install_npm() {
+  wants test || return 0
+  local sum dir log start=$SECONDS
+  sum=$(sha256sum "$here/npm/package-lock.json" | cut -c1-16)
+  dir=$cache/npm/$sum
+  if [ -d "$dir/node_modules" ]; then
+    say "npm peers: there"
+    return 0
+  fi
+  say "npm peers: installing"
+  rm -rf "$dir.tmp"
+  mkdir -p "$dir.tmp"
+  cp "$here/npm/package.json" "$here/npm/package-lock.json" "$dir.tmp/"
+  log=$(mktemp)
+  if ! (cd "$dir.tmp" && npm ci --omit=dev --ignore-scripts --no-audit --no-fund) >"$log" 2>&1 </dev/null; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    die "npm peers: npm ci failed (its last lines are above)"
+  fi
+  rm -rf "$log" "$dir"
+  mv "$dir.tmp" "$dir"
+  say "npm peers: installed in $((SECONDS - start)) s"
+}
+
 install_debian
 install_go
+install_npm
 say "ready after $SECONDS s"
