@@ -29,6 +29,8 @@ const provider = new Provider(issuer, {
   },
   cookies: { keys: ['only for tests'] },
   pkce: { required: () => true },
+  // Its guard against requests to addresses of this machine is for others: here all is on this machine.
+  fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
   features: {
     devInteractions: { enabled: true },
     deviceFlow: { enabled: true },
@@ -41,6 +43,8 @@ const provider = new Provider(issuer, {
     return { accountId: id, claims: async () => ({ sub: id, ...accounts[id] }) }
   },
 })
+
+provider.on('backchannel.error', (ctx, error) => console.error('back-channel logout:', error))
 
 const serve = provider.callback()
 const server = http.createServer(async (request, response) => {
