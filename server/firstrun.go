@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -170,22 +169,10 @@ func column(label string) string {
 }
 
 // podmanLines begin with the trust in the self-made CA, which podman wants on localhost as well; a certificate that
-// the system trusts needs nothing.
+// the system trusts needs nothing. The image tool shows the fingerprint that stands above and asks.
 func (s *Server) podmanLines(at string) (lines []string) {
 	if s.certs.CA() != nil {
-		dir := "~/.config/containers/certs.d/" + at
-		ca := filepath.Join(s.conf.Berth.Data, "tls", "ca.crt")
-		if wd, err := os.Getwd(); err == nil && !filepath.IsAbs(ca) {
-			ca = filepath.Join(wd, ca)
-		}
-		if strings.ContainsAny(ca, " '\"$`\\") {
-			ca = "'" + strings.ReplaceAll(ca, "'", `'\''`) + "'"
-		}
-		fetch := "cp " + ca + " " + dir + "/"
-		if os.Getpid() == 1 { // in a container, whose files the reader does not have
-			fetch = "curl -fsS http://" + at + "/ca.crt -o " + dir + "/ca.crt"
-		}
-		lines = append(lines, "mkdir -p "+dir+" && "+fetch)
+		lines = append(lines, "berth trust "+at)
 	}
 	return append(lines, "podman login "+at+" -u admin && podman push alpine "+at+"/library/alpine")
 }

@@ -36,6 +36,7 @@ func TestFirstRun(t *testing.T) {
 			}
 			path := shellCommand(t, user)
 			testkit.BuildBerthd(t) // not part of what the user waits for
+			path += ":" + filepath.Dir(testkit.BuildBerth(t))
 
 			start := time.Now()
 			dir := t.TempDir()
@@ -223,6 +224,10 @@ func typeLine(t *testing.T, c *client, path, line, secret string) {
 	cmd.Dir = c.home
 	cmd.Env = append(append(userEnv(c.home), c.env...), path)
 	term := openTerminal(t, cmd)
+	if strings.HasPrefix(line, "berth trust ") {
+		term.await(t, 10*time.Second, "[y/N]")
+		term.send(t, "y\n")
+	}
 	if strings.Contains(line, " login ") {
 		term.await(t, 10*time.Second, "Password:")
 		// The client turns echo off after it has printed the prompt; what is typed before would be flushed.
