@@ -16,6 +16,8 @@ import (
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"github.com/spf13/cobra"
 	"go.podman.io/image/v5/docker"
+	ociarchive "go.podman.io/image/v5/oci/archive"
+	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
 
 	"github.com/berth-registry/berth/cli/output"
@@ -224,16 +226,9 @@ func exitOfStatus(status int) int {
 
 // isNotFound is true of what skopeo calls a missing image: exit code 2.
 func isNotFound(err error) bool {
-	var layout interface{ Error() string }
-	if errors.As(err, &layout) {
-		for e := err; e != nil; e = errors.Unwrap(e) {
-			if strings.HasSuffix(fmt.Sprintf("%T", e), "ImageNotFoundError") {
-				return true
-			}
-		}
-	}
-	var status docker.UnexpectedHTTPStatusError
-	if errors.As(err, &status) && status.StatusCode == http.StatusNotFound {
+	var inLayout layout.ImageNotFoundError
+	var inArchive ociarchive.ImageNotFoundError
+	if errors.As(err, &inLayout) || errors.As(err, &inArchive) || storageMisses(err) || fault.Has(err, fault.ManifestUnknown) {
 		return true
 	}
 	var coder errcode.ErrorCoder
@@ -299,10 +294,10 @@ func innermost(err error) string { return strings.ReplaceAll(err.Error(), "\n", 
 
 // exit is the exit code of a failure: skopeo's two when the tool stands in for it.
 func (a *app) exit(f *output.Failure) int {
-	if f.Exit == 0 {
-		return output.ExitFailure
-	}
-	if a.name == "skopeo" && f.Exit != output.ExitNotFound {
+	switch {
+	case a.name == "skopeo" && isNotFound(f.Cause):
+		return output.ExitNotFound
+	case a.name == "skopeo", f.Exit == 0:
 		return output.ExitFailure
 	}
 	return f.Exit
