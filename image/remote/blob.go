@@ -198,3 +198,18 @@ func (b *blobReader) end() error {
 	}
 	return io.EOF
 }
+
+// BlobSize is the size of a blob in bytes, as the registry says it. One that is not there is BLOB_UNKNOWN.
+func (r *Repository) BlobSize(ctx context.Context, d oci.Digest) (int64, error) {
+	cl := &call{method: http.MethodHead, path: r.path("blobs", d.String()), scope: r.pull(), repo: r.name.String(),
+		what: "look for blob " + d.Short() + " of " + r.name.String(), missing: fault.BlobUnknown}
+	resp, err := r.c.do(ctx, r.h, cl)
+	if err != nil {
+		return 0, err
+	}
+	discard(resp)
+	if resp.ContentLength < 0 {
+		return 0, fault.New(fault.Unavailable, ReasonNoRegistry, "%s: %s: the registry does not say its size", r.h.name, cl.describe())
+	}
+	return resp.ContentLength, nil
+}
