@@ -25,7 +25,14 @@ import (
 // client makes a client of the distribution API out of the settings of one side: its credentials, certificates and
 // registries.conf are those that the other transports use. show is told of pauses and retries; nil is nobody.
 func (a *app) client(sys *types.SystemContext, show func(string)) *remote.Client {
-	c := &reach{sys: sys, transports: map[string]http.RoundTripper{}}
+	c, _ := a.registries(sys, "", show)
+	return c
+}
+
+// registries is client for a command that may name images of several registries, with how they are reached. home is the host
+// that --creds and --registry-token are for; "" is every host.
+func (a *app) registries(sys *types.SystemContext, home string, show func(string)) (*remote.Client, *reach) {
+	c := &reach{sys: sys, home: home, transports: map[string]http.RoundTripper{}}
 	return remote.New(remote.Options{
 		Endpoint: c.endpoint, Credentials: c.credentials, Agent: sys.DockerRegistryUserAgent, Uploads: newUploads(),
 		Notice: func(n remote.Notice) {
@@ -33,12 +40,13 @@ func (a *app) client(sys *types.SystemContext, show func(string)) *remote.Client
 				show(n.Host + ": " + n.Text)
 			}
 		},
-	})
+	}), c
 }
 
 // reach says how hosts are reached. Safe for concurrent use.
 type reach struct {
-	sys *types.SystemContext
+	sys  *types.SystemContext
+	home string // the host that credentials of the command line are for; "" is every host
 
 	mu         sync.Mutex
 	transports map[string]http.RoundTripper
@@ -104,21 +112,18 @@ func (r *reach) certDirs(host string) []string {
 
 // credentials are those of a flag, else what auth.json, docker's config and helpers know.
 func (r *reach) credentials(_ context.Context, host, repository string) (remote.Credentials, error) {
-	if r.sys.DockerBearerRegistryToken != "" {
+	ours := r.home == "" || r.home == host
+	if r.sys.DockerBearerRegistryToken != "" && ours {
 		return remote.Credentials{Registry: r.sys.DockerBearerRegistryToken, Source: "--registry-token"}, nil
 	}
-	if auth := r.sys.DockerAuthConfig; auth != nil {
+	if auth := r.sys.DockerAuthConfig; auth != nil && ours {
 		return remote.Credentials{User: auth.Username, Password: auth.Password, Refresh: auth.IdentityToken, Source: "the command line"}, nil
 	}
-	name := host
+	key := host
 	if repository != "" {
-		name += "/" + repository
+		key += "/" + repository
 	}
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return remote.Credentials{}, nil // a host alone: nothing is known of its catalog
-	}
-	auth, err := config.GetCredentialsForRef(r.sys, named)
+	auth, err := config.GetCredentials(r.sys, key)
 	if err != nil {
 		return remote.Credentials{}, err
 	}

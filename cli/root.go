@@ -26,9 +26,10 @@ func groups() []group {
 	return []group{
 		{"transfer", "Transfer", "传输", []func(*app) *cobra.Command{copyCommand, syncCommand, bundleCommand, inspectCommand, listTagsCommand, deleteCommand,
 			loginCommand, logoutCommand, manifestDigestCommand, standaloneSignCommand, standaloneVerifyCommand, generateSigstoreKeyCommand}},
-		{"index", "Indexes", "索引", []func(*app) *cobra.Command{}},
-		{"low", "Low level", "底层", []func(*app) *cobra.Command{}},
-		{"supply", "Supply chain", "供应链", []func(*app) *cobra.Command{}},
+		{"index", "Indexes", "索引", []func(*app) *cobra.Command{manifestCommand, indexCommand}},
+		{"low", "Low level", "底层", []func(*app) *cobra.Command{digestCommand, catalogCommand, blobCommand, fileCommand, exportCommand,
+			mutateCommand, appendCommand, flattenCommand, rebaseCommand, validateCommand, tagsCommand}},
+		{"supply", "Supply chain", "供应链", []func(*app) *cobra.Command{referrersCommand, attachCommand, artifactCommand}},
 		{"tool", "Tool", "工具", []func(*app) *cobra.Command{trustCommand, contextCommand, doctorCommand, explainCommand, demoCommand,
 			completionCommand, manCommand, aliasCommand, versionCommand}},
 	}

@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 //	image DIR [SEED]     writes an OCI layout with one image of two layers and the tag v1; SEED makes it another one
 //	push DIR REPO:TAG    puts it into $OPEN, not by berth
 //	referrer REPO:TAG TYPE  puts something into $OPEN that refers to an image there
+//	read NAME            sets $NAME to what the last command printed
+//	expand FROM TO       copies a file with its variables replaced
+//	damage DIR           changes a byte of the first layer of an OCI layout
 //	needs PROGRAM        skips the script (fails it in CI) on a machine without the program
 func TestScript(t *testing.T) {
 	open := testkit.Start(t, testkit.Options{Env: []string{"BERTH_ANONYMOUS=delete"}})
@@ -85,6 +88,15 @@ func TestScript(t *testing.T) {
 			},
 			"referrer": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(pushReferrer(strings.TrimPrefix(open.URL, "http://")+"/"+args[0], args[1]))
+			},
+			"read": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+			},
+			"expand": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o644))
+			},
+			"damage": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(damageLayout(ts.MkAbs(args[0])))
 			},
 			"needs": func(ts *testscript.TestScript, _ bool, args []string) {
 				if _, err := exec.LookPath(args[0]); err != nil {
@@ -226,4 +238,35 @@ func encode(v any) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// damageLayout changes a byte of a layer of a layout.
+func damageLayout(dir string) error {
+	path, err := layout.FromPath(dir)
+	if err != nil {
+		return err
+	}
+	index, err := path.ImageIndex()
+	if err != nil {
+		return err
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	image, err := path.Image(m.Manifests[0].Digest)
+	if err != nil {
+		return err
+	}
+	manifest, err := image.Manifest()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "blobs", "sha256", manifest.Layers[0].Digest.Hex)
+	body, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	body[len(body)/2] ^= 1
+	return os.WriteFile(file, body, 0o644)
 }

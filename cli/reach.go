@@ -1,0 +1,269 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/pflag"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
+	"go.podman.io/image/v5/types"
+
+	"github.com/berth-registry/berth/cli/option"
+	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/image/rootfs"
+	"github.com/berth-registry/berth/image/view"
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
+)
+
+// places are the flags of a command that names images anywhere, and what it opened. A name without a transport is in a
+// registry, as crane and regctl have it.
+type places struct {
+	a        *app
+	shared   option.Shared
+	image    *option.Image
+	platform string
+	limits   rootfs.Limits
+
+	sys    *types.SystemContext
+	client *remote.Client
+	reach  *reach
+	open   []func() error
+}
+
+// placesFlags adds the flags of how images are reached.
+func (a *app) placesFlags(f *pflag.FlagSet) *places {
+	p := &places{a: a}
+	p.image = option.NewImage(&p.shared, "")
+	p.shared.AddFlags(f, a.t)
+	p.image.AddFlags(f, a.t)
+	return p
+}
+
+// platformFlag adds the choice of an image of an index.
+func (p *places) platformFlag(f *pflag.FlagSet) {
+	f.StringVar(&p.platform, "platform", "", p.a.t("take the image of an index for `OS/ARCH[/VARIANT]`, not for this machine", "从索引中选择 OS/ARCH[/VARIANT] 的镜像"))
+}
+
+// limitFlags adds the bounds of what layers may unpack to.
+func (p *places) limitFlags(f *pflag.FlagSet) {
+	d := rootfs.Defaults()
+	f.Int64Var(&p.limits.Bytes, "max-bytes", d.Bytes, p.a.t("refuse an image that unpacks to more `BYTES`", "拒绝解压后超过该字节数的镜像"))
+	f.Int64Var(&p.limits.Ratio, "max-ratio", d.Ratio, p.a.t("refuse a layer that unpacks to more than `N` times its size", "拒绝解压比超过 N 倍的层"))
+	f.IntVar(&p.limits.Entries, "max-files", d.Entries, p.a.t("refuse an image with more than `N` files", "拒绝文件数超过 N 的镜像"))
+}
+
+// prepare reads the flags; home is a name of the registry that --creds is for. It has to come first.
+func (p *places) prepare(home string) error {
+	sys, err := p.a.system(p.image)
+	if err != nil {
+		return err
+	}
+	p.sys = sys
+	host := ""
+	if named, err := p.named(home); err == nil && named != nil {
+		host = reference.Domain(named)
+	}
+	p.client, p.reach = p.a.registries(sys, host, func(text string) { p.a.warn(text, text) })
+	return nil
+}
+
+// close ends what was opened.
+func (p *places) close() {
+	for _, c := range p.open {
+		_ = c() // it was only read
+	}
+}
+
+// named reads the name of something in a registry; nil is a name with another transport.
+func (p *places) named(text string) (reference.Named, error) {
+	if t := transportOf(text); t != nil && t != docker.Transport {
+		return nil, nil
+	}
+	rest, _ := strings.CutPrefix(text, "docker://")
+	named, err := reference.ParseNormalizedNamed(rest)
+	if err != nil {
+		return nil, &output.Failure{What: p.a.t("invalid image name ", "镜像名称无效：") + text, Why: err.Error(), Exit: output.ExitUsage, Cause: err}
+	}
+	return named, nil
+}
+
+// remoteName reads the name of something that has to be in a registry.
+func (p *places) remoteName(text string) (reference.Named, error) {
+	named, err := p.named(text)
+	if err == nil && named == nil {
+		err = output.Usage(p.a.t("%s is not in a registry", "%s 不在仓库中"), text).WithFix("%s", p.a.t("name it as HOST/REPOSITORY[:TAG]", "请使用 HOST/REPOSITORY[:TAG]"))
+	}
+	return named, err
+}
+
+// repository is the one of a name, when registries.conf permits it.
+func (p *places) repository(named reference.Named) (*remote.Repository, error) {
+	if _, err := plainRegistry(p.sys, named); err != nil { // blocked
+		return nil, err
+	}
+	n, err := ref.ParseName(reference.Path(named))
+	if err != nil {
+		return nil, err
+	}
+	return p.client.Repository(reference.Domain(named), n), nil
+}
+
+// at is the tag or digest of a name; the digest wins, and latest is the tag of a name that has neither.
+func at(named reference.Named) (ref.Reference, error) {
+	if d, ok := named.(reference.Digested); ok {
+		digest, err := oci.ParseDigest(d.Digest().String())
+		return ref.Reference{Digest: digest}, err
+	}
+	if t, ok := reference.TagNameOnly(named).(reference.Tagged); ok {
+		return ref.Reference{Tag: t.Tag()}, nil
+	}
+	return ref.Reference{}, fmt.Errorf("%s has no tag", named)
+}
+
+// opened is content that a name leads to.
+type opened struct {
+	*view.Node
+	text  string
+	named reference.Named    // nil: not in a registry
+	repo  *remote.Repository // likewise
+}
+
+// full is the name with the digest of what was found: HOST/REPOSITORY@DIGEST, or the text itself.
+func (o *opened) full() string {
+	if o.named == nil {
+		return o.text
+	}
+	return o.named.Name() + "@" + o.Descriptor.Digest.String()
+}
+
+// get opens a manifest by name.
+func (p *places) get(ctx context.Context, text string) (*opened, error) {
+	named, err := p.named(text)
+	if err != nil {
+		return nil, err
+	}
+	if named == nil {
+		return p.local(ctx, text)
+	}
+	from, err := located(p.sys, named)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := p.repository(from)
+	if err != nil {
+		return nil, err
+	}
+	where, err := at(named)
+	if err != nil {
+		return nil, err
+	}
+	n, err := view.Open(ctx, repo, where)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{n, text, named, repo}, nil
+}
+
+// local opens what a transport other than a registry has.
+func (p *places) local(ctx context.Context, text string) (*opened, error) {
+	reference, err := p.a.parseImage(text)
+	if err != nil {
+		return nil, err
+	}
+	src, err := reference.NewImageSource(ctx, p.sys)
+	if err != nil {
+		return nil, err
+	}
+	p.open = append(p.open, src.Close)
+	n, err := view.Open(ctx, view.NewTransport(src), ref.Reference{})
+	if err != nil {
+		return nil, err
+	}
+	return &opened{n, text, nil, nil}, nil
+}
+
+// wanted is the platform of --platform, else of --override-os and its brothers, else linux on this machine's architecture.
+func (p *places) wanted() (v1.Platform, error) {
+	if p.platform != "" {
+		w, err := v1.ParsePlatform(p.platform)
+		if err != nil || w.OS == "" || w.Architecture == "" {
+			return v1.Platform{}, output.Usage(p.a.t("--platform %q is not OS/ARCH[/VARIANT], such as linux/arm64", "--platform %q 不是 OS/ARCH[/VARIANT]，例如 linux/arm64"), p.platform)
+		}
+		return *w, nil
+	}
+	w := v1.Platform{OS: "linux", Architecture: runtime.GOARCH, Variant: p.a.global.OverrideVar}
+	if p.a.global.OverrideOS != "" {
+		w.OS = p.a.global.OverrideOS
+	}
+	if p.a.global.OverrideArch != "" {
+		w.Architecture = p.a.global.OverrideArch
+	}
+	return w, nil
+}
+
+// one opens one image: that of the platform when the name leads to an index.
+func (p *places) one(ctx context.Context, text string) (*opened, v1.Image, error) {
+	o, err := p.get(ctx, text)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := p.wanted()
+	if err != nil {
+		return nil, nil, err
+	}
+	n, err := o.Choose(ctx, w)
+	if err != nil {
+		return nil, nil, err
+	}
+	img, err := n.Image(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &opened{n, text, o.named, o.repo}, img, nil
+}
+
+// put pushes an image or index. near are names whose repositories may have the blobs: those of the same registry are mounted.
+func (p *places) put(ctx context.Context, text string, c view.Content, near ...*opened) (oci.Descriptor, reference.Named, error) {
+	named, err := p.remoteName(text)
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+	repo, err := p.repository(named)
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+	var o view.Options
+	for _, n := range near {
+		if n != nil && n.repo != nil && n.repo.Host() == repo.Host() && n.repo.Name() != repo.Name() {
+			o.From = append(o.From, n.repo.Name())
+		}
+	}
+	var where ref.Reference
+	if !reference.IsNameOnly(named) {
+		if where, err = at(named); err != nil {
+			return oci.Descriptor{}, nil, err
+		}
+	}
+	d, err := view.Push(ctx, repo, where, c, o)
+	return d, named, err
+}
+
+// located is where registries.conf says that something is read from: its location for the name. Mirrors are not asked.
+func located(sys *types.SystemContext, named reference.Named) (reference.Named, error) {
+	known, err := sysregistriesv2.FindRegistry(sys, named.Name())
+	if err != nil || known == nil {
+		return named, err
+	}
+	sources, err := known.PullSourcesFromReference(named)
+	if err != nil || len(sources) == 0 {
+		return named, err
+	}
+	return sources[len(sources)-1].Reference, nil
+}
