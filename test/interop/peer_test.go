@@ -16,6 +16,9 @@ import (
 // fails it where that is asked for (BERTH_TEST_REQUIRE, CI).
 func peer(t testing.TB, program string) string {
 	t.Helper()
+	if program == "berth" { // our own tool, among the others
+		return testkit.BuildBerth(t)
+	}
 	if path, pinned := pinnedPeer(t, program); pinned {
 		if _, err := os.Stat(path); err != nil {
 			testkit.Missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)
