@@ -86,7 +86,7 @@ func indexCreateCommand(a *app) *cobra.Command {
 			return err
 		}
 		defer p.close()
-		b := &indexBuilder{places: p, flags: &f, nodes: map[v1.Hash]*opened{}}
+		b := &indexBuilder{places: p, flags: &f, nodes: map[v1.Hash]*opened{}, show: a.progress(false)}
 		if err := b.collect(ctx, args); err != nil {
 			return err
 		}
@@ -101,6 +101,7 @@ type indexBuilder struct {
 	flags *indexFlags
 	list  index.List
 	nodes map[v1.Hash]*opened // where each entry, or the index that had it, was read
+	show  *output.Progress
 }
 
 // collect looks at all images.
@@ -274,6 +275,7 @@ func (b *indexBuilder) deliver(ctx context.Context) error {
 		}
 		names = append(names, named.Name()+"@"+d.Digest.String())
 	}
+	b.show.Summary(b.a.t("pushed", "已推送"))
 	if b.flags.metadata != "" {
 		err := b.a.writeTo(b.flags.metadata, func(w io.Writer) error {
 			return output.WriteJSON(w, map[string]any{"image.name": strings.Join(b.flags.tags, ","), "containerimage.digest": d.Digest.String(), "containerimage.descriptor": d})
@@ -335,7 +337,7 @@ func (b *indexBuilder) image(ctx context.Context, repo *remote.Repository, e ind
 	if err != nil {
 		return err
 	}
-	var options view.Options
+	options := watching(b.a, b.show)
 	if o.repo != nil && o.repo.Host() == repo.Host() && o.repo.Name() != repo.Name() {
 		options.From = []ref.Name{o.repo.Name()}
 	}

@@ -144,7 +144,11 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	source := index.Reference(name, kind, body, l, a.parseImage)
 	var pushed []byte
 	err = again(ctx, f.retry, func() error {
+		show, finish := a.follow(f.quiet, options)
 		pushed, err = copy.Image(ctx, open, dest, source, options)
+		if finish(); err == nil {
+			show.Summary(a.t("pushed", "已推送"))
+		}
 		return err
 	})
 	if err != nil {
@@ -171,9 +175,6 @@ func (f *pushFlags) options(a *app, sys *types.SystemContext) (*copy.Options, er
 		SignBySigstorePrivateKeyFile: f.signKey, ImageListSelection: copy.CopyAllImages, ForceCompressionFormat: f.force}
 	if !f.all {
 		o.ImageListSelection, o.Instances = copy.CopySpecificImages, []digest.Digest{}
-	}
-	if !f.quiet && a.global.Progress != "none" {
-		o.ReportWriter = a.Err
 	}
 	if f.compression != "" {
 		algorithm, err := compression.AlgorithmByName(f.compression)

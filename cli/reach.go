@@ -239,7 +239,8 @@ func (p *places) put(ctx context.Context, text string, c view.Content, near ...*
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}
-	var o view.Options
+	show := p.a.progress(false)
+	o := watching(p.a, show)
 	for _, n := range near {
 		if n != nil && n.repo != nil && n.repo.Host() == repo.Host() && n.repo.Name() != repo.Name() {
 			o.From = append(o.From, n.repo.Name())
@@ -252,6 +253,9 @@ func (p *places) put(ctx context.Context, text string, c view.Content, near ...*
 		}
 	}
 	d, err := view.Push(ctx, repo, where, c, o)
+	if err == nil {
+		show.Summary(p.a.t("pushed", "已推送"))
+	}
 	return d, named, err
 }
 
@@ -266,4 +270,23 @@ func located(sys *types.SystemContext, named reference.Named) (reference.Named, 
 		return named, err
 	}
 	return sources[len(sources)-1].Reference, nil
+}
+
+// watching shows a push.
+func watching(a *app, show *output.Progress) view.Options {
+	id := func(d oci.Descriptor) string { return d.Digest.String() }
+	return view.Options{
+		Start: func(d oci.Descriptor) { show.Start(id(d), shortDigest(id(d)), d.Size) },
+		Moved: func(d oci.Descriptor, n int64) { show.Move(id(d), n) },
+		Done: func(d oci.Descriptor, how string) {
+			switch how {
+			case "sent":
+				show.Done(id(d))
+			case "mounted":
+				show.Skip(id(d), shortDigest(id(d)), d.Size, a.t("mounted", "已挂载"))
+			case "exists":
+				show.Skip(id(d), shortDigest(id(d)), d.Size, a.t("already there", "已存在"))
+			}
+		},
+	}
 }

@@ -29,8 +29,11 @@ type Target interface {
 type Options struct {
 	From []ref.Name // repositories of the same registry that may have the blobs, for mounts
 	Jobs int        // blobs at the same time; 0 is 4
-	// Done is told of every blob that is in the repository now; nil is nobody. It is called from several goroutines.
-	Done func(d oci.Descriptor, how string)
+	// What is told of blobs, from several goroutines; nil is nobody. Moved counts the bytes of a blob that were read so far;
+	// Done ends each: "sent", "mounted", "exists", or "skipped" for one that lives elsewhere.
+	Start func(d oci.Descriptor)
+	Moved func(d oci.Descriptor, n int64)
+	Done  func(d oci.Descriptor, how string)
 }
 
 // Content is an image or an index.
@@ -48,6 +51,12 @@ func Push(ctx context.Context, t Target, at ref.Reference, c Content, o Options)
 	}
 	if o.Done == nil {
 		o.Done = func(oci.Descriptor, string) {}
+	}
+	if o.Start == nil {
+		o.Start = func(oci.Descriptor) {}
+	}
+	if o.Moved == nil {
+		o.Moved = func(oci.Descriptor, int64) {}
 	}
 	p := &pusher{t: t, o: o}
 	d, body, err := p.content(ctx, c)
@@ -175,12 +184,37 @@ func (p *pusher) blob(ctx context.Context, d oci.Descriptor, open remote.Open) e
 		p.o.Done(d, "exists")
 		return nil
 	}
-	how, err := p.t.PutBlob(ctx, d, p.o.From, open)
+	p.o.Start(d)
+	how, err := p.t.PutBlob(ctx, d, p.o.From, p.watched(d, open))
 	if err != nil {
 		return err
 	}
 	p.o.Done(d, map[remote.Outcome]string{remote.Sent: "sent", remote.Mounted: "mounted"}[how])
 	return nil
+}
+
+// watched tells of the bytes as they are read.
+func (p *pusher) watched(d oci.Descriptor, open remote.Open) remote.Open {
+	return func(ctx context.Context, from int64) (io.ReadCloser, error) {
+		r, err := open(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{ReadCloser: r, n: from, moved: func(n int64) { p.o.Moved(d, n) }}, nil
+	}
+}
+
+type watched struct {
+	io.ReadCloser
+	n     int64
+	moved func(int64)
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.ReadCloser.Read(b)
+	w.n += int64(n)
+	w.moved(w.n)
+	return n, err
 }
 
 func describe(l v1.Layer) (oci.Descriptor, error) {
