@@ -123,7 +123,9 @@ func (r *reach) credentials(_ context.Context, host, repository string) (remote.
 	if repository != "" {
 		key += "/" + repository
 	}
-	auth, err := config.GetCredentials(r.sys, key)
+	sys := *r.sys
+	sys.DockerAuthConfig = nil // what the library would answer for every host
+	auth, err := config.GetCredentials(&sys, key)
 	if err != nil {
 		return remote.Credentials{}, err
 	}

@@ -40,17 +40,24 @@ func explanations() map[string]explanation {
 	}
 }
 
+// explained are all codes.
+func explained() map[string]explanation {
+	all := explanations()
+	maps.Copy(all, imageExplanations())
+	return all
+}
+
 func explainCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "explain [CODE]", Short: a.t("say what an error code means, and what to do", "解释错误代码及处理办法"),
 		Example: "berth explain DENIED", Args: a.args(0, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return slices.Sorted(maps.Keys(explanations())), cobra.ShellCompDirectiveNoFileComp
+			return slices.Sorted(maps.Keys(explained())), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
 	format := a.formatFlag(c.Flags(), output.TableKind)
 	c.RunE = a.run(func(_ context.Context, args []string) error {
-		all := explanations()
+		all := explained()
 		codes := slices.Sorted(maps.Keys(all))
 		if len(args) == 1 {
 			code := strings.ToUpper(args[0])

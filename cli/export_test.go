@@ -51,3 +51,12 @@ func walk(l output.Language, visit func(path string, cmd *cobra.Command)) {
 	visit("", root)
 	down("", root)
 }
+
+// Explained are the codes that berth explain knows.
+func Explained() map[string]bool {
+	known := map[string]bool{}
+	for code := range explained() {
+		known[code] = true
+	}
+	return known
+}

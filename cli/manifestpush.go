@@ -10,6 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/compression"
@@ -130,7 +132,7 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	defer policy.Destroy() //nolint:errcheck // nothing of it is used any more
 	if f.all {
 		for _, e := range l.Entries {
-			if err := a.trusted(ctx, policy, p.sys, e); err != nil {
+			if err := a.trusted(ctx, policy, p, e); err != nil {
 				return "", err
 			}
 		}
@@ -141,7 +143,7 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 		return "", err
 	}
 	defer open.Destroy() //nolint:errcheck // nothing of it is used any more
-	source := index.Reference(name, kind, body, l, a.parseImage)
+	source := index.Reference(name, kind, body, l, p.opener)
 	var pushed []byte
 	err = again(ctx, f.retry, func() error {
 		show, finish := a.follow(f.quiet, options)
@@ -204,9 +206,24 @@ func (f *pushFlags) options(a *app, sys *types.SystemContext) (*copy.Options, er
 	return o, nil
 }
 
+// opener opens a source of a list. The credentials of the command line are for the registry that is pushed to, and go to no
+// other.
+func (p *places) opener(source string) (types.ImageReference, *types.SystemContext, error) {
+	from, err := p.a.parseImage(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	if named := from.DockerReference(); from.Transport() != docker.Transport || named != nil && reference.Domain(named) == p.reach.home {
+		return from, p.sys, nil
+	}
+	sys := *p.sys
+	sys.DockerAuthConfig, sys.DockerBearerRegistryToken = nil, ""
+	return from, &sys, nil
+}
+
 // trusted asks the policy about an image of the list, where it is.
-func (a *app) trusted(ctx context.Context, policy *signature.PolicyContext, sys *types.SystemContext, e index.Entry) error {
-	ref, err := a.parseImage(e.Source)
+func (a *app) trusted(ctx context.Context, policy *signature.PolicyContext, p *places, e index.Entry) error {
+	ref, sys, err := p.opener(e.Source)
 	if err != nil {
 		return err
 	}

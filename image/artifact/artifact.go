@@ -170,7 +170,7 @@ func (p *Pack) file(ctx context.Context, t view.Target, f File) (oci.Descriptor,
 		name = filepath.ToSlash(f.Path)
 	}
 	if !filepath.IsLocal(filepath.FromSlash(name)) {
-		return oci.Descriptor{}, fault.New(fault.Invalid, NameUnsafe, "file %q would be pulled to a place outside of the directory it is pulled into; give it a relative name", name)
+		return oci.Descriptor{}, fault.New(fault.Invalid, NameUnsafe, "file %q would be pulled to a place outside of the directory it is pulled into; call it by its last name alone with --strip-dirs", name)
 	}
 	path, kind, annotations := f.Path, f.MediaType, with(f.Annotations, Title, name)
 	switch {

@@ -15,8 +15,9 @@ import (
 	"github.com/berth-registry/berth/oci"
 )
 
-// Opener gives the reference that an entry's source names.
-type Opener func(source string) (types.ImageReference, error)
+// Opener gives the reference that an entry's source names, and the settings to read it with: a login for one registry is none
+// for another.
+type Opener func(source string) (types.ImageReference, *types.SystemContext, error)
 
 // Reference lets go.podman.io/image copy a list as if it were an index that lies in one place: body is the list as Render
 // wrote it, and each image is read from where its entry says. So a list can be pushed to every transport, with conversion,
@@ -60,14 +61,13 @@ func (r *listReference) NewImageDestination(context.Context, *types.SystemContex
 	return nil, errors.New("index: a list is written by its store")
 }
 
-func (r *listReference) NewImageSource(_ context.Context, sys *types.SystemContext) (types.ImageSource, error) {
-	return &source{r: r, sys: sys, open: map[string]types.ImageSource{}, blobs: map[digest.Digest]types.ImageSource{}}, nil
+func (r *listReference) NewImageSource(context.Context, *types.SystemContext) (types.ImageSource, error) {
+	return &source{r: r, open: map[string]types.ImageSource{}, blobs: map[digest.Digest]types.ImageSource{}}, nil
 }
 
 // source reads each image from its own place.
 type source struct {
-	r   *listReference
-	sys *types.SystemContext
+	r *listReference
 
 	mu    sync.Mutex
 	open  map[string]types.ImageSource        // by the entries' sources
@@ -103,11 +103,11 @@ func (s *source) at(ctx context.Context, d digest.Digest) (src types.ImageSource
 	defer s.mu.Unlock()
 	src = s.open[from]
 	if src == nil {
-		ref, err := s.r.open(from)
+		ref, sys, err := s.r.open(from)
 		if err != nil {
 			return nil, nil, nil, "", err
 		}
-		if src, err = ref.NewImageSource(ctx, s.sys); err != nil {
+		if src, err = ref.NewImageSource(ctx, sys); err != nil {
 			return nil, nil, nil, "", fmt.Errorf("index: image %s is not at %s any more: %w", d, from, err)
 		}
 		s.open[from] = src

@@ -1,0 +1,21 @@
+package cli
+
+// imageExplanations are the codes of what is found inside of images, archives and lists.
+func imageExplanations() map[string]explanation {
+	return map[string]explanation{
+		"CHANGE_INVALID":   {"the change makes no sense, or not for this image", "the message says which; docker manifests have no annotations, for instance", "修改无意义，或不适用于该镜像", "见错误信息；例如 docker 清单不支持注解"},
+		"FILE_EXISTS":      {"a file is there already and was to be kept", "pull without --keep-old-files, or into another directory", "文件已存在且要求保留", "去掉 --keep-old-files，或使用其他目录"},
+		"FILE_UNKNOWN":     {"the image has no such file, or it is of another kind", "berth file ls IMAGE DIRECTORY shows what is there", "镜像中没有此文件，或类型不符", "用 berth file ls IMAGE DIRECTORY 查看"},
+		"LAYER_DAMAGED":    {"a layer is cut short, is no archive, or has another digest than its manifest says", "berth validate IMAGE finds all of it; push the image again", "层被截断、不是归档，或摘要不符", "用 berth validate IMAGE 检查，并重新推送镜像"},
+		"LAYER_TOO_LARGE":  {"layers unpack to more than the bounds, as an archive bomb does", "when you trust the image: --max-bytes, --max-ratio, --max-files", "层解压后超出限制，类似压缩炸弹", "若信任该镜像：--max-bytes、--max-ratio、--max-files"},
+		"LAYER_UNSAFE":     {"a layer has a path or a link that leaves the image", "do not use the image, and ask who made it", "层中的路径或链接越出镜像", "请勿使用该镜像，并询问其制作者"},
+		"LIST_CONFLICT":    {"what was asked contradicts what the list has", "the message says what; berth manifest inspect LIST shows the list", "请求与列表内容冲突", "见错误信息；用 berth manifest inspect LIST 查看"},
+		"LIST_EXISTS":      {"a list of this name is there already", "berth manifest create --amend LIST, or berth manifest rm LIST", "同名列表已存在", "berth manifest create --amend LIST 或 berth manifest rm LIST"},
+		"LIST_UNKNOWN":     {"there is no such list on this machine, or no such image in it", "berth manifest ls shows the lists, berth manifest inspect LIST its images", "本机没有此列表，或其中没有此镜像", "用 berth manifest ls 与 berth manifest inspect LIST 查看"},
+		"NAME_UNSAFE":      {"an artifact would write outside of the directory it is pulled into", "do not use the artifact, and ask who made it", "制品会写到目标目录之外", "请勿使用该制品，并询问其制作者"},
+		"NOT_AN_IMAGE":     {"an image was needed and this is an artifact or an index, or the other way round", "berth manifest inspect shows what it is; --platform chooses an image of an index", "需要镜像，而得到的是制品或索引（或相反）", "用 berth manifest inspect 查看；用 --platform 选择索引中的镜像"},
+		"NOT_BASED":        {"the image is not built on what was said to be its base", "name the base it was built on, by digest when its tag has moved", "镜像不是基于所给的基础镜像构建", "指定其真正的基础镜像；标签移动过时请用摘要"},
+		"PACK_EMPTY":       {"an artifact has neither files nor a type", "name files, or --artifact-type TYPE", "制品既无文件也无类型", "指定文件或 --artifact-type TYPE"},
+		"PLATFORM_UNKNOWN": {"the index has no image for the platform", "--platform OS/ARCH chooses another; the message lists them", "索引中没有该平台的镜像", "用 --platform OS/ARCH 选择其他平台；错误信息中列出了可选项"},
+	}
+}
