@@ -86,6 +86,9 @@ func (p *places) named(text string) (reference.Named, error) {
 	if t := transportOf(text); t != nil && t != docker.Transport {
 		return nil, nil
 	}
+	if strings.HasPrefix(text, "containers-storage:") { // not in every build
+		return nil, p.a.noTransport(text)
+	}
 	rest, _ := strings.CutPrefix(text, "docker://")
 	named, err := reference.ParseNormalizedNamed(rest)
 	if err != nil {
