@@ -69,10 +69,9 @@ func (p *Point) rights(ctx context.Context, who *identity.Principal, name ref.Na
 	first, _, _ := strings.Cut(text, "/")
 	now := p.now()
 	err := p.subjects(ctx, who, func(r *rules) {
-		r.registry.repository(&total, text, first, now)
-		if f := r.projects[at.number]; f != nil && at.number != 0 {
-			f.repository(&total, text, first, now)
-		}
+		one := r.at(text, first, at.number, now)
+		total.allowed |= one.allowed
+		total.denied |= one.denied
 	})
 	if err != nil {
 		return 0, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berth-registry/berth/oci/ref"
@@ -31,11 +32,54 @@ type rule struct {
 
 // rules are the grants of one subject, filed so that a decision looks at few of them, however many there are: a grant on one
 // repository under its name, one on a pattern under the first part of its names when that is always the same. Never
-// changed once made.
+// changed once made, but for what it remembers.
 type rules struct {
 	projects map[int64]*filed
 	registry filed
 	size     uint32
+	timed    bool // some hold for a time only
+
+	mu   sync.RWMutex
+	sums map[spot]sum // what was added up before, at most maxSums; not used when timed
+}
+
+// spot is a repository in a project.
+type spot struct {
+	project    int64
+	repository string
+}
+
+// maxSums bounds what is remembered of one subject.
+const maxSums = 1024
+
+// at adds up what the rules say of a repository.
+func (r *rules) at(name, first string, project, now int64) (s sum) {
+	if r.size == 0 {
+		return s
+	}
+	key := spot{project, name}
+	if !r.timed {
+		r.mu.RLock()
+		s, ok := r.sums[key]
+		r.mu.RUnlock()
+		if ok {
+			return s
+		}
+	}
+	r.registry.repository(&s, name, first, now)
+	if f := r.projects[project]; f != nil && project != 0 {
+		f.repository(&s, name, first, now)
+	}
+	if r.timed {
+		return s
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.sums) >= maxSums || r.sums == nil {
+		r.sums = map[spot]sum{}
+	}
+	r.sums[key] = s
+	return s
 }
 
 // filed are rules of one scope.
@@ -170,6 +214,7 @@ func (l *ledger) read(ctx context.Context, s metadb.Subject) (*rules, error) {
 	roles := map[string]verbs{}
 	for _, g := range grants {
 		r := rule{deny: g.Deny, from: micros(g.From), until: micros(g.Until)}
+		out.timed = out.timed || r.from != 0 || r.until != 0
 		if r.verbs, err = l.verbsOf(ctx, g, roles); err != nil {
 			return nil, err
 		}
