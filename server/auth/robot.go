@@ -305,6 +305,12 @@ func (s *Service) robotLogin(ctx context.Context, name, secret, via, addr string
 	if err != nil {
 		return identity.Principal{}, secretError(err)
 	}
+	if !r.has(id) { // it is younger than what is remembered of the robot
+		s.robots.kept.Drop(robotID)
+		if r, err = s.robot(ctx, robotID); err != nil {
+			return identity.Principal{}, secretError(err)
+		}
+	}
 	if _, holds := r.secret(id, s.o.Now()); !holds || name != "" && name != r.Name && name != "robot" && name != "<token>" {
 		return identity.Principal{}, wrongSecret()
 	}

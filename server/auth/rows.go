@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/berth-registry/berth/server/metadb"
@@ -64,6 +65,11 @@ func (r *robotState) secret(id int64, now time.Time) (metadb.RobotSecret, bool) 
 		}
 	}
 	return metadb.RobotSecret{}, false
+}
+
+// has reports whether the robot has a secret, whether or not it holds.
+func (r *robotState) has(id int64) bool {
+	return slices.ContainsFunc(r.secrets, func(s metadb.RobotSecret) bool { return s.ID == id })
 }
 
 // past reports whether a time that may be zero, for never, is over.
