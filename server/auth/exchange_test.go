@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"maps"
 	"strings"
 	"testing"
@@ -47,16 +46,11 @@ func exchanging(t *testing.T) *bench {
 
 func (b *bench) trust(t testing.TB, name string, c auth.IssuerConfig) {
 	t.Helper()
-	text, err := json.Marshal(c)
-	if err != nil {
+	if _, err := b.PutIssuer(local(t), auth.TrustedIssuer{Name: name, Enabled: true, Config: c}, -1); err != nil {
 		t.Fatal(err)
 	}
-	err = b.db.Update(t.Context(), func(tx *metadb.Tx) error {
-		_, err := tx.CreateIdentityProvider(metadb.IdentityProvider{Name: name, Kind: auth.IssuerKind, Enabled: true, Config: string(text)})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	if _, err := b.PutIssuer(as(t, asAlice), auth.TrustedIssuer{Name: name, Enabled: true, Config: c}, -1); !fault.Is(err, fault.Denied) {
+		t.Errorf("anybody says whom to trust: %v", err)
 	}
 }
 
@@ -146,18 +140,20 @@ func TestExchange(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.rejected(t, "token of a robot that is gone", "Bearer "+long.Access)
-	err = b.db.Update(t.Context(), func(tx *metadb.Tx) error {
-		row, err := tx.IdentityProvider(t.Context(), "github")
-		if err != nil {
-			return err
-		}
-		_, err = tx.UpdateIdentityProvider(row, row.Generation)
-		return err
-	})
-	if err != nil {
+	list, err := b.Issuers(local(t), "", 10)
+	if err != nil || len(list) != 2 {
+		t.Fatal(list, err)
+	}
+	if _, err := b.PutIssuer(local(t), list[1], list[1].Generation); err != nil {
 		t.Fatal(err)
 	}
 	b.rejected(t, "token of an issuer that was configured anew", "Bearer "+tok.Access)
+	if err := b.DeleteIssuer(local(t), "github"); err != nil {
+		t.Fatal(err)
+	}
+	if p, _, err := b.Exchange(t.Context(), build, here); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("of an issuer that is gone: %+v, %v", p, err)
+	}
 }
 
 func maps2(a, b object) object { maps.Copy(a, b); return a }
