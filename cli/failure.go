@@ -23,6 +23,7 @@ import (
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/image/sign"
 )
 
 // errTimeout is why a context ended that --command-timeout bounds.
@@ -98,12 +99,35 @@ func (a *app) classify(ctx context.Context, err error) *output.Failure {
 		f.What, f.Exit = a.t("not done in time", "未在时限内完成"), output.ExitInterrupted
 		return f
 	}
-	for _, try := range []func(*output.Failure, error) bool{a.ofFault, a.ofPolicy, a.ofRegistry, a.ofNetwork, a.ofFiles} {
+	for _, try := range []func(*output.Failure, error) bool{a.ofRefusal, a.ofFault, a.ofPolicy, a.ofRegistry, a.ofNetwork, a.ofFiles} {
 		if try(f, err) {
 			break
 		}
 	}
 	return f
+}
+
+// ofRefusal reads the refusals of verification. The codes are cosign's.
+func (a *app) ofRefusal(f *output.Failure, err error) bool {
+	var r *sign.Refusal
+	if !errors.As(err, &r) {
+		return false
+	}
+	f.Why = r.Error()
+	switch r.Why {
+	case sign.NoSignature:
+		f.Exit, f.Fix = 10, a.t("sign it: berth sign --key FILE IMAGE", "请签名：berth sign --key FILE IMAGE")
+	case sign.NoImage:
+		f.Exit = 11
+	case sign.NoMatch:
+		f.Exit, f.Fix = 12, a.t("do not use the image; or verify with the key of who signed it", "请勿使用该镜像；或使用签名者的密钥验证")
+	case sign.NoCertificate:
+		f.Exit, f.Fix = 13, a.t("verify with a key: --key FILE", "使用密钥验证：--key FILE")
+	case sign.ByPolicy:
+		f.Exit = output.ExitPolicy
+		f.Fix = a.t("sign the image, or allow it in policy.json (--policy FILE)", "为镜像签名，或在 policy.json 中放行（--policy FILE）")
+	}
+	return true
 }
 
 // ofFault reads the errors of our own rooms.

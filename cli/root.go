@@ -29,7 +29,8 @@ func groups() []group {
 		{"index", "Indexes", "索引", []func(*app) *cobra.Command{manifestCommand, indexCommand}},
 		{"low", "Low level", "底层", []func(*app) *cobra.Command{digestCommand, catalogCommand, blobCommand, fileCommand, exportCommand,
 			mutateCommand, appendCommand, flattenCommand, rebaseCommand, validateCommand, tagsCommand}},
-		{"supply", "Supply chain", "供应链", []func(*app) *cobra.Command{referrersCommand, attachCommand, artifactCommand}},
+		{"supply", "Supply chain", "供应链", []func(*app) *cobra.Command{signCommand, verifyCommand, attestCommand, verifyAttestationCommand, downloadCommand, keysCommand, imageCommand,
+			referrersCommand, attachCommand, artifactCommand}},
 		{"tool", "Tool", "工具", []func(*app) *cobra.Command{trustCommand, contextCommand, doctorCommand, explainCommand, demoCommand,
 			completionCommand, manCommand, aliasCommand, versionCommand}},
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 //	read NAME            sets $NAME to what the last command printed
 //	expand FROM TO       copies a file with its variables replaced
 //	damage DIR           changes a byte of the first layer of an OCI layout
+//	exits CODE PROGRAM ARGS   runs a program that has to end with this exit code
 //	needs PROGRAM        skips the script (fails it in CI) on a machine without the program
 func TestScript(t *testing.T) {
 	open := testkit.Start(t, testkit.Options{Env: []string{"BERTH_ANONYMOUS=delete"}})
@@ -97,6 +99,19 @@ func TestScript(t *testing.T) {
 			},
 			"damage": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(damageLayout(ts.MkAbs(args[0])))
+			},
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				var exit *exec.ExitError
+				code := 0
+				if errors.As(err, &exit) {
+					code = exit.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if fmt.Sprint(code) != args[0] {
+					ts.Fatalf("exit code %d, want %s", code, args[0])
+				}
 			},
 			"needs": func(ts *testscript.TestScript, _ bool, args []string) {
 				if _, err := exec.LookPath(args[0]); err != nil {

@@ -52,12 +52,13 @@ type Store interface {
 // Why is the reason of a refusal.
 type Why uint8
 
-// The reasons, which are the exit codes of cosign in this order from 10.
+// The reasons. The first four are the exit codes of cosign in this order from 10.
 const (
 	NoSignature   Why = iota + 1 // there is none of the kind that was asked for
 	NoImage                      // the image is not there
 	NoMatch                      // there are some, and none of them is right
 	NoCertificate                // an identity was asked for, and what there is was signed by a key
+	ByPolicy                     // a policy.json does not allow it; no code of cosign
 )
 
 // Refusal is the answer "not verified". Any other error of a verification means that it could not be done, which is not
@@ -94,6 +95,7 @@ type Verified struct {
 	Issuer    string         // who vouched for the subject
 	Predicate string         // type of what was attested; of a signature of cosign 3 it is SignPredicate
 	Payload   []byte         // JSON: what was signed
+	Envelope  []byte         // JSON of the DSSE envelope around Payload; nil of other formats
 	Optional  map[string]any // annotations that were signed, too
 	Reference string         // what the signer called the image; a claim, "" for none
 }

@@ -40,6 +40,23 @@ type envelope struct {
 	} `json:"signatures"`
 }
 
+// envelopeOf is an envelope as JSON.
+func envelopeOf(in *pbdsse.Envelope) ([]byte, error) {
+	type signature struct {
+		KeyID string `json:"keyid"`
+		Sig   []byte `json:"sig"`
+	}
+	out := struct {
+		PayloadType string      `json:"payloadType"`
+		Payload     []byte      `json:"payload"`
+		Signatures  []signature `json:"signatures"`
+	}{PayloadType: in.PayloadType, Payload: in.Payload}
+	for _, s := range in.Signatures {
+		out.Signatures = append(out.Signatures, signature{s.Keyid, s.Sig})
+	}
+	return json.Marshal(out)
+}
+
 // fromEnvelope makes a bundle of an attestation of the tag scheme.
 func fromEnvelope(layer []byte, notes map[string]string) (*bundle.Bundle, error) {
 	var e envelope

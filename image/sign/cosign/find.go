@@ -42,14 +42,21 @@ func Tag(d oci.Digest, suffix string) string {
 	return string(d.Algorithm()) + "-" + d.Hex() + suffix
 }
 
-// find reads all candidates: of the tag with the suffix, and bundles among the referrers. An error is one of the
+// find reads all candidates, or those of one format: of the tag with the suffix, and bundles among the referrers. An error is one of the
 // repository; what is wrong with a single candidate is in it.
-func find(ctx context.Context, s sign.Store, subject oci.Digest, suffix string) (*found, error) {
+func find(ctx context.Context, s sign.Store, subject oci.Digest, suffix string, only Format) (*found, error) {
 	f := &found{}
-	if err := f.tagged(ctx, s, subject, suffix); err != nil {
-		return nil, err
+	if only != Bundle {
+		if err := f.tagged(ctx, s, subject, suffix); err != nil {
+			return nil, err
+		}
 	}
-	return f, f.referring(ctx, s, subject)
+	if only != Legacy {
+		if err := f.referring(ctx, s, subject); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
 }
 
 // tagged reads the layers of the tag.

@@ -37,6 +37,8 @@ type Trust struct {
 	// NoLog does without an entry in a transparency log. Certificates then need a signed timestamp of the Root, or have to
 	// be valid now.
 	NoLog bool
+	// Only looks at signatures of one format; "" at both.
+	Only Format
 	// NoSCT does without proof that a certificate was published when it was issued.
 	NoSCT bool
 }

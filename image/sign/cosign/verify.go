@@ -19,7 +19,7 @@ func Verify(ctx context.Context, s sign.Store, image oci.Digest, t Trust, annota
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	f, err := find(ctx, s, image, signatureSuffix)
+	f, err := find(ctx, s, image, signatureSuffix, t.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func VerifyAttestations(ctx context.Context, s sign.Store, image oci.Digest, t T
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	f, err := find(ctx, s, image, attestationSuffix)
+	f, err := find(ctx, s, image, attestationSuffix, t.Only)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +148,12 @@ func (t Trust) statement(c candidate, image oci.Digest) (sign.Verified, error) {
 	if !ok {
 		return sign.Verified{}, errors.New("statement is about another image")
 	}
+	env, err := envelopeOf(e.DsseEnvelope)
+	if err != nil {
+		return sign.Verified{}, err
+	}
 	return sign.Verified{
-		Key: p.key, Identity: p.subject, Issuer: p.issuer,
+		Key: p.key, Identity: p.subject, Issuer: p.issuer, Envelope: env,
 		Predicate: st.PredicateType, Payload: e.DsseEnvelope.Payload, Optional: named.Annotations, Reference: named.Name,
 	}, nil
 }

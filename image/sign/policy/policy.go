@@ -1,0 +1,94 @@
+// Package policy decides by a policy.json, the file of podman, skopeo and CRI-O, whether an image may be used: reject,
+// insecureAcceptAnything, signedBy (GPG keys) and sigstoreSigned (cosign's keys). It also shows and changes such files.
+//
+// Start reading at [Check]; file.go is about the file.
+//
+// Spec: containers-policy.json(5), containers-registries.d(5).
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/signature"
+	"go.podman.io/image/v5/types"
+
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/sign"
+	"github.com/berth-registry/berth/oci"
+)
+
+// Checked is an image that a policy allows: whoever transfers it afterwards asks for this digest, and not for the tag
+// again.
+type Checked struct {
+	Digest oci.Digest
+	// Signed is false when the policy accepts the image without a signature.
+	Signed bool
+}
+
+// Options are how strictly to look.
+type Options struct {
+	// RequireSigned refuses what only insecureAcceptAnything allows.
+	RequireSigned bool
+}
+
+// Check asks the policy whether the image may be used. It returns an error unless every requirement of the scope is met: a
+// *sign.Refusal when the policy says no, any other when it could not be asked. sys says where signatures are (registries.d)
+// and how to reach the registry.
+func Check(ctx context.Context, p *signature.Policy, ref types.ImageReference, sys *types.SystemContext, o Options) (c Checked, err error) {
+	src, err := ref.NewImageSource(ctx, sys)
+	if err != nil {
+		return c, fmt.Errorf("policy: open the image: %w", err)
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	body, _, err := src.GetManifest(ctx, nil)
+	if err != nil {
+		return c, fmt.Errorf("policy: read the manifest: %w", err)
+	}
+	d, err := manifest.Digest(body)
+	if err != nil {
+		return c, fmt.Errorf("policy: digest of the manifest: %w", err)
+	}
+	if c.Digest, err = oci.ParseDigest(d.String()); err != nil {
+		return c, err
+	}
+	if err := ask(ctx, p, src, o.RequireSigned); err != nil {
+		return c, err
+	}
+	// Asked again with the need of a signature, the answer tells what was believed.
+	c.Signed = o.RequireSigned || ask(ctx, p, src, true) == nil
+	return c, nil
+}
+
+func ask(ctx context.Context, p *signature.Policy, src types.ImageSource, signed bool) error {
+	pc, err := signature.NewPolicyContext(p)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	defer func() { _ = pc.Destroy() }() // it only reports that somebody else uses it, and nobody does
+	pc.RequireSignatureVerification(signed)
+	allowed, err := pc.IsRunningImageAllowed(ctx, image.UnparsedInstance(src, nil))
+	var no signature.PolicyRequirementError
+	var wrong signature.InvalidSignatureError
+	switch {
+	case err == nil && allowed:
+		return nil
+	case err == nil:
+		return &sign.Refusal{Why: sign.ByPolicy, Message: "the policy does not allow the image"}
+	case errors.As(err, &no), errors.As(err, &wrong):
+		return &sign.Refusal{Why: sign.ByPolicy, Message: "the policy does not allow the image", Tried: []sign.Attempt{{Where: "policy.json", Err: err}}}
+	}
+	return fmt.Errorf("policy: %w", err)
+}
+
+// Parse reads a policy.json as it is checked: keys that are unknown are errors.
+func Parse(file []byte) (*signature.Policy, error) {
+	p, err := signature.NewPolicyFromBytes(file)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, fault.Unknown, "policy is not valid: %s", err).Because(err)
+	}
+	return p, nil
+}

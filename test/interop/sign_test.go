@@ -1,0 +1,192 @@
+package interop_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What berth signs cosign verifies, and what cosign signs berth verifies: with the same key files, in both places where
+// signatures are kept, attestations too, and neither verifies what is spoiled or by another key.
+func TestBerthAndCosign(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []struct{ format, bundle string }{
+		{"tag", "--new-bundle-format=false"}, {"bundle", "--new-bundle-format=true"},
+	} {
+		t.Run(scheme.format, func(t *testing.T) {
+			t.Parallel()
+			r := openRegistry(t)
+			cosign, berth := newCosign(t, r), newBerth(t, r)
+			berth.env = append(berth.env, "COSIGN_PASSWORD=")
+			key := func(of *client, file string) string { return filepath.Join(of.home, file) }
+			berth.run(t, "keys", "new")
+			berth.run(t, "keys", "new", "--output-key-prefix", "stranger")
+			verify := []string{"verify", "--insecure-ignore-tlog=true", scheme.bundle, "--key"}
+			attested := []string{"verify-attestation", "--insecure-ignore-tlog=true", scheme.bundle, "--type", "https://example.com/tested", "--key"}
+			offline := []string{"--yes", "--tlog-upload=false", "--use-signing-config=false", scheme.bundle}
+			predicate := writeFile(t, filepath.Join(berth.home, "predicate.json"), []byte(`{"tested":"yes"}`))
+
+			for name, signer := range map[string]*client{"ours": berth, "theirs": cosign} {
+				// Each signs with the other's key file: they are the same format.
+				other := map[*client]*client{berth: cosign, cosign: berth}[signer]
+				img := ociImage(t, name)
+				r.push(t, img, "team/"+name+":1")
+				image := r.host + "/team/" + name + "@" + digestOf(t, img)
+				for _, verifier := range []*client{berth, cosign} {
+					verifier.refused(t, append(verify, key(other, "cosign.pub"), image)...)
+				}
+				signer.run(t, append(append([]string{"sign", "--key", key(other, "cosign.key"), "-a", "env=prod"}, offline...), image)...)
+				signer.run(t, append(append([]string{"attest", "--key", key(other, "cosign.key"), "--type", "https://example.com/tested", "--predicate", predicate}, offline...), image)...)
+				for _, verifier := range []*client{berth, cosign} {
+					mustContain(t, verifier.run(t, append(verify, key(other, "cosign.pub"), "-a", "env=prod", image)...), digestOf(t, img))
+					mustContain(t, verifier.run(t, append(attested, key(other, "cosign.pub"), image)...), "application/vnd.in-toto+json")
+					verifier.refused(t, append(verify, key(other, "cosign.pub"), "-a", "env=test", image)...)
+					verifier.refused(t, append(verify, filepath.Join(berth.home, "stranger.pub"), image)...)
+					verifier.refused(t, append(attested, filepath.Join(berth.home, "stranger.pub"), image)...)
+				}
+			}
+		})
+	}
+}
+
+// The exit codes of berth's verify are those of cosign.
+func TestBerthExitCodes(t *testing.T) {
+	t.Parallel()
+	r := openRegistry(t)
+	cosign, berth := newCosign(t, r), newBerth(t, r)
+	img := ociImage(t, "a")
+	r.push(t, img, "team/app:1")
+	r.push(t, ociImage(t, "b"), "team/app:unsigned")
+	berth.env = append(berth.env, "COSIGN_PASSWORD=")
+	berth.run(t, "keys", "new")
+	berth.run(t, "sign", "--key", filepath.Join(cosign.home, "cosign.key"), "--format", "tag", r.host+"/team/app:1")
+	for _, c := range []struct{ key, image string }{
+		{filepath.Join(cosign.home, "cosign.pub"), "/team/app:1"},
+		{filepath.Join(cosign.home, "cosign.pub"), "/team/app:unsigned"},
+		{filepath.Join(cosign.home, "cosign.pub"), "/team/app:none"},
+		{filepath.Join(berth.home, "cosign.pub"), "/team/app:1"},
+	} {
+		args := []string{"verify", "--insecure-ignore-tlog=true", "--new-bundle-format=false", "--key", c.key, r.host + c.image}
+		theirs, ours := cosign.exec(t, nil, args...), berth.exec(t, nil, args...)
+		if theirs.code != ours.code {
+			t.Errorf("%s: cosign ends with %d, berth with %d\n%s\n%s", c.image, theirs.code, ours.code, theirs, ours)
+		}
+	}
+}
+
+// gpgHome makes GPG keys: an address, the public and the secret key in files, and the environment to use them.
+type gpgHome struct{ dir, address, public, secret string }
+
+func newGPG(t testing.TB, address string) gpgHome {
+	t.Helper()
+	g := gpgHome{dir: shortDir(t), address: address}
+	g.public, g.secret = filepath.Join(g.dir, "public.asc"), filepath.Join(g.dir, "secret.asc")
+	bin := peer(t, "gpg")
+	run := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command(bin, append([]string{"--homedir", g.dir, "--batch", "--quiet"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("gpg %v: %v\n%s", args, err, out)
+		}
+	}
+	run("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", address, "rsa2048", "sign", "never")
+	run("--export", "--armor", "--output", g.public, address)
+	run("--export-secret-keys", "--armor", "--output", g.secret, address)
+	t.Cleanup(func() { _ = exec.Command("gpgconf", "--homedir", g.dir, "--kill", "all").Run() }) // its agent
+	return g
+}
+
+// policyFor writes a policy.json that asks for the key's signature on images of the registry, and rejects all others.
+func policyFor(t testing.TB, c *client, r *registry, keyType, key string) string {
+	t.Helper()
+	doc, err := json.Marshal(map[string]any{
+		"default":    []any{map[string]string{"type": "reject"}},
+		"transports": map[string]any{"docker": map[string]any{r.host: []any{map[string]string{"type": "signedBy", "keyType": keyType, "keyPath": key}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, filepath.Join(c.home, ".config", "containers", "policy.json"), doc)
+}
+
+// GPG signatures against berthd alone, without a web server for them: podman signs at push, berth with a key from a file;
+// podman, skopeo and berth pull and verify by policy.json what is signed, and nothing else.
+func TestSimpleSigning(t *testing.T) {
+	t.Parallel()
+	r := guardedRegistry(t)
+	signer, stranger := newGPG(t, "signer@example.com"), newGPG(t, "stranger@example.com")
+	podman, skopeo, berth := newPodman(t, r), newClient(t, "skopeo", r), newBerth(t, r)
+	for _, c := range []*client{podman, skopeo, berth} {
+		c.env = append(c.env, "GNUPGHOME="+signer.dir)
+		c.pipe(t, strings.NewReader(password), "login", "--username", "admin", "--password-stdin", r.host)
+	}
+	app := r.host + "/library/app"
+	loadPodman(t, podman, "a", app+":podman")
+	podman.run(t, "push", "--sign-by", signer.address, app+":podman")
+	podman.run(t, "tag", app+":podman", app+":unsigned")
+	podman.run(t, "push", app+":unsigned") // the same image by another name: the signature is about the name, too
+	loadPodman(t, podman, "b", app+":berth")
+	podman.run(t, "push", app+":berth")
+	berth.run(t, "sign", "--format", "gpg", "--key", signer.secret, "docker://"+app+":berth")
+	loadPodman(t, podman, "c", app+":stranger")
+	podman.run(t, "push", app+":stranger")
+	berth.run(t, "sign", "--format", "gpg", "--key", stranger.secret, app+":stranger")
+	if n := r.requests(t, "method=PUT", "/extensions/v2/library/app/signatures/"); n != 3 {
+		t.Errorf("%d signatures were put into the registry, want 3", n)
+	}
+
+	for _, c := range []*client{podman, skopeo, berth} {
+		policyFor(t, c, r, "GPGKeys", signer.public)
+	}
+	for _, tag := range []string{"podman", "berth"} {
+		podman.run(t, "rmi", "--all", "--force")
+		podman.run(t, "pull", app+":"+tag)
+		skopeo.run(t, "copy", "docker://"+app+":"+tag, "dir:"+filepath.Join(skopeo.home, tag))
+		berth.run(t, "verify", "--policy", filepath.Join(berth.home, ".config", "containers", "policy.json"), "docker://"+app+":"+tag)
+		berth.run(t, "verify", "--format", "gpg", "--key", signer.public, app+":"+tag)
+	}
+	podman.run(t, "rmi", "--all", "--force")
+	for _, tag := range []string{"unsigned", "stranger"} {
+		podman.refused(t, "pull", app+":"+tag)
+		skopeo.refused(t, "copy", "docker://"+app+":"+tag, "dir:"+filepath.Join(skopeo.home, tag))
+		got := berth.refused(t, "verify", "--policy", filepath.Join(berth.home, ".config", "containers", "policy.json"), "docker://"+app+":"+tag)
+		if got.code != 6 {
+			t.Errorf("exit code %d, want 6:\n%s", got.code, got)
+		}
+		if got := berth.refused(t, "verify", "--format", "gpg", "--key", signer.public, app+":"+tag); got.code != 12 {
+			t.Errorf("exit code %d, want 12:\n%s", got.code, got)
+		}
+	}
+
+	// The signature in a file is one that skopeo verifies on its own, and the other way round.
+	body, _, digest := r.manifest(t, "library/app", "berth")
+	status, _, sig := r.get(t, "/lookaside/library/app@"+strings.Replace(digest, ":", "=", 1)+"/signature-1")
+	if status != 200 || !bytes.HasPrefix(sig[:1], []byte{0x90}) && len(sig) < 100 {
+		t.Fatalf("GET lookaside: %d, %d bytes", status, len(sig))
+	}
+	manifest := writeFile(t, filepath.Join(skopeo.home, "manifest.json"), body)
+	file := writeFile(t, filepath.Join(skopeo.home, "signature"), sig)
+	fingerprint := strings.Fields(berth.run(t, "keys", "show", "-o", "name", signer.public))[0]
+	mustContain(t, skopeo.run(t, "standalone-verify", manifest, app+":berth", fingerprint, file), digest)
+}
+
+// A client that knows no extension reads the same signatures as files below /lookaside/: registries.d names it.
+func TestLookaside(t *testing.T) {
+	t.Parallel()
+	r := openRegistry(t)
+	signer := newGPG(t, "signer@example.com")
+	berth := newBerth(t, r)
+	img := ociImage(t, "a")
+	r.push(t, img, "library/app:1")
+	berth.run(t, "sign", "--format", "gpg", "--key", signer.secret, r.host+"/library/app:1")
+	base := "/lookaside/library/app@" + strings.Replace(digestOf(t, img), ":", "=", 1) + "/signature-"
+	if status, header, body := r.get(t, base+"1"); status != 200 || header.Get("Content-Type") != "application/octet-stream" || len(body) == 0 {
+		t.Fatalf("signature-1: %d, %v", status, header)
+	}
+	if status, _, _ := r.get(t, base+"2"); status != 404 {
+		t.Fatalf("signature-2: %d, want 404: it ends the list", status)
+	}
+}
