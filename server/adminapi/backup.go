@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/backup"
+	"github.com/berth-registry/berth/server/identity"
 )
 
 // backups is what the face needs of the backup room.
@@ -18,12 +19,12 @@ type backups interface {
 
 func (h *Handler) declareBackups(f *face) {
 	declare(f, operation{
-		id: "startBackup", method: http.MethodPost, path: "backups", tag: "backups", needs: on(onRegistry, backupWrite), status: http.StatusAccepted,
+		id: "startBackup", method: http.MethodPost, path: "backups", tag: "backups", needs: on(onRegistry, identity.BackupWrite), status: http.StatusAccepted,
 		summary: "Make a snapshot while the registry serves", text: "While one is made into the same target, the answer is that one's job.",
 		answer: startedAnswer,
 	}, h.startBackup)
 	declare(f, operation{
-		id: "listBackups", method: http.MethodGet, path: "backups", tag: "backups", needs: on(onRegistry, backupRead),
+		id: "listBackups", method: http.MethodGet, path: "backups", tag: "backups", needs: on(onRegistry, identity.BackupRead),
 		summary: "List the snapshots of a target, newest first", answer: "A page of snapshots.",
 	}, h.listBackups)
 }

@@ -24,13 +24,13 @@ const mediaYAML = "application/yaml"
 
 func (h *Handler) declareBlueprints(f *face) {
 	declare(f, operation{
-		id: "exportConfiguration", method: http.MethodGet, path: "export", tag: "configuration", needs: on(onRegistry, identity.Verb("export")),
+		id: "exportConfiguration", method: http.MethodGet, path: "export", tag: "configuration", needs: on(onRegistry, identity.Export),
 		summary: "Export the configuration: projects, roles, groups, accounts, robots, grants and issuers",
 		text:    "Nothing that is secret is in it: accounts have no passwords there, and robots no secrets. What is written in the configuration file is not in it either.",
 		answer:  "The configuration of this moment.", media: mediaYAML, also: reflect.TypeFor[blueprint.Document](),
 	}, h.export)
 	declare(f, operation{
-		id: "applyConfiguration", method: http.MethodPut, path: "apply", tag: "configuration", needs: on(onRegistry, identity.Verb("apply")), limit: largestDocument, yaml: true,
+		id: "applyConfiguration", method: http.MethodPut, path: "apply", tag: "configuration", needs: on(onRegistry, identity.Apply), limit: largestDocument, yaml: true,
 		summary: "Make the configuration what a document says, as a whole or not at all",
 		text: "What the document does not name stays, or goes with `prune`. Accounts and robots that are made have no password and no secret yet. " +
 			"The document may be YAML (`Content-Type: application/yaml`).",

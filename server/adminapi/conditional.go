@@ -75,3 +75,10 @@ type created[T any] struct {
 
 // done is the answer of what has none.
 type done struct{}
+
+func finish(err error) (*done, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &done{}, nil
+}

@@ -74,12 +74,19 @@ func description() *huma.OpenAPI {
 				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schemas.Schema(reflect.TypeFor[problemView](), true, "")}},
 			}},
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"basic":  {Type: "http", Scheme: "basic", Description: "Name and password of an account."},
-				"bearer": {Type: "http", Scheme: "bearer", Description: "An access token of this registry, for what belongs to a repository."},
+				"basic":   {Type: "http", Scheme: "basic", Description: "Name and password of an account, or name and secret of a robot, or a personal access token in place of the password."},
+				"bearer":  {Type: "http", Scheme: "bearer", Description: "A personal access token, the secret of a robot, or an access token of this registry, which is for what belongs to a repository."},
+				"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "A session of a browser. Changes send its CSRF token in " + csrfHeader + "."},
 			},
 		},
-		Security: []map[string][]string{{"basic": {}}, {"bearer": {}}},
+		Security: []map[string][]string{{"basic": {}}, {"bearer": {}}, {"session": {}}},
 		Tags: []*huma.Tag{
+			{Name: "users", Description: "Accounts of people."},
+			{Name: "groups", Description: "Named sets of accounts."},
+			{Name: "robots", Description: "Accounts of machines."},
+			{Name: "tokens", Description: "Personal access tokens."},
+			{Name: "sessions", Description: "Logins of browsers."},
+			{Name: "me", Description: "The caller."},
 			{Name: "repositories", Description: "Repositories, and finding them."},
 			{Name: "manifests", Description: "Manifests, and what refers to them."},
 			{Name: "tags", Description: "Tags, what they were, and putting them back."},
@@ -101,7 +108,8 @@ const introduction = `Administration of a berth registry. Images are pushed and 
 password: ` + "`curl --unix-socket berth-data/berthd.sock http://localhost/api/v1/jobs`" + `.
 
 **Rights.** ` + "`x-permission`" + ` says what an operation needs: a verb, and what it is asked for: the ` + "`registry`" + `, the
-` + "`repository`" + ` of the path, or what is ` + "`visible`" + ` to the caller, the rest left out; ` + "`everybody`" + ` needs nothing. A bearer token of the registry serves where it has the verb; it
+` + "`project`" + ` or ` + "`repository`" + ` of the path, or what is ` + "`visible`" + ` to the caller, the rest left out; ` + "`signed-in`" + ` is whoever has logged in,
+and ` + "`everybody`" + ` needs nothing. A bearer token of the registry serves where it has the verb; it
 never makes an administrator. What a caller may not see is answered as what is not there.
 
 **Names of repositories** have slashes in them, and a path has them as they are, or as ` + "`%2F`" + ` (which is what generated

@@ -20,7 +20,7 @@ func explain(ctx huma.Context, _ string, v any) (any, error) {
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
 		if c.fields != nil && c.err == nil {
-			return project(v, c.rt.members, c.fields)
+			return projected(v, c.rt.members, c.fields)
 		}
 		return v, nil
 	}

@@ -33,6 +33,11 @@ func newFace(h *Handler) (*face, error) {
 		Transformers:  []huma.Transformer{explain},
 	}, f)
 	h.declareDocument(f)
+	h.declareUsers(f)
+	h.declareGroups(f)
+	h.declareRobots(f)
+	h.declareMe(f)
+	h.declareSessions(f)
 	h.declareRepositories(f)
 	h.declareBlueprints(f)
 	h.declareJobs(f)
@@ -122,6 +127,9 @@ func schemaName(t reflect.Type, hint string) string {
 	}
 	if name = strings.TrimSuffix(name, "View"); name == "" { // it stays where it is used
 		return ""
+	}
+	if strings.HasSuffix(t.PkgPath(), "/blueprint") { // names there are those of objects of ours
+		name = "Configured" + name
 	}
 	return strings.ToUpper(name[:1]) + name[1:] + suffix
 }

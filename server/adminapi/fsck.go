@@ -21,22 +21,22 @@ type integrity interface {
 
 func (h *Handler) declareChecks(f *face) {
 	declare(f, operation{
-		id: "startCheck", method: http.MethodPost, path: "fsck", tag: "integrity", needs: on(onRegistry, integrityWrite), status: http.StatusAccepted,
+		id: "startCheck", method: http.MethodPost, path: "fsck", tag: "integrity", needs: on(onRegistry, identity.IntegrityWrite), status: http.StatusAccepted,
 		summary: "Check all stored content now",
 		text: "Every blob is read and verified; damaged ones are put aside and named by `/api/v1/damage`. While a check is on its way, " +
 			"the answer is that one's job.",
 		answer: startedAnswer,
 	}, h.startCheck)
 	declare(f, operation{
-		id: "getLastCheck", method: http.MethodGet, path: "fsck", tag: "integrity", needs: on(onRegistry, integrityRead),
+		id: "getLastCheck", method: http.MethodGet, path: "fsck", tag: "integrity", needs: on(onRegistry, identity.IntegrityRead),
 		summary: "Show the report of the check that ended last", answer: "What the check has found.",
 	}, func(ctx context.Context, _ *struct{}) (*shown[checkReportView], error) { return h.check(ctx, 0) })
 	declare(f, operation{
-		id: "getCheck", method: http.MethodGet, path: "fsck/{id}", tag: "integrity", needs: on(onRegistry, integrityRead), object: "check", unknown: JobUnknown,
+		id: "getCheck", method: http.MethodGet, path: "fsck/{id}", tag: "integrity", needs: on(onRegistry, identity.IntegrityRead), object: "check", unknown: JobUnknown,
 		summary: "Show the report of the check of a job, so far while it runs", answer: "What the check has found.",
 	}, func(ctx context.Context, in *InJob) (*shown[checkReportView], error) { return h.check(ctx, in.ID) })
 	declare(f, operation{
-		id: "listDamage", method: http.MethodGet, path: "damage", tag: "integrity", needs: on(onRegistry, integrityRead),
+		id: "listDamage", method: http.MethodGet, path: "damage", tag: "integrity", needs: on(onRegistry, identity.IntegrityRead),
 		summary: "List damaged blobs with the tags that need them, by digest", text: "An ordinary push of the content repairs a blob.",
 		answer: "A page of damaged blobs.",
 	}, h.listDamage)

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/gc"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -21,20 +22,20 @@ type collector interface {
 
 func (h *Handler) declareCollection(f *face) {
 	declare(f, operation{
-		id: "startCollection", method: http.MethodPost, path: "gc", tag: "collection", needs: on(onRegistry, gcWrite), status: http.StatusAccepted,
+		id: "startCollection", method: http.MethodPost, path: "gc", tag: "collection", needs: on(onRegistry, identity.GCWrite), status: http.StatusAccepted,
 		summary: "Collect now what nobody needs any more",
 		text:    "The registry collects by itself, too, at every interval. Nothing is deleted within its grace.", answer: startedAnswer,
 	}, h.startCollection)
 	declare(f, operation{
-		id: "getCollection", method: http.MethodGet, path: "gc", tag: "collection", needs: on(onRegistry, gcRead),
+		id: "getCollection", method: http.MethodGet, path: "gc", tag: "collection", needs: on(onRegistry, identity.GCRead),
 		summary: "Show how collection stands", answer: "The queue, and what was done last.",
 	}, h.collectionStatus)
 	declare(f, operation{
-		id: "previewCollection", method: http.MethodGet, path: "gc/preview", tag: "collection", needs: on(onRegistry, gcRead),
+		id: "previewCollection", method: http.MethodGet, path: "gc/preview", tag: "collection", needs: on(onRegistry, identity.GCRead),
 		summary: "Count what a collection would delete now, to the byte", answer: "What it would do, if nothing else happened.",
 	}, h.previewCollection)
 	declare(f, operation{
-		id: "explainContent", method: http.MethodGet, path: "gc/why/{digest}", tag: "collection", needs: on(onRegistry, gcRead),
+		id: "explainContent", method: http.MethodGet, path: "gc/why/{digest}", tag: "collection", needs: on(onRegistry, identity.GCRead),
 		summary: "Name everything that keeps a blob or manifest", answer: "What keeps it, in all repositories.",
 	}, h.why)
 }

@@ -37,7 +37,8 @@ type authenticator interface {
 // gatekeeper is what it needs of the access room.
 type gatekeeper interface {
 	Check(ctx context.Context, v identity.Verb, name ref.Name) error
-	CheckAdmin(ctx context.Context) error
+	CheckProject(ctx context.Context, v identity.Verb, project string) error
+	CheckSystem(ctx context.Context, v identity.Verb) error
 }
 
 // Options are what the face speaks for. All are required, unless it is said.
@@ -45,6 +46,11 @@ type Options struct {
 	Auth       authenticator
 	Access     gatekeeper
 	Blueprints blueprints
+	Users      users
+	Groups     groups
+	Robots     robots
+	Tokens     tokens
+	Sessions   sessions
 	Jobs       jobs
 	History    history
 	// Repositories is what the registry holds now.
@@ -86,6 +92,7 @@ type call struct {
 	h     *Handler
 	r     *http.Request
 	asked *url.URL // as it came
+	addr  string   // of the caller
 	rt    *route
 	// fields are the members that the answer shall have, nil for all.
 	fields []string
@@ -121,7 +128,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return fault.New(fault.Denied, fault.DeniedReason, "the request comes from a page of another site, and is not served").Because(err)
 	}
-	who, err := h.principal(r, rec)
+	who, err := h.principal(rt, r, rec)
 	if err != nil {
 		return err
 	}
@@ -141,7 +148,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 		ctx = event.WithRequest(ctx, h.request(w, r, rec))
 	}
 	rec.Repo = r.PathValue("repository")
-	c := &call{h: h, rt: rt, asked: asked}
+	c := &call{h: h, rt: rt, asked: asked, addr: rec.Client.String()}
 	if c.fields, err = readFields(r, rt); err != nil {
 		return err
 	}
@@ -167,8 +174,16 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 // permitted asks for what the route needs, before anything else of the request is looked at: engines ask again, and for more.
 func (h *Handler) permitted(ctx context.Context, rt *route, r *http.Request) error {
 	switch rt.needs.Scope {
+	case signedIn:
+		switch who := identity.From(ctx); who.Kind {
+		case identity.User, identity.Robot, identity.Local, identity.System:
+			return nil
+		}
+		return fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "this needs a login")
 	case onRegistry:
-		return h.Access.CheckAdmin(ctx)
+		return h.Access.CheckSystem(ctx, rt.needs.Verb)
+	case onProject:
+		return h.Access.CheckProject(ctx, rt.needs.Verb, r.PathValue("project"))
 	case onRepository:
 		if name, err := ref.ParseName(r.PathValue("repository")); err == nil { // else it is nobody's, and the handler says what is wrong
 			return h.Access.Check(ctx, rt.needs.Verb, name)
@@ -178,7 +193,7 @@ func (h *Handler) permitted(ctx context.Context, rt *route, r *http.Request) err
 }
 
 // principal is who is calling: over the socket the local administrator, whatever else the request says.
-func (h *Handler) principal(r *http.Request, rec *httpd.Record) (identity.Principal, error) {
+func (h *Handler) principal(rt *route, r *http.Request, rec *httpd.Record) (identity.Principal, error) {
 	if peer, local := httpd.OverSocket(r); local {
 		if !peer.Admitted {
 			return identity.Principal{}, fault.New(fault.Denied, fault.DeniedReason, "the socket of this berthd is for the user that it runs as and for root; you are user %d", peer.UID)
@@ -188,6 +203,8 @@ func (h *Handler) principal(r *http.Request, rec *httpd.Record) (identity.Princi
 	header := ""
 	if v := r.Header["Authorization"]; len(v) > 0 {
 		header = v[0]
+	} else if cookie := cookieOf(r); cookie != "" && rt.needs.Scope != everybody {
+		return h.session(r, cookie, rec)
 	}
 	return h.Auth.Authenticate(r.Context(), header, rec.Client.String())
 }

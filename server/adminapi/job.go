@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -28,19 +29,19 @@ func (h *Handler) declareJobs(f *face) {
 		return o
 	}
 	declare(f, operation{
-		id: "listJobs", method: http.MethodGet, path: "jobs", tag: "jobs", needs: on(onRegistry, jobRead),
+		id: "listJobs", method: http.MethodGet, path: "jobs", tag: "jobs", needs: on(onRegistry, identity.JobRead),
 		summary: "List jobs, newest first", answer: "A page of jobs.",
 	}, h.listJobs)
 	declare(f, about(operation{
-		id: "getJob", method: http.MethodGet, path: "jobs/{id}", needs: on(onRegistry, jobRead), summary: "Show a job",
+		id: "getJob", method: http.MethodGet, path: "jobs/{id}", needs: on(onRegistry, identity.JobRead), summary: "Show a job",
 	}), h.job(jobs.Get))
 	declare(f, about(operation{
-		id: "cancelJob", method: http.MethodPost, path: "jobs/{id}/cancel", needs: on(onRegistry, jobWrite),
+		id: "cancelJob", method: http.MethodPost, path: "jobs/{id}/cancel", needs: on(onRegistry, identity.JobWrite),
 		summary: "End a job that waits, or ask the worker of a running one to stop",
 		text:    "A job that has ended stays as it is. A running one is `cancelling` until its worker has stopped.",
 	}), h.job(jobs.Cancel))
 	declare(f, about(operation{
-		id: "retryJob", method: http.MethodPost, path: "jobs/{id}/retry", needs: on(onRegistry, jobWrite),
+		id: "retryJob", method: http.MethodPost, path: "jobs/{id}/retry", needs: on(onRegistry, identity.JobWrite),
 		summary: "Queue a job that is dead, cancelled or scheduled, with all its attempts before it",
 		text:    "409 when the job has succeeded, or another one does its work. A queued or running job stays as it is.",
 	}), h.job(jobs.Retry))

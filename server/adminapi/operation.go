@@ -19,8 +19,10 @@ type scope string
 
 const (
 	everybody    scope = "everybody"  // nothing is told that is not public; no verb
+	signedIn     scope = "signed-in"  // whoever has proved to be somebody; no verb
 	onRegistry   scope = "registry"   // the registry as a whole: asked before anything of the request is read
 	onVisible    scope = "visible"    // what the caller may see: the engine leaves the rest out, and refuses who may see nothing
+	onProject    scope = "project"    // the project of the path
 	onRepository scope = "repository" // the repository of the path: the engine asks on its first line
 )
 
@@ -36,12 +38,12 @@ func on(s scope, v identity.Verb) permission { return permission{Verb: v, Scope:
 // check says what is wrong with a permission.
 func (p permission) check() error {
 	switch p.Scope {
-	case everybody:
+	case everybody, signedIn:
 		if p.Verb != "" {
-			return fmt.Errorf("is for everybody and asks for %s", p.Verb)
+			return fmt.Errorf("is for %s and asks for %s", p.Scope, p.Verb)
 		}
 		return nil
-	case onRegistry, onVisible, onRepository:
+	case onRegistry, onVisible, onProject, onRepository:
 		if p.Verb == "" {
 			return fmt.Errorf("names no verb on the %s", p.Scope)
 		}

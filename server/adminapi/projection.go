@@ -40,8 +40,8 @@ func readFields(r *http.Request, rt *route) ([]string, error) {
 	return fields, bad.err()
 }
 
-// project leaves of an answer, or of each item of a page, only the members that were asked for, in the order they have.
-func project(v any, members, fields []string) (any, error) {
+// projected leaves of an answer, or of each item of a page, only the members that were asked for, in the order they have.
+func projected(v any, members, fields []string) (any, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/identity"
 )
 
 // maxBody is more than most requests of this API need, in bytes.
@@ -166,4 +167,25 @@ func viewAll[T, V any](items []T, view func(T) V) []V {
 		out[i] = view(item)
 	}
 	return out
+}
+
+// optional reads a filter that is true, false or not said.
+func optional(text string) *bool {
+	if text == "" {
+		return nil
+	}
+	yes := text == "true"
+	return &yes
+}
+
+// words are verbs as texts, and verbsOf texts as verbs.
+func words(verbs []identity.Verb) []string {
+	return viewAll(verbs, func(v identity.Verb) string { return string(v) })
+}
+
+func verbsOf(words []string) []identity.Verb {
+	if words == nil {
+		return nil
+	}
+	return viewAll(words, func(w string) identity.Verb { return identity.Verb(w) })
 }
