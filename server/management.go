@@ -14,7 +14,7 @@ import (
 // management is the face of /api/v1, with every engine that it speaks for.
 func (s *Server) management(prefix string, origin *httpd.Origin) (http.Handler, error) {
 	return adminapi.New(adminapi.Options{
-		Auth: s.auth, Access: managers{s.access}, Users: s.auth, Groups: s.auth, Robots: s.auth, Tokens: s.auth, Sessions: s.auth,
+		Auth: s.auth, Access: s.access, Users: s.auth, Groups: s.auth, Robots: s.auth, Tokens: s.auth, Sessions: s.auth,
 		Jobs: s.jobs, Blueprints: s.blueprint(), Database: s.db, History: s.registry, Repositories: s.registry, Trash: s.registry, Now: s.clock(),
 		Collector: s.gc, Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
 		Prefix: prefix, External: origin.ExternalURL,
