@@ -76,7 +76,7 @@ func description() *huma.OpenAPI {
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"basic":   {Type: "http", Scheme: "basic", Description: "Name and password of an account, or name and secret of a robot, or a personal access token in place of the password."},
 				"bearer":  {Type: "http", Scheme: "bearer", Description: "A personal access token, the secret of a robot, or an access token of this registry, which is for what belongs to a repository."},
-				"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "A session of a browser. Changes send its CSRF token in " + csrfHeader + "."},
+				"session": {Type: "apiKey", In: "cookie", Name: SessionCookie, Description: "A session of a browser. Changes send its CSRF token in " + csrfHeader + "."},
 			},
 		},
 		Security: []map[string][]string{{"basic": {}}, {"bearer": {}}, {"session": {}}},

@@ -25,16 +25,13 @@ type sessions interface {
 	RevokeAll(ctx context.Context, account string, except int64) (int, error)
 }
 
-const (
-	// sessionCookie has a prefix by which browsers take it over TLS only, for this host alone, and from no neighbour.
-	sessionCookie = "__Host-berth"
-	// csrfHeader has to bring the session's token with every change: a page of another site cannot read it.
-	csrfHeader = "X-Berth-CSRF"
-)
+// csrfHeader has to bring the session's token with every change: a page of another site cannot read it.
+const csrfHeader = "X-Berth-CSRF"
 
-// cookie makes the session's cookie; "" deletes it.
-func cookie(secret string, until time.Time) string {
-	c := http.Cookie{Name: sessionCookie, Value: secret, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode, Expires: until}
+// setCookie is the header that sets the session's cookie; without a secret it deletes it.
+func setCookie(secret string, until time.Time) string {
+	c := cookie(SessionCookie, secret, 0)
+	c.Expires = until
 	if secret == "" {
 		c.MaxAge = -1
 	}
@@ -43,7 +40,7 @@ func cookie(secret string, until time.Time) string {
 
 // cookieOf is the session's cookie of a request, "" for none. Two are as good as none: one of them is somebody else's.
 func cookieOf(r *http.Request) string {
-	found := r.CookiesNamed(sessionCookie)
+	found := r.CookiesNamed(SessionCookie)
 	if len(found) != 1 {
 		return ""
 	}
@@ -65,7 +62,7 @@ func (h *Handler) declareSessions(f *face) {
 	declare(f, operation{
 		id: "login", method: http.MethodPost, path: "sessions", tag: "sessions", needs: permission{Scope: everybody},
 		summary: "Open a session of a browser with a name and a password",
-		text: "The answer sets the cookie `" + sessionCookie + "`. Every request that changes something then sends `csrf` in the header `" + csrfHeader + "`. " +
+		text: "The answer sets the cookie `" + SessionCookie + "`. Every request that changes something then sends `csrf` in the header `" + csrfHeader + "`. " +
 			"A session ends when it is not used, and at its end at the latest (`berth.sessions`).",
 		answer: "The session.", status: http.StatusCreated,
 	}, h.login)
@@ -148,7 +145,7 @@ func (h *Handler) login(ctx context.Context, in *loginInput) (*cookied[openedVie
 	if err != nil {
 		return nil, err
 	}
-	return &cookied[openedView]{cookie(o.Cookie, o.ExpiresAt), openedView{o.ID, o.Account, o.CSRF, o.ExpiresAt.UTC()}}, nil
+	return &cookied[openedView]{setCookie(o.Cookie, o.ExpiresAt), openedView{o.ID, o.Account, o.CSRF, o.ExpiresAt.UTC()}}, nil
 }
 
 func (h *Handler) current(ctx context.Context, _ *struct{}) (*shown[openedView], error) {
@@ -174,7 +171,7 @@ func (h *Handler) logout(ctx context.Context, _ *struct{}) (*left, error) {
 	if err := h.Sessions.Leave(ctx, cookieOf(callOf(ctx).r)); err != nil {
 		return nil, err
 	}
-	return &left{cookie("", time.Time{})}, nil
+	return &left{setCookie("", time.Time{})}, nil
 }
 
 type sessionView struct {
