@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/adminapi"
+	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/blueprint"
 	"github.com/berth-registry/berth/server/httpd"
@@ -15,7 +17,7 @@ import (
 func (s *Server) management(prefix string, origin *httpd.Origin) (http.Handler, error) {
 	return adminapi.New(adminapi.Options{
 		Auth: s.auth, Access: s.access, Users: s.auth, Groups: s.auth, Robots: s.auth, Tokens: s.auth, Sessions: s.auth,
-		Jobs: s.jobs, Blueprints: s.blueprint(), Database: s.db, History: s.registry, Repositories: s.registry, Trash: s.registry, Now: s.clock(),
+		Jobs: s.jobs, Blueprints: s.blueprint(), Projects: s.project, Database: s.db, History: s.registry, Repositories: s.registry, Trash: s.registry, Now: s.clock(),
 		Collector: s.gc, Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
 		Prefix: prefix, External: origin.ExternalURL,
 	})
@@ -26,12 +28,15 @@ func (s *Server) blueprint() *blueprint.Service {
 	return blueprint.New(blueprint.Options{DB: s.db, Access: s.access, CheckIssuer: checkIssuer})
 }
 
-// checkIssuer wants the configuration of an issuer to be a JSON object.
+// checkIssuer says whether auth would take the configuration of an issuer.
 func checkIssuer(config []byte) error {
-	if err := json.Unmarshal(config, &map[string]json.RawMessage{}); err != nil {
-		return fault.New(fault.Invalid, adminapi.FieldInvalid, "configuration of an issuer is not a JSON object").Because(err)
+	var c auth.IssuerConfig
+	d := json.NewDecoder(bytes.NewReader(config))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return fault.New(fault.Invalid, adminapi.FieldInvalid, "configuration of an issuer is not what one has: %v", err).Because(err)
 	}
-	return nil
+	return auth.CheckIssuer(c)
 }
 
 // scheduledBackup is what the configuration says of backups.

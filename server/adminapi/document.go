@@ -81,6 +81,10 @@ func description() *huma.OpenAPI {
 		},
 		Security: []map[string][]string{{"basic": {}}, {"bearer": {}}, {"session": {}}},
 		Tags: []*huma.Tag{
+			{Name: "projects", Description: "Namespaces that own repositories."},
+			{Name: "members", Description: "Who has a role in a project."},
+			{Name: "roles", Description: "Named sets of verbs."},
+			{Name: "grants", Description: "What somebody may, or may not, do to repositories of a pattern."},
 			{Name: "users", Description: "Accounts of people."},
 			{Name: "groups", Description: "Named sets of accounts."},
 			{Name: "robots", Description: "Accounts of machines."},

@@ -33,6 +33,9 @@ func newFace(h *Handler) (*face, error) {
 		Transformers:  []huma.Transformer{explain},
 	}, f)
 	h.declareDocument(f)
+	h.declareProjects(f)
+	h.declareGrants(f)
+	h.declareRoles(f)
 	h.declareUsers(f)
 	h.declareGroups(f)
 	h.declareRobots(f)

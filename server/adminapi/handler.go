@@ -46,6 +46,7 @@ type Options struct {
 	Auth       authenticator
 	Access     gatekeeper
 	Blueprints blueprints
+	Projects   projects
 	Users      users
 	Groups     groups
 	Robots     robots
