@@ -23,7 +23,7 @@ BERTH_TEST_REQUIRE ?= 1
 .PHONY: run build setup test soak check unit fmt fmt-check vet lint bench fuzz-short clean
 
 build: ## bin/berthd and bin/berth, static
-	CGO_ENABLED=0 go build -trimpath -o bin/berthd ./cmd/berthd
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/berthd ./cmd/berthd
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/berth ./cmd/berth
 
 run: build ## in the foreground; ARGS="--addr :5000 --host registry.example.com"
