@@ -68,7 +68,8 @@ func (c *client) push(repo string, b stand.Blob) error {
 	data := b.Bytes()
 	if c.waits || c.rnd.IntN(2) == 0 {
 		a := c.any().PushAtOnce(repo, b.Digest, data)
-		for began := time.Now(); c.waits && a.Status == http.StatusServiceUnavailable && a.Header.Get("Retry-After") != "" && time.Since(began) < 20*time.Second; {
+		// berthd itself waits for 20 s before it says so, and a claim that ends may be taken by another replica first.
+		for began := time.Now(); c.waits && a.Status == http.StatusServiceUnavailable && a.Header.Get("Retry-After") != "" && time.Since(began) < time.Minute; {
 			c.told.Add(1)
 			time.Sleep(time.Second)
 			a = c.any().PushAtOnce(repo, b.Digest, data)
