@@ -325,7 +325,7 @@ func (a *app) bundleItems(names []string, side *option.Image) (items []bundle.It
 		if err != nil {
 			return nil, release, err
 		}
-		from, err := a.from(name, img, sys)
+		from, err := a.from(name, img, sys, option.Retry{})
 		if err != nil {
 			return nil, release, err
 		}
@@ -467,7 +467,7 @@ func (a *app) bundleUse(target string, side *option.Image) (bundle.Use, error) {
 	if deep {
 		prefix += "/"
 	}
-	client := a.client(sys, func(text string) { a.warn(text, text) })
+	client := a.client(sys, option.Retry{}, func(text string) { a.warn(text, text) })
 	rename := func(repository string) (ref.Name, error) { return ref.ParseName(prefix + repository) }
 	return bundle.Use{Name: rest, Rename: rename, Target: func(n ref.Name) (copy.Target, error) {
 		n, err := rename(n.String())

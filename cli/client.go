@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/docker/config"
@@ -18,29 +19,36 @@ import (
 	"go.podman.io/image/v5/pkg/tlsclientconfig"
 	"go.podman.io/image/v5/types"
 
+	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/remote"
 )
 
 // client makes a client of the distribution API out of the settings of one side: its credentials, certificates and
-// registries.conf are those that the other transports use. show is told of pauses and retries; nil is nobody.
-func (a *app) client(sys *types.SystemContext, show func(string)) *remote.Client {
-	c, _ := a.registries(sys, "", show)
+// registries.conf are those that the other transports use. Every request is tried again as retry says. show is told of pauses
+// and retries; nil is nobody.
+func (a *app) client(sys *types.SystemContext, retry option.Retry, show func(string)) *remote.Client {
+	c, _ := a.registries(sys, "", retry, show)
 	return c
 }
 
 // registries is client for a command that may name images of several registries, with how they are reached. home is the host
 // that --creds and --registry-token are for; "" is every host.
-func (a *app) registries(sys *types.SystemContext, home string, show func(string)) (*remote.Client, *reach) {
+func (a *app) registries(sys *types.SystemContext, home string, retry option.Retry, show func(string)) (*remote.Client, *reach) {
 	c := &reach{sys: sys, home: home, transports: map[string]http.RoundTripper{}}
-	return remote.New(remote.Options{
+	o := remote.Options{
+		Delay:    retry.Delay,
 		Endpoint: c.endpoint, Credentials: c.credentials, Agent: sys.DockerRegistryUserAgent, Uploads: newUploads(),
 		Notice: func(n remote.Notice) {
 			if show != nil && (n.Kind == "pause" || n.Kind == "limit" || a.global.Debug) {
 				show(n.Host + ": " + n.Text)
 			}
 		},
-	}), c
+	}
+	if retry.Given() {
+		o.Tries, o.Backoff = max(retry.Times, 0)+1, time.Second
+	}
+	return remote.New(o), c
 }
 
 // reach says how hosts are reached. Safe for concurrent use.

@@ -69,10 +69,10 @@ type end struct {
 }
 
 // from opens an image for reading; nil when it is in a place of another kind.
-func (a *app) from(name string, img types.ImageReference, sys *types.SystemContext) (*end, error) {
+func (a *app) from(name string, img types.ImageReference, sys *types.SystemContext, retry option.Retry) (*end, error) {
 	switch img.Transport() {
 	case docker.Transport:
-		return a.repository(img, sys)
+		return a.repository(img, sys, retry)
 	case liblayout.Transport:
 		dir, at, ok := layoutName(name)
 		if !ok || sys.OCISharedBlobDirPath != "" {
@@ -101,10 +101,10 @@ func (a *app) from(name string, img types.ImageReference, sys *types.SystemConte
 }
 
 // to opens the place that an image is written to; nil when it is of another kind.
-func (a *app) to(name string, img types.ImageReference, sys *types.SystemContext) (*end, error) {
+func (a *app) to(name string, img types.ImageReference, sys *types.SystemContext, retry option.Retry) (*end, error) {
 	switch img.Transport() {
 	case docker.Transport:
-		return a.repository(img, sys)
+		return a.repository(img, sys, retry)
 	case liblayout.Transport:
 		dir, at, ok := layoutName(name)
 		if !ok || sys.OCISharedBlobDirPath != "" {
@@ -129,7 +129,7 @@ func (a *app) to(name string, img types.ImageReference, sys *types.SystemContext
 	return nil, nil
 }
 
-func (a *app) repository(img types.ImageReference, sys *types.SystemContext) (*end, error) {
+func (a *app) repository(img types.ImageReference, sys *types.SystemContext, retry option.Retry) (*end, error) {
 	named := img.DockerReference()
 	if named == nil {
 		return nil, nil
@@ -141,7 +141,7 @@ func (a *app) repository(img types.ImageReference, sys *types.SystemContext) (*e
 	if err != nil {
 		return nil, err
 	}
-	r := a.client(sys, func(text string) { a.warn(text, text) }).Repository(reference.Domain(named), n)
+	r := a.client(sys, retry, func(text string) { a.warn(text, text) }).Repository(reference.Domain(named), n)
 	e := &end{source: r, target: r, release: func() {}}
 	if d, ok := named.(reference.Digested); ok {
 		if e.at.Digest, err = oci.ParseDigest(d.Digest().String()); err != nil {
@@ -181,7 +181,7 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 	if err != nil {
 		return false, err
 	}
-	from, err := a.from(names[0], source, sourceSystem)
+	from, err := a.from(names[0], source, sourceSystem, o.retry)
 	if err != nil || from == nil {
 		return false, errors.Join(err, a.cannotRelate(o))
 	}
@@ -190,7 +190,7 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 		return false, a.cannotRelate(o) // a layout holds OCI's types: the library converts
 	}
 	_, statErr := os.Lstat(strings.SplitN(names[1], ":", 3)[1])
-	to, err := a.to(names[1], target, targetSystem)
+	to, err := a.to(names[1], target, targetSystem, o.retry)
 	if err != nil || to == nil {
 		return false, errors.Join(err, a.cannotRelate(o))
 	}

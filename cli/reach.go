@@ -70,7 +70,7 @@ func (p *places) prepare(home string) error {
 	if named, err := p.named(home); err == nil && named != nil {
 		host = reference.Domain(named)
 	}
-	p.client, p.reach = p.a.registries(sys, host, func(text string) { p.a.warn(text, text) })
+	p.client, p.reach = p.a.registries(sys, host, option.Retry{}, func(text string) { p.a.warn(text, text) })
 	return nil
 }
 

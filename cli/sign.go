@@ -137,15 +137,12 @@ func (a *app) find(ctx context.Context, sys *types.SystemContext, o *oneImage, n
 	if t.named, err = a.parseRemote(name); err != nil {
 		return t, err
 	}
-	repository, at, err := remoteRepository(a.client(sys, nil), t.named)
+	repository, at, err := remoteRepository(a.client(sys, o.retry, nil), t.named)
 	if err != nil {
 		return t, err
 	}
 	t.store = sign.Registry(repository)
-	err = again(ctx, o.retry, func() error {
-		t.content, err = t.store.Manifest(ctx, at)
-		return err
-	})
+	t.content, err = t.store.Manifest(ctx, at)
 	return t, err
 }
 

@@ -338,7 +338,7 @@ func (s *directSync) client(host string, target bool) *remote.Client {
 	if c := s.clients[key]; c != nil {
 		return c
 	}
-	c := s.a.client(s.system(host, target), func(text string) { s.a.warn(text, text) })
+	c := s.a.client(s.system(host, target), s.o.retry, func(text string) { s.a.warn(text, text) })
 	s.clients[key] = c
 	return c
 }

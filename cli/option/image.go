@@ -248,10 +248,15 @@ func (d *Destination) Apply(sys *types.SystemContext) error {
 type Retry struct {
 	Times int
 	Delay time.Duration
+	flags *pflag.FlagSet // nil where there are none
 }
+
+// Given reports whether the user said how often; without that, a client of registries decides.
+func (r *Retry) Given() bool { return r.flags != nil && r.flags.Changed("retry-times") }
 
 // AddFlags adds them.
 func (r *Retry) AddFlags(f *pflag.FlagSet, t Text) {
+	r.flags = f
 	f.IntVar(&r.Times, "retry-times", 0, t("try again this many times", "重试次数"))
 	f.DurationVar(&r.Delay, "retry-delay", 0, t("wait this long before each; else 1s, 2s, 4s …", "重试间隔；默认 1s、2s、4s ……"))
 }

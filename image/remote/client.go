@@ -53,6 +53,8 @@ type Options struct {
 	Tries int
 	// Backoff is the pause before the second try, doubled for each further one; 0 is half a second.
 	Backoff time.Duration
+	// Delay is the pause before every try but the first, exactly, in place of Backoff; 0 is Backoff.
+	Delay time.Duration
 	// MaxWait is the longest pause that a registry may ask for with Retry-After or RateLimit; 0 is two minutes. A longer
 	// one is a failure at once.
 	MaxWait time.Duration

@@ -93,7 +93,10 @@ func (c *Client) do(ctx context.Context, h *host, cl *call) (*http.Response, err
 
 // again pauses before the next try, n having been made.
 func (c *Client) again(ctx context.Context, h *host, n int, because error) error {
-	d := jitter(c.o.Backoff << min(n-1, 6))
+	d := c.o.Delay
+	if d <= 0 {
+		d = jitter(c.o.Backoff << min(n-1, 6))
+	}
 	c.o.Notice(Notice{Host: h.name, Kind: "retry", Text: because.Error(), Wait: d})
 	return c.o.Sleep(ctx, d)
 }

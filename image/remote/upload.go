@@ -294,7 +294,7 @@ func (u *upload) send(ctx context.Context, cl *call, at *url.URL) (*http.Respons
 // status asks how far the upload is.
 func (u *upload) status(ctx context.Context) error {
 	cl := u.call(http.MethodGet, "ask for the upload of", http.StatusNoContent, http.StatusOK, http.StatusAccepted)
-	cl.url, cl.tries = u.at, 2
+	cl.url, cl.tries = u.at, min(2, u.r.c.o.Tries)
 	resp, err := u.r.c.do(ctx, u.r.h, cl)
 	if err != nil {
 		return err
