@@ -14,7 +14,7 @@ import (
 
 func (h *Handler) declareManifests(f *face) {
 	declare(f, operation{
-		id: "listManifests", method: http.MethodGet, path: ofRepository + "manifests", tag: "manifests", needs: on(onRepository, identity.Pull),
+		id: "listManifests", method: http.MethodGet, path: ofRepository + "manifests", tag: "manifests", needs: on(onRepository, identity.List),
 		summary: "List the manifests of a repository, by digest", answer: "A page of manifests.",
 	}, h.listManifests)
 	declare(f, operation{

@@ -31,7 +31,7 @@ func (h *Handler) declareRepositories(f *face) {
 		summary: "List or find the repositories that the caller may see, by name", answer: "A page of repositories.",
 	}, h.listRepositories)
 	declare(f, operation{
-		id: "getRepository", method: http.MethodGet, path: "repositories/{repository}", tag: "repositories", needs: on(onRepository, identity.Pull),
+		id: "getRepository", method: http.MethodGet, path: "repositories/{repository}", tag: "repositories", needs: on(onRepository, identity.List),
 		summary: "Show a repository", answer: "The repository.",
 	}, h.getRepository)
 	declare(f, operation{

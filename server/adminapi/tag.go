@@ -27,7 +27,7 @@ const ofRepository = "repositories/{repository}/" + separator + "/"
 
 func (h *Handler) declareTags(f *face) {
 	declare(f, operation{
-		id: "listTags", method: http.MethodGet, path: ofRepository + "tags", tag: "tags", needs: on(onRepository, identity.Pull),
+		id: "listTags", method: http.MethodGet, path: ofRepository + "tags", tag: "tags", needs: on(onRepository, identity.List),
 		summary: "List the tags of a repository as they are, or as they were at a time, by name", answer: "A page of entries.",
 	}, h.listTags)
 	declare(f, operation{
@@ -35,22 +35,22 @@ func (h *Handler) declareTags(f *face) {
 		summary: "List the tags that a repository had once and has no more, by name", answer: "A page of deleted tags.",
 	}, h.listDeletedTags)
 	declare(f, operation{
-		id: "getTag", method: http.MethodGet, path: ofRepository + "tags/{tag}", tag: "tags", needs: on(onRepository, identity.Pull),
+		id: "getTag", method: http.MethodGet, path: ofRepository + "tags/{tag}", tag: "tags", needs: on(onRepository, identity.List),
 		summary: "Show where a tag points, or pointed at a time", text: "404 when the tag is not, or was not, there.", answer: "The entry of its history that counts then.",
 	}, h.getTag)
 	declare(f, operation{
-		id: "listTagHistory", method: http.MethodGet, path: ofRepository + "tags/{tag}/history", tag: "tags", needs: on(onRepository, identity.Pull),
+		id: "listTagHistory", method: http.MethodGet, path: ofRepository + "tags/{tag}/history", tag: "tags", needs: on(onRepository, identity.List),
 		summary: "List where a tag pointed, newest first", answer: "A page of entries.",
 	}, h.listTagHistory)
 	declare(f, operation{
-		id: "rollBackTag", method: http.MethodPost, path: ofRepository + "tags/{tag}/rollback", tag: "tags", needs: on(onRepository, identity.Push),
+		id: "rollBackTag", method: http.MethodPost, path: ofRepository + "tags/{tag}/rollback", tag: "tags", needs: on(onRepository, identity.Restore),
 		summary: "Point a tag where it pointed once",
 		text: "Without a digest and a time: where it pointed before it came to where it is. It is one more entry of the history, so a " +
 			"rollback can be rolled back. A manifest that is in the trash comes back, with the children of an index.",
 		answer: "The tag as it is now.",
 	}, h.rollBackTag)
 	declare(f, operation{
-		id: "restoreTag", method: http.MethodPost, path: ofRepository + "tags/{tag}/restore", tag: "tags", needs: on(onRepository, identity.Push),
+		id: "restoreTag", method: http.MethodPost, path: ofRepository + "tags/{tag}/restore", tag: "tags", needs: on(onRepository, identity.Restore),
 		summary: "Put a deleted tag back where it pointed", text: "Its manifest comes back from the trash with it. 409 when the tag is there.",
 		answer: "The tag as it is now.",
 	}, h.restoreTag)

@@ -37,7 +37,7 @@ func (h *Handler) declareTrash(f *face) {
 		return h.purge(ctx, in.Repository, oci.Digest{})
 	})
 	declare(f, operation{
-		id: "restoreManifest", method: http.MethodPost, path: trash + "/{digest}/restore", tag: "trash", needs: on(onRepository, identity.Push),
+		id: "restoreManifest", method: http.MethodPost, path: trash + "/{digest}/restore", tag: "trash", needs: on(onRepository, identity.Restore),
 		summary: "Bring a manifest back, with the children of an index, and with its tags when asked",
 		text:    "What was pushed again meanwhile is no failure.", answer: "What came back.",
 	}, h.restoreManifest)
