@@ -93,6 +93,7 @@ func goals() []goal {
 	for _, sc := range []string{"db-get-tag", "db-get-digest"} {
 		gs = append(gs, goal{scenario: sc + "/postgres", other: sc + "/sqlite", atLeast: 0.80})
 	}
+	gs = append(gs, goal{scenario: "rights-bearer", other: "rights-anonymous", atLeast: 0.90}, goal{scenario: "rights-basic", other: "rights-anonymous", atLeast: 0.80})
 	for _, what := range rowPages() {
 		name := "pg-rows-" + what.name + "-page-"
 		gs = append(gs, goal{scenario: name + "many", other: name + "few", atMost: 1.2}, goal{scenario: name + "many", atMost: 2, unit: "ms"})
