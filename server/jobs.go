@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/server/job"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // background is the queue of background work, and what is in it by schedule. docs/operate/jobs.md lists the kinds.
@@ -24,6 +25,9 @@ func (s *Server) background(context.Context) (err error) {
 		return err
 	}
 	if err := s.settling(); err != nil {
+		return err
+	}
+	if err := s.forgetting(); err != nil {
 		return err
 	}
 	return s.sweeping()
@@ -47,4 +51,31 @@ func (s *Server) sweeping() error {
 	}
 	every := max(s.conf.Storage.Maintenance.UploadPurging.Interval, time.Second)
 	return job.Every(q, "upload.sweep", "@every "+every.String(), struct{}{})
+}
+
+// forgetBatch is how many expired answers a transaction removes.
+const forgetBatch = 500
+
+// forgetting removes the answers of the management API that were kept for requests sent again, when they have expired.
+func (s *Server) forgetting() error {
+	q, err := job.Handle(s.jobs, job.Kind{Name: "idempotency.trim", MaxAttempts: 3, FirstPause: time.Minute},
+		func(ctx context.Context, w *job.Work, _ struct{}) error {
+			before, removed := s.clock()(), int64(0)
+			for n := forgetBatch; n == forgetBatch; {
+				err := s.db.UpdateSoft(ctx, func(tx *metadb.Tx) (err error) {
+					n, err = tx.TrimIdempotency(before, forgetBatch)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				removed += int64(n)
+				w.Progress(removed, 0, "")
+			}
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	return job.Every(q, "idempotency.trim", "@hourly", struct{}{})
 }
