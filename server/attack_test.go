@@ -58,7 +58,7 @@ func TestNoColumnIsAParameter(t *testing.T) {
 		lists++
 		for _, c := range columns {
 			for _, query := range []string{c + "=x", "fields=" + c, "sort=" + c} {
-				if filters[c] && strings.HasPrefix(query, c+"=") {
+				if (filters[c] || c == "repository" && o.id == "listEvents") && strings.HasPrefix(query, c+"=") {
 					continue
 				}
 				a := d.do(t, admin, "GET", o.path+"?"+query, "")

@@ -19,7 +19,7 @@ func (s *Server) management(prefix string, origin *httpd.Origin) (http.Handler, 
 		Auth: s.auth, Access: s.access, Users: s.auth, Groups: s.auth, Robots: s.auth, Tokens: s.auth, Sessions: s.auth,
 		Jobs: s.jobs, Blueprints: s.blueprint(), Projects: s.project, Database: s.db, History: s.registry, Repositories: s.registry, Trash: s.registry, Now: s.clock(),
 		Collector: s.gc, Integrity: s.scrub, Backups: s.backup, Backup: s.scheduledBackup(),
-		Prefix: prefix, External: origin.ExternalURL,
+		Draining: s.health.Draining, Prefix: prefix, External: origin.ExternalURL,
 	})
 }
 

@@ -97,6 +97,7 @@ func description() *huma.OpenAPI {
 			{Name: "trash", Description: "Manifests that were deleted and can be brought back."},
 			{Name: "configuration", Description: "The configuration of the registry as one document."},
 			{Name: "jobs", Description: "Background work of the registry."},
+			{Name: "events", Description: "What happens in the registry, in its order."},
 			{Name: "collection", Description: "Space of what nobody needs any more."},
 			{Name: "integrity", Description: "Whether stored content is still what its digests say."},
 			{Name: "backups", Description: "Snapshots of the registry."},

@@ -44,6 +44,7 @@ func newFace(h *Handler) (*face, error) {
 	h.declareRepositories(f)
 	h.declareBlueprints(f)
 	h.declareJobs(f)
+	h.declareEvents(f)
 	h.declareTags(f)
 	h.declareTrash(f)
 	h.declareCollection(f)

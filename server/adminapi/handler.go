@@ -63,6 +63,8 @@ type Options struct {
 	Backup       backup.Ask // as the configuration has it; its target is "" when there is none
 	Database     database
 	Now          func() time.Time
+	// Draining says that the server is about to end, and who waits for events shall not; nil is never.
+	Draining func() bool
 	// Prefix stands before the paths of Location and Link headers, for a registry below a path; "" or "/prefix".
 	Prefix string
 	// External is the address under which a request has reached us, for events; nil is unknown.
@@ -98,6 +100,8 @@ type call struct {
 	// fields are the members that the answer shall have, nil for all.
 	fields []string
 	err    error // of the handler, or of what it was to be given
+	// stream takes the place of the answer, for what has no end.
+	stream func(http.ResponseWriter)
 }
 
 type callKey struct{}
@@ -167,6 +171,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	}
 	if err != nil {
 		return err
+	}
+	if c.stream != nil {
+		c.stream(w)
+		return nil
 	}
 	a.send(w, rt.needs.Scope == everybody)
 	return nil

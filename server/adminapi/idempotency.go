@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -32,6 +33,7 @@ const (
 // database is what this face needs of the metadata database itself: the answers that it has given.
 type database interface {
 	Update(ctx context.Context, fn func(tx *metadb.Tx) error) error
+	Events(ctx context.Context, after event.Cursor, limit int) ([]event.Event, error)
 }
 
 func keyParameter() *huma.Param {

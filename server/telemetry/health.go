@@ -67,6 +67,13 @@ func (h *Health) Drain() {
 	h.draining = true
 }
 
+// Draining says whether Drain was called: what waits for a caller's sake ends then.
+func (h *Health) Draining() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.draining
+}
+
 // Ready asks every part, all at the same time, and returns when the slowest has answered or run into its timeout.
 func (h *Health) Ready(ctx context.Context) Report {
 	h.mu.Lock()
