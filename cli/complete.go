@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"go.podman.io/image/v5/pkg/docker/config"
 )
 
-// completionTime is how long a shell waits for live names.
+// completionTime is how long a shell waits for live names, unless BERTH_COMPLETION_TIME says otherwise.
 const completionTime = 200 * time.Millisecond
 
 // completeImage completes an image name: its transport, the registries that one is signed in to, and the tags of the
@@ -84,7 +85,11 @@ func (a *app) completeTag(ctx context.Context, word string) []string {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	patience := completionTime
+	if d, err := time.ParseDuration(os.Getenv("BERTH_COMPLETION_TIME")); err == nil && d > 0 {
+		patience = d
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tags, err := docker.GetRepositoryTags(ctx, sys, ref)
 	if err != nil {

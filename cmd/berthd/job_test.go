@@ -141,7 +141,7 @@ func TestServerElsewhere(t *testing.T) {
 		{admin, []string{"--server", berthd.URL, "--user", "admin"}, 0, ""},
 		{admin, []string{"--server", https, "--user", "admin"}, 1, "--cacert"},
 		{as("BERTHD_PASSWORD=guess"), []string{"--server", https, "--user", "admin", "--cacert", ca}, 1, "user name or password is wrong"},
-		{as("BERTHD_PASSWORD=quay-Side-9-anchor"), []string{"--server", https, "--user", "alice", "--cacert", ca}, 1, "you are signed in as alice; administration of this registry is not allowed"},
+		{as("BERTHD_PASSWORD=quay-Side-9-anchor"), []string{"--server", https, "--user", "alice", "--cacert", ca}, 1, "you are signed in as alice; job.read of this registry is not allowed"},
 		{admin, []string{"--server", https, "--cacert", ca}, 1, "name it with --user"},
 		{admin, []string{"--server", "http://registry.example.com", "--user", "admin"}, 1, "use https://registry.example.com"},
 		{admin, []string{"--server", "registry", "--user", "admin"}, 1, `such as https://registry.example.com; got "registry"`},

@@ -111,6 +111,12 @@ func (c *run) needs(ctx context.Context, n *node) error {
 	return n.needsFailed
 }
 
+// placer is a place that lays blobs out one behind the other. It is told of an image's blobs in their order before they come
+// side by side: an attempt that goes on after another finds them where they were.
+type placer interface {
+	Place(d oci.Descriptor) error
+}
+
 func (c *run) bring(ctx context.Context, n *node) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if n.m.IsIndex() {
@@ -141,6 +147,16 @@ func (c *run) bring(ctx context.Context, n *node) error {
 	}
 	// The largest first: what is left at the end is then small, and the pool stays full.
 	slices.SortStableFunc(blobs, func(a, b oci.Descriptor) int { return int(min(max(b.Size-a.Size, -1), 1)) })
+	if to, ok := c.j.To.(placer); ok && !c.e.o.DryRun {
+		for _, d := range blobs {
+			if d.External() { // perhaps it stays elsewhere
+				continue
+			}
+			if err := to.Place(d); err != nil {
+				return err
+			}
+		}
+	}
 	seen := map[oci.Digest]bool{}
 	for _, d := range blobs {
 		if !seen[d.Digest] {
