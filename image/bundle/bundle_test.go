@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -303,11 +304,10 @@ func TestDamageIsFound(t *testing.T) {
 	}
 }
 
-// breaking is a source whose network ends after some bytes.
+// breaking is a source whose network ends after some bytes. Blobs are fetched side by side.
 type breaking struct {
 	copy.Source
-	left int64
-	read int64
+	left, read atomic.Int64
 }
 
 func (s *breaking) Blob(ctx context.Context, d oci.Descriptor, from int64) (io.ReadCloser, error) {
@@ -321,12 +321,13 @@ type broken struct {
 }
 
 func (b *broken) Read(p []byte) (int, error) {
-	if b.s.left <= 0 {
+	left := b.s.left.Load()
+	if left <= 0 {
 		return 0, errors.New("the network is gone")
 	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.s.left)])
-	b.s.left -= int64(n)
-	b.s.read += int64(n)
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), left)])
+	b.s.left.Add(-int64(n))
+	b.s.read.Add(int64(n))
 	return n, err
 }
 
@@ -336,7 +337,8 @@ func TestCreateGoesOn(t *testing.T) {
 	r := w.c.Repository(w.src, name(t, "team/big"))
 	big := strings.Repeat("0123456789abcdef", 6<<20) // 96 MiB
 	put(t, r, ref.Reference{Tag: "v1"}, nil, big, first)
-	src := &breaking{Source: r, left: 80 << 20}
+	src := &breaking{Source: r}
+	src.left.Store(80 << 20)
 	order := bundle.Order{Items: []bundle.Item{{From: src, At: ref.Reference{Tag: "v1"}, Repository: name(t, "team/big"), Tag: "v1"}}, Key: w.key,
 		Copy: copy.Options{Parallel: 1}}
 	file := filepath.Join(w.dir, "big.tar")
@@ -346,10 +348,11 @@ func TestCreateGoesOn(t *testing.T) {
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Fatalf("a part looks like a whole: %v", err)
 	}
-	src.left, src.read = 1<<40, 0
+	src.left.Store(1 << 40)
+	src.read.Store(0)
 	b := w.create(t, "big.tar", order)
-	if src.read > 40<<20 {
-		t.Errorf("%d MiB were read again", src.read>>20)
+	if read := src.read.Load(); read > 40<<20 {
+		t.Errorf("%d MiB were read again", read>>20)
 	}
 	if len(b.Images) != 1 {
 		t.Errorf("%+v", b.List)

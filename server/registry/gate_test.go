@@ -63,10 +63,15 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"PutSignature": func(ctx context.Context, h *house) error {
 			return h.PutSignature(ctx, name, some, registry.Signature{Name: strings.Repeat("a", 32), Content: []byte("x")})
 		},
-		"Catalog":      func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
-		"Search":       func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
-		"Repositories": func(ctx context.Context, h *house) error { return drop(h.Repositories(ctx, "", "", 10)) },
-		"Base":         func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
+		"Repository":      func(ctx context.Context, h *house) error { return drop(h.Repository(ctx, name)) },
+		"EmptyRepository": func(ctx context.Context, h *house) error { return drop(h.EmptyRepository(ctx, name)) },
+		"Manifests":       func(ctx context.Context, h *house) error { return drop(h.Manifests(ctx, name, oci.Digest{}, 10)) },
+		"ManifestRow":     func(ctx context.Context, h *house) error { return drop(h.ManifestRow(ctx, name, some)) },
+		"Retag":           func(ctx context.Context, h *house) error { return drop(h.Retag(ctx, name, "1", some, oci.Digest{})) },
+		"Catalog":         func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
+		"Search":          func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
+		"Repositories":    func(ctx context.Context, h *house) error { return drop(h.Repositories(ctx, "", "", 10)) },
+		"Base":            func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
 	}
 }
 

@@ -285,7 +285,7 @@ func TestSwitchedOff(t *testing.T) {
 	for name, call := range gated() {
 		err := call(admin(), h)
 		writes := slices.Contains([]string{"DeleteBlob", "Mount", "PutBlob", "Commit", "StartUpload", "Append", "CancelUpload", "PutManifest", "DeleteManifest", "UploadStatus",
-			"RollbackTag", "RestoreTag", "RestoreManifest", "PurgeTrash"}, name)
+			"RollbackTag", "RestoreTag", "RestoreManifest", "PurgeTrash", "PutSignature", "EmptyRepository", "Retag"}, name)
 		if fault.Is(err, fault.Unsupported) != writes {
 			t.Errorf("%s while the registry is read-only: %v", name, err)
 		}
