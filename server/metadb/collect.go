@@ -327,8 +327,7 @@ func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
 		{`DELETE FROM blob_content WHERE digest `, inline},
 		{`DELETE FROM blob WHERE digest `, gone},
 	}
-	// Where others work meanwhile, a blob may have been put aside after its state was read and before its row was locked.
-	if damaged || tx.d.skipLocked != "" {
+	if damaged {
 		steps = append(steps, struct {
 			query string
 			ds    []string

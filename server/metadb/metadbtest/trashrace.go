@@ -280,7 +280,7 @@ func testDeleteRivals(t *testing.T, db *metadb.DB) {
 func testQuarantineRivals(t *testing.T, db *metadb.DB) {
 	ctx := background()
 	r := repository(t, db, "gc/quarantine")
-	first, second, beside := 0, 0, 0
+	first, second := 0, 0
 	for n := range 80 {
 		content := fmt.Sprint("rotten ", n)
 		d := putFile(t, db, r.ID, content, past())
@@ -313,19 +313,14 @@ func testQuarantineRivals(t *testing.T, db *metadb.DB) {
 		} else {
 			second++
 		}
-		if !aside && len(c.Garbage) == 0 {
+		claimed := slices.Contains(collectedDigests(c), d) // perhaps beside the one before, whose worker died
+		if !aside && !claimed {
 			t.Fatalf("%d: it was live, and neither put aside nor claimed", n)
 		}
-		if len(c.Garbage) == 0 { // the row was locked: it stays as it is, damaged, and due
+		if !claimed { // the row was locked: it stays as it is, damaged, and due
 			get[metadb.Damage](t)(db.Damage(ctx, d))
 			c = collect(t, db, metadb.Collecting{Hold: time.Minute})
 			equal(t, "claimed by the next run", collectedDigests(c), []oci.Digest{d})
-		}
-		// TODO(issue 4): on PostgreSQL up to a sixth of those that are put aside at the same moment stay so beside the claim. That is
-		// told of a blob that nothing needs, until the next run takes it; nothing is lost by it.
-		if _, err := db.Damage(ctx, d); err == nil && aside {
-			beside++
-			continue
 		}
 		nobody := func(when string) {
 			t.Helper()
@@ -361,8 +356,5 @@ func testQuarantineRivals(t *testing.T, db *metadb.DB) {
 	}
 	if first == 0 || second == 0 {
 		t.Errorf("it was put aside first %d times and claimed first %d times: nothing was tested", first, second)
-	}
-	if beside > first/3 {
-		t.Errorf("%d of %d that were claimed are told to be damaged", beside, first)
 	}
 }
