@@ -17,6 +17,9 @@ WHOLE = $$(go list ./... | grep '/test/')
 
 CACHE := $${BERTH_TEST_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/berth-test}
 FUZZTIME ?= 10s
+# The race detector, without SQLite's C that was translated to Go: it keeps its own locks, has nothing of ours to find, and
+# instrumented it takes three quarters of the time.
+RACE = -race -gcflags=modernc.org/sqlite/lib=-race=false
 # Empty it to let a test skip when the program it needs is missing: make test BERTH_TEST_REQUIRE=
 BERTH_TEST_REQUIRE ?= 1
 
@@ -34,7 +37,7 @@ setup:
 
 test: setup fmt-check vet
 	@echo "== rooms, with the race detector"
-	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -race -timeout 20m $(UNIT)
+	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test $(RACE) -timeout 20m $(UNIT)
 	@echo "== the whole product: conformance, crash, interop with real clients"
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -count=1 -timeout 30m -p 1 $(WHOLE)
 
