@@ -110,8 +110,10 @@ func (o *objects) stop() error {
 	return errors.Join(err, os.RemoveAll(o.dir))
 }
 
+// makeBucket makes a bucket; one of an earlier round is as good.
 func (o *objects) makeBucket(ctx context.Context, name string) error {
-	if _, err := o.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name}); err != nil {
+	var owned *types.BucketAlreadyOwnedByYou
+	if _, err := o.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name}); err != nil && !errors.As(err, &owned) {
 		return fmt.Errorf("make bucket %s: %w", name, err)
 	}
 	return nil
