@@ -36,7 +36,7 @@ func (b *bench) startBackends(ctx context.Context, want below) (on *backends, er
 		on.postgres = b.postgres
 	}
 	if want.objects != "" {
-		if on.objects, err = startObjects(ctx, want.objects, b.disk.dir); err != nil {
+		if on.objects, err = startObjects(ctx, want.objects, b.disk.dir, b.size.large); err != nil {
 			return nil, err
 		}
 	}

@@ -35,7 +35,9 @@ type objects struct {
 // makesOfObjects are the servers that are measured. The first is the one of scenarios that need just any.
 func makesOfObjects() []string { return []string{"versitygw", "minio"} }
 
-func startObjects(ctx context.Context, make, parent string) (o *objects, err error) {
+// startObjects starts one. many is for objects of a thousand parts: versitygw keeps what it knows of parts in attributes of the
+// file, of which ext4 has room for about 4 KiB, and then in a folder beside.
+func startObjects(ctx context.Context, make, parent string, many bool) (o *objects, err error) {
 	program, err := findPeer(make)
 	if err != nil {
 		return nil, err
@@ -56,7 +58,15 @@ func startObjects(ctx context.Context, make, parent string) (o *objects, err err
 	if err := os.Mkdir(data, 0o755); err != nil {
 		return nil, err
 	}
-	argv := []string{program, "--access", objectsAccount, "--secret", objectsSecret, "--region", objectsRegion, "--port", o.addr, "--quiet", "--keep-alive", "posix", data}
+	argv := []string{program, "--access", objectsAccount, "--secret", objectsSecret, "--region", objectsRegion, "--port", o.addr, "--quiet", "--keep-alive", "posix"}
+	if many {
+		beside := filepath.Join(o.dir, "attributes")
+		if err := os.Mkdir(beside, 0o755); err != nil {
+			return nil, err
+		}
+		argv = append(argv, "--sidecar", beside)
+	}
+	argv = append(argv, data)
 	env := []string{"HOME=" + o.dir}
 	if make == "minio" {
 		argv = []string{program, "server", "--quiet", "--address", o.addr, data}

@@ -23,7 +23,7 @@ func TestRawPutsTheSameBytes(t *testing.T) {
 			if _, err := findPeer(make); err != nil {
 				testkit.Missing(t, "%v", err)
 			}
-			o, err := startObjects(t.Context(), make, t.TempDir())
+			o, err := startObjects(t.Context(), make, t.TempDir(), true)
 			if err != nil {
 				t.Fatal(err)
 			}
