@@ -275,7 +275,7 @@ func TestParseManifestHostile(t *testing.T) {
 			if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 100 {
 				t.Errorf("%d MiB were allocated for %d KiB (%v)", mib, len(body)>>10, err)
 			}
-			if took > 10*time.Second {
+			if took > time.Minute { // what grows with the square takes hours, a busy machine some seconds
 				t.Errorf("took %s (%v)", took, err)
 			}
 			if err != nil && len(err.Error()) > 500 {
