@@ -160,8 +160,8 @@ func Backup(ctx context.Context, c *config.Config, version string, ask backup.As
 // everybody is the gate of who has the data directory.
 type everybody struct{}
 
-// CheckAdmin lets everybody in.
-func (everybody) CheckAdmin(context.Context) error { return nil }
+// CheckSystem lets everybody in.
+func (everybody) CheckSystem(context.Context, identity.Verb) error { return nil }
 
 // contentStore opens the storage of a configuration outside of a server.
 func contentStore(ctx context.Context, c *config.Config, log *slog.Logger) (blob.Store, func() error, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/identity"
 )
 
 // Pruned is what was removed.
@@ -20,7 +21,7 @@ type Pruned struct {
 // Prune removes this registry's snapshots but the newest keep, and blobs that no snapshot of any registry needs. Killed at
 // any point, it leaves snapshots that are whole; the next one goes on.
 func (s *Service) Prune(ctx context.Context, target string, keep int, progress func(Progress)) (p Pruned, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.BackupWrite); err != nil {
 		return p, err
 	}
 	if keep < 1 {

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -144,7 +145,7 @@ func Snapshots(ctx context.Context, store blob.Store) ([]Entry, error) {
 
 // List is Snapshots of a target.
 func (s *Service) List(ctx context.Context, target string) (all []Entry, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.BackupRead); err != nil {
 		return nil, err
 	}
 	store, stop, err := s.o.Open(ctx, target, false)

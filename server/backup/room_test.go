@@ -14,6 +14,7 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
 	"github.com/berth-registry/berth/server/blob/fs"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -31,7 +32,7 @@ type registry struct {
 
 type door struct{ err error }
 
-func (d door) CheckAdmin(context.Context) error { return d.err }
+func (d door) CheckSystem(context.Context, identity.Verb) error { return d.err }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -27,7 +27,7 @@ import (
 //
 // Conflict says that another run is at work.
 func (s *Service) Run(ctx context.Context, ask Ask, progress func(Progress)) (_ *Record, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.BackupWrite); err != nil {
 		return nil, err
 	}
 	store, stop, err := s.o.Open(ctx, ask.Target, true)
@@ -339,7 +339,7 @@ func (s *Service) work(ctx context.Context, w *job.Work, ask Ask) error {
 
 // Start queues a backup and returns the number of its job.
 func (s *Service) Start(ctx context.Context, ask Ask) (id int64, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.BackupWrite); err != nil {
 		return 0, err
 	}
 	if strings.TrimSpace(ask.Target) == "" {

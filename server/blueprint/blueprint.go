@@ -44,6 +44,7 @@ type Change struct {
 // gate is the authorization point.
 type gate interface {
 	CheckAdmin(ctx context.Context) error
+	CheckSystem(ctx context.Context, v identity.Verb) error
 }
 
 // Options configure a Service. All are required.
@@ -66,9 +67,9 @@ const page = 500
 // errPlanned ends the transaction of a plan: nothing of it stays.
 var errPlanned = errors.New("blueprint: planned")
 
-// Export is the configuration as it is. It asks for an administrator.
+// Export is the configuration as it is. It asks for export.
 func (s *Service) Export(ctx context.Context) (d Document, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.Export); err != nil {
 		return d, err
 	}
 	// In a transaction, so that it is the configuration of one moment.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -23,7 +24,7 @@ type Status struct {
 
 // Status tells how collection stands.
 func (s *Service) Status(ctx context.Context) (st Status, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
 		return st, err
 	}
 	st.Interval, st.Untagged, st.TrashHold = s.o.Interval, s.o.Untagged, s.o.TrashHold
@@ -57,7 +58,7 @@ type Preview struct {
 
 // Preview says what a run would delete now, to the byte.
 func (s *Service) Preview(ctx context.Context, a Ask) (Preview, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
 		return Preview{}, err
 	}
 	return s.preview(ctx, s.plan(ctx, a))
@@ -65,7 +66,7 @@ func (s *Service) Preview(ctx context.Context, a Ask) (Preview, error) {
 
 // PreviewNow is Preview of Collect.
 func (s *Service) PreviewNow(ctx context.Context, a Ask) (Preview, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
 		return Preview{}, err
 	}
 	p := s.plan(ctx, a)
@@ -93,7 +94,7 @@ func (s *Service) preview(ctx context.Context, p plan) (v Preview, err error) {
 
 // Why tells everything that keeps a blob or manifest.
 func (s *Service) Why(ctx context.Context, d oci.Digest) (metadb.Reasons, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
 		return metadb.Reasons{}, err
 	}
 	w, err := s.o.DB.Why(ctx, d, s.o.Now())
@@ -105,7 +106,7 @@ func (s *Service) Why(ctx context.Context, d oci.Digest) (metadb.Reasons, error)
 
 // Each visits what Collect would delete, in the order in which it would. With now it is as for Collect.
 func (s *Service) Each(ctx context.Context, now bool, visit func(metadb.Garbage)) error {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
 		return err
 	}
 	due := s.due(ctx)

@@ -20,13 +20,14 @@ import (
 
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
 // gate is the authorization point.
 type gate interface {
-	CheckAdmin(ctx context.Context) error
+	CheckSystem(ctx context.Context, v identity.Verb) error
 }
 
 // Options configure a Service. DB, Blobs, Access, Now and Log are required.

@@ -15,20 +15,21 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/mem"
 	"github.com/berth-registry/berth/server/gc"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 type open struct{}
 
-func (open) CheckAdmin(context.Context) error { return nil }
+func (open) CheckSystem(context.Context, identity.Verb) error { return nil }
 
 // denied is a gate for who may not.
 var errDenied = errors.New("denied")
 
 type denied struct{}
 
-func (denied) CheckAdmin(context.Context) error { return errDenied }
+func (denied) CheckSystem(context.Context, identity.Verb) error { return errDenied }
 
 // timer is a clock that a test moves.
 type timer struct {

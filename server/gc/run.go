@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -90,7 +91,7 @@ func (s *Service) Jobs(j *job.Service) (err error) {
 // Start has a berthd begin a run now, and returns the number of its job. While one waits for which the same was asked, that
 // is its number; one that runs is run again when it has ended, under the number that it has.
 func (s *Service) Start(ctx context.Context, a Ask) (jobID int64, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCWrite); err != nil {
 		return 0, err
 	}
 	key, err := json.Marshal(a)
@@ -158,7 +159,7 @@ func (s *Service) plan(ctx context.Context, a Ask) plan {
 // Collect is a run by the caller itself, for who has the database alone: without a server nobody relies on a lease, so with
 // now leases that are not over count as over. show may be nil.
 func (s *Service) Collect(ctx context.Context, a Ask, now bool, show func(Report)) (Report, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.GCWrite); err != nil {
 		return Report{}, err
 	}
 	p := s.plan(ctx, a)

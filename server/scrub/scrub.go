@@ -22,13 +22,14 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
+	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
 // gate is the authorization point.
 type gate interface {
-	CheckAdmin(ctx context.Context) error
+	CheckSystem(ctx context.Context, v identity.Verb) error
 }
 
 // Options configure a Service. DB, Blobs, Access, Now and Log are required.
@@ -124,7 +125,7 @@ const maxNeeds = 1000
 
 // Damaged are up to limit damaged blobs behind a digest, with what needs them; the zero digest begins.
 func (s *Service) Damaged(ctx context.Context, after oci.Digest, limit int) ([]Finding, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.IntegrityRead); err != nil {
 		return nil, err
 	}
 	all, err := s.o.DB.Damages(ctx, after, limit)
@@ -143,7 +144,7 @@ func (s *Service) Damaged(ctx context.Context, after oci.Digest, limit int) ([]F
 
 // Start has a berthd begin a pass now, and returns the number of its job; while one is on its way that is its number.
 func (s *Service) Start(ctx context.Context, a Ask) (jobID int64, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.IntegrityWrite); err != nil {
 		return 0, err
 	}
 	if err := a.valid(); err != nil {
@@ -177,7 +178,7 @@ func (a *Ask) valid() error {
 // Report is what the pass of a job has found, so far when it runs; of job 0 it is that of the pass that ended last. NotFound
 // when there is none.
 func (s *Service) Report(ctx context.Context, jobID int64) (Report, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.IntegrityRead); err != nil {
 		return Report{}, err
 	}
 	var text string
@@ -209,7 +210,7 @@ func (s *Service) Report(ctx context.Context, jobID int64) (Report, error) {
 
 // Check runs a pass in the caller's process, where no berthd runs. progress is called now and then; it may be nil.
 func (s *Service) Check(ctx context.Context, a Ask, progress func(Report)) (Report, error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.CheckSystem(ctx, identity.IntegrityWrite); err != nil {
 		return Report{}, err
 	}
 	if err := a.valid(); err != nil {
