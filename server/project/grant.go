@@ -61,9 +61,15 @@ func (s *Service) Grants(ctx context.Context, project string, f GrantFilter, aft
 	return out, nil
 }
 
-// Grant finds a grant of a project, or of the registry with project "". One of another project is not there.
+// Grant finds a grant of a project, or of the registry with project "". One of another project is not there. Who may change
+// grants may see the one to change.
 func (s *Service) Grant(ctx context.Context, project string, id int64) (Grant, error) {
 	owner, err := s.mayReadGrants(ctx, project)
+	if err != nil && project != "" && s.o.Access.CheckProject(ctx, identity.MemberWrite, project) == nil {
+		var p metadb.Project
+		p, err = s.find(ctx, project)
+		owner = p.ID
+	}
 	if err != nil {
 		return Grant{}, err
 	}
@@ -316,7 +322,7 @@ func (s *Service) subject(ctx context.Context, g Grant) (out metadb.Subject, err
 		r, err = s.o.DB.RobotByName(ctx, g.Subject)
 		out.ID = r.ID
 		if err == nil && r.Project != 0 && !s.robotBelongs(ctx, r, g.Project) {
-			return out, fault.New(fault.Invalid, fault.Unknown, "robot %s belongs to another project, and can be granted nothing outside of it", g.Subject)
+			err = metadb.ErrNotFound // what is in another project is not told here
 		}
 	case metadb.SignedInSubject, metadb.EveryoneSubject:
 		if g.Subject != "" {
