@@ -19,7 +19,7 @@ func (h *Handler) declareManifests(f *face) {
 	}, h.listManifests)
 	declare(f, operation{
 		id: "getManifest", method: http.MethodGet, path: ofRepository + "manifests/{digest}", tag: "manifests", needs: on(onRepository, identity.Pull),
-		summary: "Show a manifest with its content", answer: "The manifest.",
+		summary: "Show a manifest with its content", text: "It asks for `list`, too: the tags that point at it are shown.", answer: "The manifest.",
 	}, h.getManifest)
 	declare(f, operation{
 		id: "deleteManifest", method: http.MethodDelete, path: ofRepository + "manifests/{digest}", tag: "manifests", needs: on(onRepository, identity.Delete),

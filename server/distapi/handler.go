@@ -73,19 +73,6 @@ func (h *Handler) pulled(w http.ResponseWriter, r *http.Request, p Pull) {
 	h.Pulled(p)
 }
 
-// methods are what each kind of resource answers, for the Allow header.
-var methods = map[kind]string{
-	kindBase: "GET, HEAD", kindCatalog: "GET, HEAD", kindExtensions: "GET, HEAD", kindTags: "GET, HEAD",
-	kindManifest: "GET, HEAD, PUT, DELETE", kindReferrers: "GET, HEAD", kindBlob: "GET, HEAD, DELETE", kindUploads: "POST",
-	kindUpload: "GET, HEAD, PATCH, PUT, DELETE",
-}
-
-// labels name the routes in metrics and logs.
-var labels = map[kind]string{
-	kindBase: "base", kindCatalog: "catalog", kindExtensions: "extensions", kindTags: "tags", kindManifest: "manifest",
-	kindReferrers: "referrers", kindBlob: "blob", kindUploads: "blob_upload", kindUpload: "blob_upload",
-}
-
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := httpd.RecordOf(w)
@@ -95,7 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpd.WriteError(w, r, refusedName(err, rt, r.Method))
 		return
 	}
-	rec.SetHandler(labels[rt.kind])
+	rec.SetHandler(resources[rt.kind].label)
 	rec.Repo = rt.name.String()
 	if rt.kind == kindBase { // also when it asks for a login: clients look at one answer only
 		w.Header()["X-Registry-Supports-Signatures"] = supportsSignatures
@@ -191,8 +178,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rt route) error 
 }
 
 func notAllowed(w http.ResponseWriter, r *http.Request, rt route) error {
-	w.Header().Set("Allow", methods[rt.kind])
-	return fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered here; use one of %s", r.Method, methods[rt.kind])
+	allow := resources[rt.kind].methods
+	w.Header().Set("Allow", allow)
+	return fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered here; use one of %s", r.Method, allow)
 }
 
 // base is the version check (OCI distribution v1.1.1, end-1).

@@ -52,6 +52,27 @@ func TestParseRoute(t *testing.T) {
 	}
 }
 
+// TestRoutes: every resource has a path, which is one of its kind, a name for metrics, and the methods that it answers.
+func TestRoutes(t *testing.T) {
+	for k := kindBase; k < kinds; k++ {
+		r := resources[k]
+		path := strings.NewReplacer("{name}", "team/app", "{reference}", "v1", "{digest}", "sha256:00", "{id}", "x").Replace(r.path)
+		if rt, err := parseRoute(path, ""); err != nil || rt.kind != k || r.label == "" || r.methods == "" || strings.Contains(path, "{") {
+			t.Errorf("kind %d, %+v: %+v, %v", k, r, rt, err)
+		}
+	}
+	seen := map[Route]bool{}
+	for _, r := range Routes() {
+		if seen[r] || r.Method == "" {
+			t.Errorf("%+v is there twice, or empty", r)
+		}
+		seen[r] = true
+	}
+	if len(seen) < 36 || resources[kindBase].path != "/v2/" {
+		t.Errorf("%d routes, and the first resource is %+v", len(seen), resources[kindBase])
+	}
+}
+
 func name(t *testing.T, s string) ref.Name {
 	t.Helper()
 	n, err := ref.ParseName(s)
@@ -92,7 +113,7 @@ func FuzzRoute(f *testing.F) {
 		if back, err := parseRoute(again, again); err != nil || back != rt {
 			t.Fatalf("%q is %+v, and %q is %+v, %v", path, rt, again, back, err)
 		}
-		if strings.Contains(rt.last, "/") || labels[rt.kind] == "" || methods[rt.kind] == "" {
+		if strings.Contains(rt.last, "/") || resources[rt.kind].label == "" || resources[rt.kind].methods == "" {
 			t.Fatalf("%q: %+v", path, rt)
 		}
 	})

@@ -21,6 +21,46 @@ const (
 	kindBlob
 	kindUploads
 	kindUpload
+	kinds // how many
+)
+
+// resource is what a kind is called in metrics and logs, what it answers, and how its path looks.
+type resource struct{ label, methods, path string }
+
+var resources = [kinds]resource{
+	kindBase:       {"base", reads, "/v2/"},
+	kindCatalog:    {"catalog", reads, "/v2/_catalog"},
+	kindExtensions: {"extensions", reads, "/v2/_oci/ext/discover"},
+	kindTags:       {"tags", reads, "/v2/{name}/tags/list"},
+	kindManifest:   {"manifest", "GET, HEAD, PUT, DELETE", "/v2/{name}/manifests/{reference}"},
+	kindReferrers:  {"referrers", reads, "/v2/{name}/referrers/{digest}"},
+	kindBlob:       {"blob", "GET, HEAD, DELETE", "/v2/{name}/blobs/{digest}"},
+	kindUploads:    {"blob_upload", "POST", "/v2/{name}/blobs/uploads/"},
+	kindUpload:     {"blob_upload", "GET, HEAD, PATCH, PUT, DELETE", "/v2/{name}/blobs/uploads/{id}"},
+}
+
+// Route is a method of a path of the face.
+type Route struct{ Method, Path string }
+
+// Routes are all that the face serves: what a test of rights has to go through.
+func Routes() (all []Route) {
+	for _, r := range append(resources[kindBase:],
+		resource{methods: tokenMethods, path: "/token"}, resource{methods: tokenMethods, path: "/service/token"}, resource{methods: reads, path: "/token/jwks"},
+		resource{methods: reads, path: "/v1/search"},
+		resource{methods: signatureMethods, path: extensionPrefix + "{name}/signatures/{digest}"}, resource{methods: reads, path: lookasidePrefix + "{name}@{digest}/signature-{n}"},
+	) {
+		for _, m := range strings.Split(r.methods, ", ") {
+			all = append(all, Route{m, r.path})
+		}
+	}
+	return all
+}
+
+// What resources besides those of /v2/ answer.
+const (
+	reads            = "GET, HEAD"
+	tokenMethods     = "GET, POST"
+	signatureMethods = "GET, HEAD, PUT"
 )
 
 // route is a path of the API, taken apart. No pattern of a mux can say /v2/<name>/…, because a name has slashes.

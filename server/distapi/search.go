@@ -18,7 +18,7 @@ func (s Search) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := httpd.RecordOf(w)
 	rec.SetHandler("search")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", reads)
 		httpd.WriteError(w, r, fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered by search; use GET", r.Method))
 		return
 	}

@@ -109,9 +109,9 @@ func (s Signatures) signatures(w http.ResponseWriter, r *http.Request, rt signat
 	case rt.number == 0 && r.Method == http.MethodPut:
 		return s.put(w, r.WithContext(event.WithRequest(r.Context(), s.request(w, r))), rt)
 	}
-	allow := "GET, HEAD, PUT"
+	allow := signatureMethods
 	if rt.number > 0 {
-		allow = "GET, HEAD"
+		allow = reads
 	}
 	w.Header().Set("Allow", allow)
 	return fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered here; use one of %s", r.Method, allow)

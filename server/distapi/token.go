@@ -79,7 +79,7 @@ func (e *TokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.MethodPost:
 		answer, err = e.post(w, r)
 	default:
-		w.Header().Set("Allow", "GET, POST")
+		w.Header().Set("Allow", tokenMethods)
 		err = fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered by the token service; use GET or POST", r.Method)
 	}
 	if err != nil {
@@ -104,7 +104,7 @@ func (e *TokenEndpoint) refuse(w http.ResponseWriter, r *http.Request, err error
 // a retired key goes on verifying.
 func (e *TokenEndpoint) keys(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", reads)
 		e.refuse(w, r, fault.New(fault.Unsupported, fault.UnsupportedReason, "method %.20s is not offered for the key set; use GET", r.Method))
 		return
 	}
