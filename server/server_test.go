@@ -42,6 +42,12 @@ type daemon struct {
 // start runs a server.New until the test ends.
 func start(t testing.TB, env ...string) *daemon {
 	t.Helper()
+	return startFile(t, "", env...)
+}
+
+// startFile is start with a configuration file; "" is without one.
+func startFile(t testing.TB, file string, env ...string) *daemon {
+	t.Helper()
 	dir := t.TempDir()
 	users := filepath.Join(dir, "htpasswd")
 	for _, name := range []string{"alice", "bob"} {
@@ -50,7 +56,7 @@ func start(t testing.TB, env ...string) *daemon {
 		}
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(testkit.FreePort(t)))
-	loaded, err := config.Load(config.LoadOptions{Search: []string{}, Fallback: []string{}, Env: append([]string{
+	loaded, err := config.Load(config.LoadOptions{File: file, Search: []string{}, Fallback: []string{}, Env: append([]string{
 		"BERTH_DATA=" + filepath.Join(dir, "data"), "BERTH_ADDR=" + addr, "BERTH_ADMIN_PASSWORD=" + adminPassword,
 		"REGISTRY_AUTH_HTPASSWD_PATH=" + users, "BERTH_LOG_LEVEL=error", "REGISTRY_LOG_ACCESSLOG_DISABLED=true",
 	}, env...)})
