@@ -2,14 +2,12 @@ package layout
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
@@ -32,18 +30,12 @@ type span struct{ off, size int64 }
 // ReasonCompressed is the reason of an archive that would have to be unpacked first.
 const ReasonCompressed fault.Reason = "ARCHIVE_COMPRESSED"
 
-// maxArchiveEntries bounds the memory that an archive's headers take.
-const maxArchiveEntries = 1_000_000
-
 // OpenArchive opens a layout in a tar file. A file that is cut off, or is no layout, is LAYOUT_INVALID; a compressed one is
-// ARCHIVE_COMPRESSED.
+// ARCHIVE_COMPRESSED: OpenPacked opens it.
 func OpenArchive(name string) (*Archive, error) {
-	f, err := os.Open(name)
+	f, err := openFile(name)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "there is no archive at %s", name).Because(err)
-		}
-		return nil, fmt.Errorf("layout: open archive: %w", err)
+		return nil, err
 	}
 	a := &Archive{path: name, f: f, spans: map[string]span{}}
 	if err := a.scan(); err != nil {
@@ -52,44 +44,47 @@ func OpenArchive(name string) (*Archive, error) {
 	return a, nil
 }
 
+// openFile opens an archive. What is no file is not opened: a pipe could make the reader wait for ever.
+func openFile(name string) (*os.File, error) {
+	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "there is no archive at %s", name).Because(err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("layout: open archive: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, damaged("archive %s is not a regular file", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("layout: open archive: %w", err)
+	}
+	return f, nil
+}
+
 func (a *Archive) scan() error {
 	info, err := a.f.Stat()
 	if err != nil {
 		return fmt.Errorf("layout: open archive: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return damaged("archive %s is not a regular file", a.path)
-	}
 	var magic [6]byte
-	if n, _ := a.f.ReadAt(magic[:], 0); compressed(magic[:n]) {
+	if n, _ := a.f.ReadAt(magic[:], 0); packing(magic[:n]) != nil {
 		return fault.New(fault.Unsupported, ReasonCompressed, "archive %s is compressed; unpack it first", a.path)
 	}
-	t := tar.NewReader(a.f)
-	for {
-		h, err := t.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return damaged("archive %s is damaged or cut off: %s", a.path, err)
-		}
+	err = walkTar(a.path, a.f, func(name string, h *tar.Header) error {
 		off, err := a.f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return fmt.Errorf("layout: read archive: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg {
-			continue // folders, and what a layout has not: links, devices
+		if left := info.Size() - off; h.Size > left {
+			return damaged("archive %s is cut off: %s needs %d bytes more", a.path, plainName(name), h.Size-left)
 		}
-		if off+h.Size > info.Size() {
-			return damaged("archive %s is cut off: %s needs %d bytes more", a.path, plainName(h.Name), off+h.Size-info.Size())
-		}
-		name := path.Clean(strings.TrimPrefix(h.Name, "./"))
-		if _, twice := a.spans[name]; twice && !strings.HasPrefix(name, dirBlobs+"/") {
-			return damaged("archive %s has %s twice", a.path, plainName(name))
-		}
-		if a.spans[name] = (span{off, h.Size}); len(a.spans) > maxArchiveEntries {
-			return damaged("archive %s has more than %d files", a.path, maxArchiveEntries)
-		}
+		a.spans[name] = span{off, h.Size}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	version, err := a.small(fileLayout, 1<<10)
 	if err != nil {
@@ -104,16 +99,6 @@ func (a *Archive) scan() error {
 	}
 	a.ix, err = parseIndex(body)
 	return err
-}
-
-// compressed knows gzip, zstd, bzip2 and xz by their first bytes.
-func compressed(b []byte) bool {
-	for _, magic := range []string{"\x1f\x8b", "\x28\xb5\x2f\xfd", "BZh", "\xfd7zXZ\x00"} {
-		if bytes.HasPrefix(b, []byte(magic)) {
-			return true
-		}
-	}
-	return false
 }
 
 func plainName(s string) string { return fmt.Sprintf("%.80q", s) }

@@ -82,6 +82,9 @@ func NewBuilder(path string) (*Builder, error) {
 // String is the path.
 func (b *Builder) String() string { return b.path }
 
+// maxArchive is the largest archive that is begun, in bytes. Sizes come from descriptors, which can say anything.
+const maxArchive = 1 << 60
+
 // header is the tar header of a file; nothing in it depends on when or by whom it is written.
 func header(name string, size int64) ([]byte, error) {
 	var buf bytes.Buffer
@@ -99,6 +102,9 @@ func header(name string, size int64) ([]byte, error) {
 // reserve takes the place of a file. It returns where the content begins, and whether the partial file has the same header
 // there, so that what follows may be its content.
 func (b *Builder) reserve(name string, size int64) (off int64, same bool, err error) {
+	if size < 0 || size > maxArchive-b.end {
+		return 0, false, damaged("archive %s: %s is said to have %d bytes, which no archive can hold", b.path, plainName(name), size)
+	}
 	h, err := header(name, size)
 	if err != nil {
 		return 0, false, err

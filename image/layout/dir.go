@@ -43,6 +43,9 @@ func OpenDir(path string) (*Dir, error) {
 
 func (l *Dir) check() error {
 	body, err := l.small(fileLayout, 1<<10)
+	if fault.Has(err, ReasonLayout) {
+		return err
+	}
 	if err != nil {
 		return damaged("%s is not an OCI image layout: it has no %s", l.path, fileLayout)
 	}
@@ -87,8 +90,17 @@ func (l *Dir) furnish() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(l.d.Mkdir(dirBlobs, 0o755), l.d.Mkdir(dirBlobs+"/sha256", 0o755),
-		l.d.WriteFile(fileIndex, ix, 0o644), l.d.WriteFile(fileLayout, []byte(layoutText), 0o644))
+	for _, step := range []func() error{
+		func() error { return l.d.Mkdir(dirBlobs, 0o755) },
+		func() error { return l.d.Mkdir(dirBlobs+"/sha256", 0o755) },
+		func() error { return l.d.WriteFile(fileIndex, ix, 0o644) },
+		func() error { return l.d.WriteFile(fileLayout, []byte(layoutText), 0o644) }, // last: with it, it is a layout
+	} {
+		if err := step(); err != nil {
+			return full(err)
+		}
+	}
+	return nil
 }
 
 // Close releases the directory.
@@ -115,12 +127,29 @@ func (l *Dir) small(name string, most int64) ([]byte, error) {
 func (l *Dir) regular(name string) (*os.File, error) {
 	info, err := l.d.Stat(name)
 	if err != nil {
-		return nil, err
+		return nil, l.unreadable(name, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, damaged("%s of the layout %s is not a regular file", name, l.path)
 	}
 	return l.d.Open(name)
+}
+
+// unreadable says of a file that is there and cannot be looked at that it is the layout which is wrong: a link leads out of it,
+// or in a circle.
+func (l *Dir) unreadable(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return damaged("%s of the layout %s cannot be read, or is a link that leads out of it: %s", name, l.path, cause(err))
+}
+
+// cause is an error without the operation and the path that it was met at.
+func cause(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 func (l *Dir) index() (*index, error) {
@@ -157,7 +186,7 @@ func (l *Dir) change(edit func(*index) error) error {
 	if err != nil {
 		return err
 	}
-	return l.d.WriteFile(fileIndex, body, 0o644)
+	return full(l.d.WriteFile(fileIndex, body, 0o644))
 }
 
 // Manifest reads what a name or digest names; without either, the only image.
@@ -216,7 +245,10 @@ func (l *Dir) HasBlob(_ context.Context, d oci.Descriptor) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && info.Mode().IsRegular() && (info.Size() == d.Size || d.Size == 0), err
+	if err != nil {
+		return false, l.unreadable(blobPath(d.Digest), err)
+	}
+	return info.Mode().IsRegular() && (info.Size() == d.Size || d.Size == 0), nil
 }
 
 // Blob opens a blob at an offset. From 0 to the end it gives io.EOF only when the digest is right.
@@ -270,7 +302,7 @@ func (l *Dir) PutManifest(_ context.Context, at ref.Reference, d oci.Descriptor,
 	}
 	if _, err := l.read(d); err != nil { // not there, or damaged: written anew
 		if err := l.d.WriteFile(blobPath(d.Digest), body, 0o644); err != nil {
-			return err
+			return full(err)
 		}
 	}
 	d, platform, referrer := entryOf(d, body)

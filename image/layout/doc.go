@@ -7,7 +7,8 @@
 // Writing promises that no reader sees a half: content appears under its digest when all of it is there and on the disk, the
 // index changes at once, and an archive gets its name last. What was interrupted is taken up again.
 //
-// Start reading at [Dir] and [Archive]; [Builder] writes archives.
+// Start reading at [Dir] and [Archive]; [Builder] writes archives. [OpenPacked] is for compressed ones; [LookTar] and [LookDir]
+// are for places of other forms, which another program's code reads.
 //
 // Spec: OCI image v1.1.1, image-layout.md.
 package layout

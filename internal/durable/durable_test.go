@@ -286,7 +286,7 @@ func TestNamesDoNotLeadOut(t *testing.T) {
 
 func TestIsFull(t *testing.T) {
 	for err, want := range map[error]bool{
-		syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: false, errDisk: false, nil: false,
+		syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EFBIG: true, syscall.EIO: false, errDisk: false, nil: false,
 		&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}: true,
 	} {
 		if got := durable.IsFull(err); got != want {

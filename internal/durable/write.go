@@ -78,7 +78,8 @@ func mkdir(parent, base string, perm fs.FileMode) error {
 	return d.Mkdir(base, perm)
 }
 
-// IsFull reports whether err says that there is no space left: of the file system, or of a quota on it.
+// IsFull reports whether err says that there is no space left: of the file system, of a quota on it, or of what a file may
+// have (of the file system, or of the process: RLIMIT_FSIZE).
 func IsFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
