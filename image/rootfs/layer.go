@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"strings"
 
@@ -106,6 +107,9 @@ func (o *layer) next() (*Entry, marker, error) {
 	if err := o.meter.entry(o.digest); err != nil {
 		return nil, plain, err
 	}
+	if err := o.sparse(h); err != nil {
+		return nil, plain, err
+	}
 	p, inside := local(h.Name)
 	if !inside {
 		return nil, plain, fault.New(fault.Invalid, LayerUnsafe, "layer %s has the path %.200q, which leaves the image; nothing was read further", o.digest, h.Name)
@@ -138,6 +142,25 @@ func (o *layer) next() (*Entry, marker, error) {
 		return e, plain, nil
 	}
 	return e, ignore, nil // global headers and what no file system has
+}
+
+// sparse counts a file that is larger than what the archive has of it as what it unpacks to.
+func (o *layer) sparse(h *tar.Header) error {
+	is := h.Typeflag == tar.TypeGNUSparse
+	for k := range h.PAXRecords {
+		is = is || strings.HasPrefix(k, "GNU.sparse.")
+	}
+	if !is {
+		return nil
+	}
+	o.meter.bytes = min(o.meter.bytes, math.MaxInt64-h.Size) + h.Size
+	switch l := o.meter.limits; {
+	case o.meter.bytes > l.Bytes:
+		return o.guard.tooMuch()
+	case h.Size > l.Free && h.Size/l.Ratio > o.packed.n:
+		return o.guard.bomb()
+	}
+	return nil
 }
 
 // content is the bytes of the entry that next gave last.

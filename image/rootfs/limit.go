@@ -97,11 +97,19 @@ func (g *guard) Read(p []byte) (int, error) {
 	g.meter.bytes += int64(n)
 	limits := g.meter.limits
 	if g.meter.bytes > limits.Bytes {
-		return 0, fault.New(fault.TooLarge, LayerTooLarge, "layer %s: the image unpacks to more than %d bytes; raise --max-bytes if it is meant to", g.layer, limits.Bytes)
+		return 0, g.tooMuch()
 	}
 	if g.n > limits.Free && g.n/limits.Ratio > g.packed.n {
-		return 0, fault.New(fault.TooLarge, LayerTooLarge,
-			"layer %s unpacks to more than %d times its size, as an archive bomb does; raise --max-ratio if it is meant to", g.layer, limits.Ratio)
+		return 0, g.bomb()
 	}
 	return n, err
+}
+
+func (g *guard) tooMuch() error {
+	return fault.New(fault.TooLarge, LayerTooLarge, "layer %s: the image unpacks to more than %d bytes; raise --max-bytes if it is meant to", g.layer, g.meter.limits.Bytes)
+}
+
+func (g *guard) bomb() error {
+	return fault.New(fault.TooLarge, LayerTooLarge,
+		"layer %s unpacks to more than %d times its size, as an archive bomb does; raise --max-ratio if it is meant to", g.layer, g.meter.limits.Ratio)
 }

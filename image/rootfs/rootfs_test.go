@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -386,6 +387,13 @@ func TestRefused(t *testing.T) {
 	cut := layerOf(t, "a="+strings.Repeat("text ", 1000))
 	cut.packed = cut.packed[:len(cut.packed)-20]
 	text := &layer{packed: []byte("<html>not found</html>"), said: sum([]byte("x"))}
+	zw, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zstdBomb := zw.EncodeAll(bomb.Bytes(), nil)
+	window := append([]byte("\x28\xb5\x2f\xfd\x00\xa8"), make([]byte, 64)...) // asks for 2 GiB
+	hole := sparse(t, 1<<40)
 
 	for name, c := range map[string]struct {
 		layer  *layer
@@ -399,6 +407,10 @@ func TestRefused(t *testing.T) {
 		"whiteout of nothing":    {layerOf(t, "d/.wh.="), rootfs.Limits{}, rootfs.LayerUnsafe, "names no file"},
 		"bomb by ratio":          {gzipped(t, bomb.Bytes()), rootfs.Limits{Free: 1 << 20}, rootfs.LayerTooLarge, "--max-ratio"},
 		"bomb by size":           {gzipped(t, bomb.Bytes()), rootfs.Limits{Bytes: 1 << 20}, rootfs.LayerTooLarge, "--max-bytes"},
+		"zstd bomb by ratio":     {&layer{packed: zstdBomb, said: sum(zstdBomb)}, rootfs.Limits{Free: 1 << 20}, rootfs.LayerTooLarge, "--max-ratio"},
+		"zstd window":            {&layer{packed: window, said: sum(window)}, rootfs.Limits{}, rootfs.LayerDamaged, ""},
+		"sparse by ratio":        {hole, rootfs.Limits{Bytes: 1 << 50}, rootfs.LayerTooLarge, "--max-ratio"},
+		"sparse by size":         {hole, rootfs.Limits{}, rootfs.LayerTooLarge, "--max-bytes"},
 		"too many files":         {layerOf(t, "a=1", "b=1", "c=1"), rootfs.Limits{Entries: 2}, rootfs.LayerTooLarge, "--max-files"},
 		"cut short":              {cut, rootfs.Limits{}, rootfs.LayerDamaged, "cut short"},
 		"no archive":             {text, rootfs.Limits{}, rootfs.LayerDamaged, ""},
@@ -420,6 +432,33 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sparse is a layer with a file a of so many bytes, of which none is in the archive: the form of GNU tar before PAX.
+func sparse(t testing.TB, size int64) *layer {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Mode: 0o644}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := buf.Bytes()
+	b[156] = tar.TypeGNUSparse
+	copy(b[257:265], "ustar  \x00")
+	number := func(at int, n int64) { // in base 256
+		b[at] = 0x80
+		binary.BigEndian.PutUint64(b[at+4:], uint64(n)) //nolint:gosec // a size
+	}
+	number(386, size) // one piece, at the end, of no bytes
+	number(398, 0)
+	number(483, size)
+	copy(b[148:156], "        ")
+	total := 0
+	for _, c := range b[:512] {
+		total += int(c)
+	}
+	copy(b[148:156], fmt.Sprintf("%06o\x00 ", total))
+	return &layer{packed: b, said: sum(b)}
 }
 
 func TestZstandardAndPlain(t *testing.T) {
