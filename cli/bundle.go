@@ -96,7 +96,7 @@ func bundleCreate(a *app) *cobra.Command {
 			}
 			o.Copy.Platforms = append(o.Copy.Platforms, p)
 		}
-		items, release, err := a.bundleItems(args[1:], side.image)
+		items, release, err := a.bundleItems(ctx, args[1:], side.image)
 		if err != nil {
 			return failed(err, a.t("cannot create %s", "无法创建 %s"), args[0])
 		}
@@ -262,7 +262,7 @@ func bundleInventory(a *app) *cobra.Command {
 		if err != nil {
 			return failed(err, a.t("cannot list %s", "无法列出 %s"), strings.Join(args, " "))
 		}
-		items, release, err := a.bundleItems(names, side.image)
+		items, release, err := a.bundleItems(ctx, names, side.image)
 		if err != nil {
 			return err
 		}
@@ -304,7 +304,7 @@ func (a *app) everyTag(ctx context.Context, names []string, side *option.Image) 
 
 // bundleItems opens images. In the bundle they are called as in their registry, without its host; those of layouts by the name of
 // the file or folder, unless their name there has a repository in it.
-func (a *app) bundleItems(names []string, side *option.Image) (items []bundle.Item, release func(), err error) {
+func (a *app) bundleItems(ctx context.Context, names []string, side *option.Image) (items []bundle.Item, release func(), err error) {
 	var open []func()
 	release = func() {
 		for _, f := range open {
@@ -325,7 +325,7 @@ func (a *app) bundleItems(names []string, side *option.Image) (items []bundle.It
 		if err != nil {
 			return nil, release, err
 		}
-		from, err := a.from(name, img, sys, option.Retry{})
+		from, err := a.from(ctx, name, img, sys, option.Retry{})
 		if err != nil {
 			return nil, release, err
 		}

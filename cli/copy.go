@@ -131,7 +131,14 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if err != nil {
 		return err
 	}
+	if err := a.look(ctx, source, options.SourceCtx); err != nil {
+		return err
+	}
 	defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
+	target, keepOrNot, err := keep(target)
+	if err != nil {
+		return err
+	}
 	show, finish := a.follow(o.quiet, options)
 	var written []byte
 	err = again(ctx, o.retry, func() error {
@@ -139,6 +146,7 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 		return err
 	})
 	finish()
+	err = keepOrNot(err)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ type end struct {
 }
 
 // from opens an image for reading; nil when it is in a place of another kind.
-func (a *app) from(name string, img types.ImageReference, sys *types.SystemContext, retry option.Retry) (*end, error) {
+func (a *app) from(ctx context.Context, name string, img types.ImageReference, sys *types.SystemContext, retry option.Retry) (*end, error) {
 	switch img.Transport() {
 	case docker.Transport:
 		return a.repository(img, sys, retry)
@@ -88,10 +88,7 @@ func (a *app) from(name string, img types.ImageReference, sys *types.SystemConte
 		if !ok {
 			return nil, nil
 		}
-		arch, err := layout.OpenArchive(file)
-		if fault.Has(err, layout.ReasonCompressed) {
-			return nil, nil
-		}
+		arch, err := layout.OpenPacked(ctx, file, a.bigTemp(), layout.Limits{})
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +178,7 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 	if err != nil {
 		return false, err
 	}
-	from, err := a.from(names[0], source, sourceSystem, o.retry)
+	from, err := a.from(ctx, names[0], source, sourceSystem, o.retry)
 	if err != nil || from == nil {
 		return false, errors.Join(err, a.cannotRelate(o))
 	}
@@ -344,6 +341,9 @@ func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext) fu
 			return err
 		}
 		defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
+		if err := a.look(ctx, img, sys); err != nil {
+			return err
+		}
 		src, err := img.NewImageSource(ctx, sys)
 		if err != nil {
 			return err

@@ -77,6 +77,9 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 	if err != nil {
 		return err
 	}
+	if err := a.look(ctx, ref, sys); err != nil {
+		return err
+	}
 	var source types.ImageSource
 	var body []byte
 	err = again(ctx, o.retry, func() error {

@@ -37,7 +37,7 @@ func listTagsCommand(a *app) *cobra.Command {
 		}
 		var list tagList
 		if strings.HasPrefix(args[0], archive.Transport.Name()+":") {
-			list.Tags, err = a.archiveTags(sys, args[0])
+			list.Tags, err = a.archiveTags(ctx, sys, args[0])
 		} else {
 			err = again(ctx, o.retry, func() error {
 				list, err = a.registryTags(ctx, sys, args[0])
@@ -96,9 +96,12 @@ func (a *app) parseRepository(name string) (reference.Named, error) {
 }
 
 // archiveTags reads the tags of a docker archive; an image without one is @ and its number.
-func (a *app) archiveTags(sys *types.SystemContext, name string) ([]string, error) {
+func (a *app) archiveTags(ctx context.Context, sys *types.SystemContext, name string) ([]string, error) {
 	ref, err := a.parseImage(name)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.look(ctx, ref, sys); err != nil {
 		return nil, err
 	}
 	r, _, err := archive.NewReaderForReference(sys, ref)

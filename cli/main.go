@@ -42,6 +42,7 @@ type app struct {
 func Main(args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	survive()
 	a := &app{Streams: s, now: time.Now, lang: language(args)}
 	a.name = strings.TrimSuffix(filepath.Base(args[0]), ".exe")
 	root := a.root()

@@ -227,6 +227,9 @@ func (a *app) trusted(ctx context.Context, policy *signature.PolicyContext, p *p
 	if err != nil {
 		return err
 	}
+	if err := a.look(ctx, ref, sys); err != nil {
+		return err
+	}
 	src, err := ref.NewImageSource(ctx, sys)
 	if err != nil {
 		return fmt.Errorf("image %s is not at %s any more: %w", e.Digest, e.Source, err)

@@ -180,6 +180,9 @@ func (p *places) local(ctx context.Context, text string) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.a.look(ctx, reference, p.sys); err != nil {
+		return nil, err
+	}
 	src, err := reference.NewImageSource(ctx, p.sys)
 	if err != nil {
 		return nil, err

@@ -190,6 +190,11 @@ func pushReferrer(to, artifactType string) error {
 
 // writeImage makes an OCI layout: two layers of files, a configuration with the label seed, the tag v1.
 func writeImage(dir, seed string) error {
+	return writeImageOf(dir, seed, func(i int) string { return strings.Repeat(fmt.Sprintf("%s %d\n", seed, i), 2000) })
+}
+
+// writeImageOf is writeImage with other files.
+func writeImageOf(dir, seed string, content func(i int) string) error {
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return err
@@ -202,7 +207,7 @@ func writeImage(dir, seed string) error {
 	var layers []any
 	var diffs []string
 	for i := range 2 {
-		plain := layer(fmt.Sprintf("etc/%s-%d", seed, i), strings.Repeat(fmt.Sprintf("%s %d\n", seed, i), 2000))
+		plain := layer(fmt.Sprintf("etc/%s-%d", seed, i), content(i))
 		sum := sha256.Sum256(plain)
 		diffs = append(diffs, "sha256:"+hex.EncodeToString(sum[:]))
 		var zipped bytes.Buffer

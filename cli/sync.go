@@ -196,6 +196,13 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 	if err != nil {
 		return err
 	}
+	if err := s.app.look(ctx, image, s.options.SourceCtx); err != nil {
+		return err
+	}
+	target, keepOrNot, err := keep(target)
+	if err != nil {
+		return err
+	}
 	show, finish := s.app.follow(false, s.options)
 	var written []byte
 	err = again(ctx, s.o.retry, func() error {
@@ -203,7 +210,7 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 		return err
 	})
 	finish()
-	if err != nil {
+	if err = keepOrNot(err); err != nil {
 		if !s.o.keepGoing || ctx.Err() != nil {
 			return failed(err, s.app.t("cannot copy %s", "无法复制 %s"), transports.ImageName(image))
 		}

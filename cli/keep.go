@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.podman.io/image/v5/directory"
+	"go.podman.io/image/v5/docker/archive"
+	ociarchive "go.podman.io/image/v5/oci/archive"
+	liblayout "go.podman.io/image/v5/oci/layout"
+	"go.podman.io/image/v5/types"
+
+	"github.com/berth-registry/berth/internal/durable"
+)
+
+// keep has the library write beside what is there: the library empties a folder, truncates an archive or writes an index over the
+// old one before it knows whether it will succeed. It returns where to write to, and what to call with the outcome: it puts the
+// new in the place of the old, or leaves the old as it was and nothing of the new.
+func keep(target types.ImageReference) (types.ImageReference, func(error) error, error) {
+	same := func(err error) error { return err }
+	within := target.StringWithinTransport()
+	switch target.Transport() {
+	case directory.Transport:
+		return keepFolder(target, within)
+	case ociarchive.Transport:
+		file, rest, _ := strings.Cut(within, ":")
+		info, err := os.Stat(file)
+		if err == nil && !info.Mode().IsRegular() {
+			break // a device or a pipe
+		}
+		fresh := beside(file)
+		ref, err := ociarchive.Transport.ParseReference(fresh + ":" + rest)
+		if err != nil {
+			return nil, nil, err
+		}
+		return ref, func(err error) error {
+			if err == nil {
+				err = os.Rename(fresh, file)
+			}
+			if err != nil {
+				_ = os.Remove(fresh) // what is not whole must not be found
+			}
+			return err
+		}, nil
+	case archive.Transport:
+		file, _, _ := strings.Cut(within, ":")
+		if info, err := os.Stat(file); err == nil && (info.Size() > 0 || !info.Mode().IsRegular()) {
+			break // the library refuses to add to one
+		}
+		return target, func(err error) error {
+			if info, serr := os.Stat(file); err != nil && serr == nil && info.Mode().IsRegular() {
+				_ = os.Remove(file) // the library leaves it when the disk is full
+			}
+			return err
+		}, nil
+	case liblayout.Transport:
+		dir, _, _ := strings.Cut(within, ":")
+		return keepIndex(target, filepath.Join(dir, "index.json"))
+	}
+	return target, same, nil
+}
+
+// beside is a name in the same folder that is not there.
+func beside(file string) string {
+	return filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"."+strings.ToLower(rand.Text()))
+}
+
+// keepIndex remembers the index of a layout under another name, so that putting it back takes no space.
+func keepIndex(target types.ImageReference, index string) (types.ImageReference, func(error) error, error) {
+	body, err := os.ReadFile(index)
+	if errors.Is(err, fs.ErrNotExist) {
+		return target, func(err error) error { return err }, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	old := beside(index)
+	if err := durable.WriteFile(old, body, 0o644); err != nil {
+		return nil, nil, err
+	}
+	return target, func(err error) error {
+		if err == nil {
+			return os.Remove(old)
+		}
+		return errors.Join(err, os.Rename(old, index))
+	}, nil
+}
+
+// keepFolder has an image that is in a folder stay until the new one is there as a whole, in a folder of its own inside: the one
+// above may be somebody else's. Any other folder is the library's to judge.
+func keepFolder(target types.ImageReference, dir string) (types.ImageReference, func(error) error, error) {
+	if _, err := os.Stat(filepath.Join(dir, "version")); err != nil {
+		return target, func(err error) error { return err }, nil
+	}
+	fresh := filepath.Join(dir, ".new-"+strings.ToLower(rand.Text()))
+	ref, err := directory.Transport.ParseReference(fresh)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := os.Mkdir(fresh, 0o755); err != nil {
+		return nil, nil, err
+	}
+	return ref, func(err error) error {
+		if err == nil {
+			err = replaceFolder(dir, fresh)
+		}
+		return errors.Join(err, os.RemoveAll(fresh))
+	}, nil
+}
+
+// replaceFolder puts the files of fresh, a folder inside of dir, in the place of all others there. The manifest goes first and
+// comes last: without it there is no image, so a half is never taken for a whole.
+func replaceFolder(dir, fresh string) error {
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range append([]string{"manifest.json"}, names(old)...) {
+		if name == filepath.Base(fresh) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	now, err := os.ReadDir(fresh)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(names(now), "manifest.json") {
+		err := os.Rename(filepath.Join(fresh, name), filepath.Join(dir, name))
+		if err != nil && !(name == "manifest.json" && errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// names are those of files, without manifest.json.
+func names(entries []os.DirEntry) []string {
+	var out []string
+	for _, e := range entries {
+		if e.Name() != "manifest.json" {
+			out = append(out, e.Name())
+		}
+	}
+	return out
+}
