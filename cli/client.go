@@ -166,7 +166,26 @@ func newUploads() remote.Uploads {
 		}
 		dir = filepath.Join(home, ".local", "state")
 	}
-	return uploads{filepath.Join(dir, "berth", "uploads")}
+	u := uploads{filepath.Join(dir, "berth", "uploads")}
+	u.prune(time.Now())
+	return u
+}
+
+// uploadAge is how long an interrupted upload is remembered: registries forget theirs after a week (distribution, berthd) or
+// sooner.
+const uploadAge = 7 * 24 * time.Hour
+
+// prune forgets uploads that no registry still has. Most runs find no folder, or a few files.
+func (u uploads) prune(now time.Time) {
+	entries, err := os.ReadDir(u.dir)
+	if err != nil {
+		return // see the type
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > uploadAge {
+			_ = os.Remove(filepath.Join(u.dir, e.Name())) // see the type
+		}
+	}
 }
 
 func (u uploads) file(key string) string {
