@@ -32,7 +32,7 @@ const (
 // eventQuery are the parameters of listEvents.
 type eventQuery struct {
 	PageQuery
-	Kind       string `query:"kind" enum:"manifest.pushed,manifest.deleted,manifest.purged,tag.moved,tag.deleted,blob.mounted,blob.deleted,blob.damaged,blob.repaired" doc:"Only events of this kind."`
+	Kind       string `query:"kind" enum:"manifest.pushed,manifest.deleted,manifest.purged,manifest.signed,tag.moved,tag.deleted,blob.mounted,blob.deleted,blob.damaged,blob.repaired" doc:"Only events of this kind."`
 	Repository string `query:"repository" maxLength:"255" doc:"Only events of the repository of this name."`
 	Project    string `query:"project" maxLength:"255" doc:"Only events of repositories below this name."`
 	Wait       int    `query:"wait" minimum:"0" maximum:"60" default:"0" doc:"Wait so many seconds for an event when there is none yet."`

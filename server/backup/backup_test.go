@@ -20,6 +20,7 @@ func TestRoundTrip(t *testing.T) {
 	r := newRegistry(t)
 	a, b := r.layer(1, 100_000), r.layer(2, 1)
 	image := r.image("v1", a, b)
+	r.sign(image, "a", "signed before the backup")
 	first := r.take(backup.Ask{})
 	if first.Copied != (backup.Amount{Blobs: 2, Bytes: 100_001}) || first.Holds.Tags != 1 || first.Damaged != 0 {
 		t.Errorf("first backup: %+v", first)
@@ -42,6 +43,9 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("restored %+v", result)
 	}
 	old.requireTag("v1", image)
+	if all, err := old.db.Signatures(t.Context(), old.repo, image); err != nil || len(all) != 1 || string(all[0].Content) != "signed before the backup" || all[0].CreatedBy != "user:alice" {
+		t.Errorf("signatures after the restore: %+v, %v", all, err)
+	}
 	if _, err := old.db.Tag(t.Context(), old.repo, "v2"); !errors.Is(err, metadb.ErrNotFound) {
 		t.Errorf("the first snapshot has the tag v2: %v", err)
 	}

@@ -41,7 +41,7 @@ func (b *based) flush(ctx context.Context) error {
 // writeBase writes down everything that is in the database now.
 func (w *writer) writeBase(ctx context.Context) error {
 	b := &based{writer: w}
-	for _, part := range []func(context.Context) error{b.projects, b.repositories, b.manifests, b.tags, b.places, b.smallBlobs, b.flush} {
+	for _, part := range []func(context.Context) error{b.projects, b.repositories, b.manifests, b.signed, b.tags, b.places, b.smallBlobs, b.flush} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -102,6 +102,17 @@ func (b *based) manifests(ctx context.Context) error {
 		return b.j.o.DB.NamedManifests(ctx, after, basePage)
 	}, func(m metadb.NamedManifest) error {
 		return b.add(ctx, line{Kind: manifestLine, Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType, At: m.PushedAt, By: m.PushedBy}, nil)
+	})
+}
+
+func (b *based) signed(ctx context.Context) error {
+	return pages(ctx, contentPage, func(last *metadb.NamedSignature) ([]metadb.NamedSignature, error) {
+		if last == nil {
+			last = &metadb.NamedSignature{}
+		}
+		return b.j.o.DB.NamedSignatures(ctx, last.RepoID, last.Digest, last.Name, contentPage)
+	}, func(s metadb.NamedSignature) error {
+		return b.add(ctx, signatureOf(s.Repository, s.Signature), nil)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/metadb"
@@ -204,7 +205,7 @@ func (w *writer) resume(ctx context.Context) error {
 		return w.begin(ctx)
 	case err != nil:
 		return err
-	case head.ID != id || lost != strconv.FormatInt(w.at.Lost, 10):
+	case head.Format < journalFormat || head.ID != id || lost != strconv.FormatInt(w.at.Lost, 10):
 		return w.begin(ctx)
 	}
 	w.id, w.counts = id, true
@@ -389,6 +390,8 @@ func (w *writer) event(ctx context.Context, p *page, e event.Event, public map[s
 		l.Kind, l.MediaType = manifestLine, e.Detail().MediaType
 	case event.KindManifestDeleted:
 		l.Kind = goneLine
+	case event.KindManifestSigned:
+		l.Kind = signatureLine
 	case event.KindTagMoved:
 		l.Kind, l.Tag = tagLine, e.Tag
 	case event.KindTagDeleted:
@@ -409,12 +412,44 @@ func (w *writer) event(ctx context.Context, p *page, e event.Event, public map[s
 			return err
 		}
 	}
-	if l.Kind == manifestLine {
+	switch l.Kind {
+	case manifestLine:
 		if err := w.contents(ctx, p, repo.ID, e); err != nil {
 			return err
 		}
+		if err := p.add(l, nil); err != nil {
+			return err
+		}
+		return w.signatures(ctx, p, repo, e.Digest)
+	case signatureLine:
+		s, err := w.j.o.DB.Signature(ctx, repo.ID, e.Digest, e.Detail().Signature)
+		if errors.Is(err, metadb.ErrNotFound) { // the manifest is gone by now
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return p.add(signatureOf(repo.Name, s), nil)
 	}
 	return p.add(l, nil)
+}
+
+// signatures writes those that a manifest has already: one that comes back out of the trash brings them along.
+func (w *writer) signatures(ctx context.Context, p *page, repo metadb.Repository, d oci.Digest) error {
+	all, err := w.j.o.DB.Signatures(ctx, repo.ID, d)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if err := p.add(signatureOf(repo.Name, s), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func signatureOf(repository string, s metadb.Signature) line {
+	return line{Kind: signatureLine, Repository: repository, Digest: s.Digest, Tag: s.Name, At: s.CreatedAt, By: s.CreatedBy, Bytes: s.Content}
 }
 
 // contents writes what the database alone has of a manifest, unless the journal is known to have it.

@@ -130,6 +130,21 @@ func (r *registry) deleteManifest(d oci.Digest) {
 	})
 }
 
+// sign puts a signature in the form of containers/image, and says so as the registry does. What is gone is not signed.
+func (r *registry) sign(d oci.Digest, name, content string) {
+	r.t.Helper()
+	r.update(func(tx *metadb.Tx) error {
+		_, added, _, err := tx.PutSignature(metadb.Signature{RepoID: r.repo, Digest: d, Name: name, Content: []byte(content), CreatedBy: "user:alice"})
+		if errors.Is(err, metadb.ErrNotFound) || err == nil && !added {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return tx.Emit(event.ManifestSigned(r.t.Context(), "team/app", d, name))
+	})
+}
+
 // journal runs a journal until the returned function is called, which waits for its end.
 func (r *registry) journal(slack int64) (stop func()) {
 	r.t.Helper()
@@ -216,6 +231,13 @@ func (r *registry) names() []string {
 			_, err := r.db.Blob(ctx, r.repo, c.Child)
 			add("edge %s → %s %d, in the repository %v", m.Digest.Short(), c.Child, c.Kind, err == nil)
 		}
+		signatures, err := r.db.Signatures(ctx, r.repo, m.Digest)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for i, s := range signatures {
+			add("signature %d of %s: %s by %q at %s: %s", i, m.Digest, s.Name, s.CreatedBy, s.CreatedAt.UTC(), s.Content)
+		}
 		content, err := r.db.Content(ctx, m.Digest)
 		if err != nil || oci.FromBytes(oci.SHA256, content) != m.Digest {
 			add("manifest %s has no content: %v", m.Digest, err)
@@ -269,6 +291,8 @@ func TestRebuild(t *testing.T) {
 					r.untag(slices.Sorted(maps.Keys(tags))[random.IntN(len(tags))])
 				case n < 8 && len(manifests) > 0:
 					r.deleteManifest(manifests[random.IntN(len(manifests))])
+				case len(manifests) > 0: // of one that may be gone; under a name that may be there, or have been there with other content
+					r.sign(manifests[random.IntN(len(manifests))], fmt.Sprintf("%032x", random.IntN(3)), fmt.Sprintf("signature of step %d", i))
 				}
 			}
 			for i := range 40 {
@@ -380,6 +404,88 @@ func (r *registry) rebuildAnyway() (*registry, *backup.Rebuilt, error) {
 		Store: r.blobs, Temp: r.t.TempDir(), Plan: plan, Now: time.Now, Log: quiet(), DryRun: true,
 	})
 	return nil, out, err
+}
+
+// Signatures follow their manifest: those made before there was a journal, those made under it, and those of one that was in the
+// trash meanwhile; those of one that is gone are not brought back, nor those that a name had before.
+func TestRebuildOfSignatures(t *testing.T) {
+	r := newRegistry(t)
+	early, late, restored, gone := r.push("early", oci.Digest{}), r.push("late", oci.Digest{}), r.push("restored", oci.Digest{}), r.push("gone", oci.Digest{})
+	r.sign(early, "b", "first")
+	r.sign(early, "a", "second, whose name sorts before")
+	r.sign(restored, "a", strings.Repeat("as large as one may be ", 2800))
+	r.sign(gone, "a", "of what goes")
+	stop := r.journal(0)
+	r.sign(late, "a", "under the journal")
+	r.deleteManifest(gone)
+	r.update(func(tx *metadb.Tx) error {
+		if _, err := tx.DeleteTagsOf(r.repo, restored, metadb.Origin{}); err != nil {
+			return err
+		}
+		if _, err := tx.TrashManifest(r.repo, restored, metadb.Discard{Hold: time.Hour}); err != nil {
+			return err
+		}
+		return tx.Emit(event.TagDeleted(t.Context(), "team/app", "restored", restored), event.ManifestDeleted(t.Context(), "team/app", restored))
+	})
+	stop()
+	stop = r.journal(0)
+	r.update(func(tx *metadb.Tx) error {
+		trashed, err := tx.Trashed(t.Context(), r.repo, restored)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.RestoreManifest(trashed); err != nil {
+			return err
+		}
+		return tx.Emit(event.ManifestPushed(t.Context(), "team/app", restored).WithDetail(t.Context(), event.Detail{MediaType: "media/type"}))
+	})
+	r.push("gone", oci.Digest{}) // the same bytes again, and signed anew under the old name
+	r.sign(gone, "a", "of what came again")
+	stop()
+	to, out, err := r.rebuild()
+	if err != nil || out.Failed > 0 {
+		t.Fatalf("%v, %+v", err, out)
+	}
+	requireSame(t, to.names(), r.names())
+	for d, want := range map[oci.Digest]int{early: 2, late: 1, restored: 1, gone: 1} {
+		if all, err := to.db.Signatures(t.Context(), to.repo, d); err != nil || len(all) != want {
+			t.Errorf("%s has %d signatures, want %d: %v", d.Short(), len(all), want, err)
+		}
+	}
+}
+
+// A journal of the version before, which knew no signatures, is read, and begun anew by who writes on.
+func TestJournalOfTheVersionBefore(t *testing.T) {
+	r := newRegistry(t)
+	d := r.push("a", oci.Digest{})
+	r.journal(0)()
+	head, err := r.blobs.Note(t.Context(), "journal/head")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := bytes.Replace(head, []byte(`"format":2`), []byte(`"format":1`), 1)
+	if bytes.Equal(old, head) {
+		t.Fatalf("the head says no format 2: %s", head)
+	}
+	if err := r.blobs.PutNote(t.Context(), "journal/head", old); err != nil {
+		t.Fatal(err)
+	}
+	to, _, err := r.rebuild()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.requireTag("a", d)
+	// As if the version before had taken the signature: it is in the database, and no event says so.
+	r.update(func(tx *metadb.Tx) error {
+		_, _, _, err := tx.PutSignature(metadb.Signature{RepoID: r.repo, Digest: d, Name: "a", Content: []byte("old")})
+		return err
+	})
+	r.journal(0)()
+	to, _, err = r.rebuild()
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireSame(t, to.names(), r.names())
 }
 
 // The outbox is not trimmed under the journal, and a journal that lost events begins anew.

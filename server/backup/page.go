@@ -31,6 +31,7 @@ type line struct {
 	By         string     `json:"by,omitempty"`
 	Place      string     `json:"place,omitempty"` // where in the store
 	Size       int64      `json:"size,omitempty"`  // bytes; of content, that follow the line
+	Bytes      []byte     `json:"b,omitempty"`     // of a signature
 }
 
 // lineKind is what a line says.
@@ -46,6 +47,7 @@ const (
 	untagLine      lineKind = "untag"
 	contentLine    lineKind = "content" // bytes that are in the database, and follow
 	placeLine      lineKind = "place"   // bytes that do not lie under their digest
+	signatureLine  lineKind = "sign"    // of a manifest, in the form of containers/image: n is its name
 )
 
 // journalHead says which journal counts.
@@ -56,7 +58,8 @@ type journalHead struct {
 }
 
 const (
-	journalFormat = 1
+	// journalFormat is 2 since signatures are in the journal. One of format 1 is read, and begun anew by who writes on.
+	journalFormat = 2
 	journalFolder = "journal"
 	headNote      = "journal/head"
 	// pageBytes is after how many bytes, before compression, a page is full. One manifest may make it 4 MiB larger.

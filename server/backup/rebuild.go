@@ -47,7 +47,7 @@ type Rebuilt struct {
 }
 
 // Rebuild makes the metadata of a store again, from its journal and from what it has: projects, repositories, manifests,
-// referrers, tags. It is made beside and put in its place when it is complete; the store is not changed. Accounts, robots,
+// referrers, tags, and the signatures of podman. It is made beside and put in its place when it is complete; the store is not changed. Accounts, robots,
 // keys, the history of tags and the trash are not in a journal: the next start makes a new first administrator.
 //
 // Pages and manifests that are damaged are named and left out. The metadata is held in memory: about a kilobyte for an
@@ -88,10 +88,12 @@ func Rebuild(ctx context.Context, o Rebuilding) (_ *Rebuilt, err error) {
 
 // repoState is a repository as the journal has it.
 type repoState struct {
-	project   string
-	listed    bool
-	manifests map[oci.Digest]line
-	tags      map[string]line
+	id         int64
+	project    string
+	listed     bool
+	manifests  map[oci.Digest]line
+	tags       map[string]line
+	signatures map[oci.Digest]map[string]time.Time // by manifest and name, when they were made; their bytes are read again
 }
 
 type rebuilding struct {
@@ -142,7 +144,7 @@ func (b *rebuilding) repo(name string) *repoState {
 	r := b.repos[name]
 	if r == nil {
 		project, _, _ := strings.Cut(name, "/")
-		r = &repoState{project: project, manifests: map[oci.Digest]line{}, tags: map[string]line{}}
+		r = &repoState{project: project, manifests: map[oci.Digest]line{}, tags: map[string]line{}, signatures: map[oci.Digest]map[string]time.Time{}}
 		b.repos[name] = r
 	}
 	return r
@@ -160,6 +162,13 @@ func (b *rebuilding) take(l line) {
 		r.manifests[l.Digest], r.listed = l, true
 	case goneLine:
 		delete(b.repo(l.Repository).manifests, l.Digest)
+		delete(b.repo(l.Repository).signatures, l.Digest)
+	case signatureLine:
+		all := b.repo(l.Repository).signatures
+		if all[l.Digest] == nil {
+			all[l.Digest] = map[string]time.Time{}
+		}
+		all[l.Digest][l.Tag] = l.At
 	case tagLine:
 		b.repo(l.Repository).tags[l.Tag] = l
 	case untagLine:
@@ -177,7 +186,7 @@ func (b *rebuilding) build(ctx context.Context, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.db.Close()) }()
-	for _, step := range []func(context.Context) error{b.contents, b.stored, b.placed, b.names, b.count} {
+	for _, step := range []func(context.Context) error{b.contents, b.stored, b.placed, b.names, b.signed, b.count} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -322,6 +331,7 @@ func (b *rebuilding) repository(ctx context.Context, name string, state *repoSta
 	if err != nil {
 		return err
 	}
+	state.id = repo.ID
 	q := &batch{db: b.db}
 	have := map[oci.Digest]bool{}
 	// Oldest first, as they came: what sorts by that is as it was.
@@ -336,6 +346,7 @@ func (b *rebuilding) repository(ctx context.Context, name string, state *repoSta
 			return err
 		}
 		if m == nil {
+			delete(state.signatures, l.Digest) // they go where it goes
 			continue
 		}
 		have[l.Digest] = true
@@ -354,6 +365,33 @@ func (b *rebuilding) repository(ctx context.Context, name string, state *repoSta
 			return err
 		})
 		if err != nil {
+			return err
+		}
+	}
+	return q.flush(ctx)
+}
+
+// signed takes the signatures of the manifests that are there, by the last that the journal says of each.
+func (b *rebuilding) signed(ctx context.Context) error {
+	q := &batch{db: b.db}
+	for i, name := range b.pages {
+		b.tell.say(Progress{Done: int64(i), Total: int64(len(b.pages)), Doing: "taking signatures from the journal"})
+		err := readPage(ctx, b.notes, name, func(l line, _ []byte) error {
+			if l.Kind != signatureLine {
+				return nil
+			}
+			state := b.repos[l.Repository]
+			at, ok := state.signatures[l.Digest][l.Tag]
+			if _, there := state.manifests[l.Digest]; !ok || !there || !at.Equal(l.At) {
+				return nil
+			}
+			s := metadb.Signature{RepoID: state.id, Digest: l.Digest, Name: l.Tag, Content: l.Bytes, CreatedAt: l.At, CreatedBy: l.By}
+			return q.add(ctx, len(l.Bytes), func(tx *metadb.Tx) error {
+				_, _, _, err := tx.PutSignature(s)
+				return err
+			})
+		})
+		if err != nil && !fault.Is(err, fault.Conflict) { // that one is named already
 			return err
 		}
 	}

@@ -46,6 +46,7 @@ type Detail struct {
 	FromRepository string   `json:"fromRepository,omitempty"` // where a mounted blob came from
 	Tagged         bool     `json:"tagged,omitempty"`         // the push of this manifest moved tags, which have events of their own
 	Cause          string   `json:"cause,omitempty"`          // why, where it was not asked for as such: see the engine
+	Signature      string   `json:"signature,omitempty"`      // name of the one that was put
 	Request        *Request `json:"request,omitempty"`
 
 	Damage *DamageDetail `json:"damage,omitempty"`

@@ -39,6 +39,7 @@ const (
 	KindManifestPushed  = "manifest.pushed"
 	KindManifestDeleted = "manifest.deleted"
 	KindManifestPurged  = "manifest.purged"
+	KindManifestSigned  = "manifest.signed"
 	KindTagMoved        = "tag.moved"
 	KindTagDeleted      = "tag.deleted"
 	KindBlobMounted     = "blob.mounted"
@@ -65,6 +66,11 @@ func ManifestDeleted(ctx context.Context, repository string, d oci.Digest) Event
 // back any more.
 func ManifestPurged(ctx context.Context, repository string, d oci.Digest) Event {
 	return fact(ctx, KindManifestPurged, repository, d, "")
+}
+
+// ManifestSigned says that a manifest got a signature in the form of containers/image, of that name.
+func ManifestSigned(ctx context.Context, repository string, d oci.Digest, signature string) Event {
+	return fact(ctx, KindManifestSigned, repository, d, "").WithDetail(ctx, Detail{Signature: signature})
 }
 
 // TagMoved says that a tag points at d now; it may have pointed elsewhere, or not have existed.

@@ -68,6 +68,22 @@ func (r *Reads) NamedTags(ctx context.Context, repoID int64, name string, limit 
 		WHERE (t.repo_id, t.name) > ($1, $2) ORDER BY t.repo_id, t.name LIMIT $3`, repoID, name, limit)
 }
 
+// NamedSignature is a signature with the name of its repository.
+type NamedSignature struct {
+	Signature
+	Repository string
+}
+
+// NamedSignatures are up to limit signatures of manifests that are there, behind that one.
+func (r *Reads) NamedSignatures(ctx context.Context, repoID int64, d oci.Digest, name string, limit int) ([]NamedSignature, error) {
+	return many(ctx, r.s, func(rows *sql.Rows, n *NamedSignature) error {
+		return rows.Scan(&n.RepoID, &n.Repository, digest{&n.Digest}, &n.Name, &n.Content, micros{&n.CreatedAt}, &n.CreatedBy)
+	}, `SELECT s.repo_id, r.name, s.digest, s.name, s.content, s.created_at, s.created_by FROM image_signature s JOIN repository r ON r.id = s.repo_id
+		WHERE (s.repo_id, s.digest, s.name) > ($1, $2, $3)
+			AND EXISTS (SELECT 1 FROM manifest m WHERE m.repo_id = s.repo_id AND m.digest = s.digest)
+		ORDER BY s.repo_id, s.digest, s.name LIMIT $4`, repoID, d.String(), name, limit)
+}
+
 // SmallBlob is a blob whose bytes are in the database.
 type SmallBlob struct {
 	Digest oci.Digest

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
+	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -82,7 +83,7 @@ func (s *Service) PutSignature(ctx context.Context, name ref.Name, d oci.Digest,
 		return err
 	}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		count, same, err := tx.PutSignature(metadb.Signature{
+		count, added, same, err := tx.PutSignature(metadb.Signature{
 			RepoID: repo.ID, Digest: d, Name: sig.Name, Content: sig.Content, CreatedBy: identity.From(ctx).String(),
 		})
 		switch {
@@ -92,6 +93,8 @@ func (s *Service) PutSignature(ctx context.Context, name ref.Name, d oci.Digest,
 			return fault.New(fault.Invalid, fault.Unknown, "signature %s of %s is there with other content; give the new one another name", sig.Name, d.Short())
 		case count > MaxSignatures:
 			return fault.New(fault.TooLarge, fault.Unknown, "manifest %s has %d signatures, which is as many as this registry keeps", d.Short(), MaxSignatures)
+		case added:
+			return tx.Emit(event.ManifestSigned(ctx, repo.Name, d, sig.Name))
 		}
 		return nil
 	})

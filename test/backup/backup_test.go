@@ -249,6 +249,15 @@ func TestRebuild(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			signatures := "/extensions/v2/team/app1/signatures/" + subject.Digest
+			sig := fmt.Sprintf(`{"schemaVersion":2,"name":"%s@%032x","type":"atomic","content":"c2lnbmVk"}`, subject.Digest, 1)
+			if _, _, err := c.want(201, "PUT", signatures, "application/json", []byte(sig)); err != nil {
+				t.Fatal(err)
+			}
+			_, signed, err := c.want(200, "GET", signatures, "", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			gone, err := c.push("team/gone", "gone", 1000, random, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -290,6 +299,9 @@ func TestRebuild(t *testing.T) {
 					}
 				}
 				t.Errorf("%d tags were, %d are", len(want), len(got))
+			}
+			if _, now, err := c.want(200, "GET", signatures, "", nil); err != nil || string(now) != string(signed) || !strings.Contains(string(now), "c2lnbmVk") {
+				t.Errorf("the signatures were %s and are %s: %v", signed, now, err)
 			}
 			if _, err := c.push("team/app0", "after", 50_000, random, nil); err != nil {
 				t.Errorf("push to the rebuilt registry: %v", err)

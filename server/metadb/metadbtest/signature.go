@@ -16,7 +16,7 @@ func testSignatures(t *testing.T, db *metadb.DB) {
 	w := newTrashWorld(t, db, repository(t, db, "team/signed").ID, "signed")
 	put := func(name, content string) (count int, same bool, err error) {
 		err = db.Update(t.Context(), func(tx *metadb.Tx) error {
-			count, same, err = tx.PutSignature(metadb.Signature{RepoID: w.repoID, Digest: w.manifest, Name: name, Content: []byte(content), CreatedBy: "user:alice"})
+			count, _, same, err = tx.PutSignature(metadb.Signature{RepoID: w.repoID, Digest: w.manifest, Name: name, Content: []byte(content), CreatedBy: "user:alice"})
 			return err
 		})
 		return count, same, err
@@ -59,6 +59,49 @@ func testSignatures(t *testing.T, db *metadb.DB) {
 		}
 	}
 	want("in the order of their times", "b=2 a=1 ")
+	if s := get[metadb.Signature](t)(db.Signature(t.Context(), w.repoID, w.manifest, "b")); string(s.Content) != "2" || s.CreatedBy != "user:alice" || s.CreatedAt.IsZero() {
+		t.Errorf("one signature: %+v", s)
+	}
+	if _, err := db.Signature(t.Context(), w.repoID, w.manifest, "c"); !errors.Is(err, metadb.ErrNotFound) {
+		t.Errorf("a signature that is not there: %v", err)
+	}
+	// A journal reads all of them page by page, and puts them back with their times.
+	named := func() (all []metadb.NamedSignature) {
+		t.Helper()
+		last := metadb.NamedSignature{}
+		for {
+			page := get[[]metadb.NamedSignature](t)(db.NamedSignatures(t.Context(), last.RepoID, last.Digest, last.Name, 1))
+			if len(page) == 0 {
+				return all
+			}
+			last = page[0]
+			if last.RepoID == w.repoID {
+				all = append(all, last)
+			}
+		}
+	}
+	if all := named(); len(all) != 2 || all[0].Name != "a" || all[1].Name != "b" || all[0].Repository != "team/signed" || string(all[1].Content) != "2" {
+		t.Errorf("all signatures: %+v", all)
+	}
+	at := time.Date(2020, 1, 2, 3, 4, 5, 6000, time.UTC)
+	update(t, db, func(tx *metadb.Tx) error {
+		_, added, same, err := tx.PutSignature(metadb.Signature{RepoID: w.repoID, Digest: w.manifest, Name: "d", Content: []byte("old"), CreatedAt: at})
+		if !added || !same {
+			t.Errorf("added %v, same %v", added, same)
+		}
+		return err
+	})
+	if s := get[metadb.Signature](t)(db.Signature(t.Context(), w.repoID, w.manifest, "d")); !s.CreatedAt.Equal(at) {
+		t.Errorf("it was made at %s, want %s", s.CreatedAt, at)
+	}
+	want("the oldest first", "d=old b=2 a=1 ")
+	update(t, db, func(tx *metadb.Tx) error {
+		_, added, same, err := tx.PutSignature(metadb.Signature{RepoID: w.repoID, Digest: w.manifest, Name: "d", Content: []byte("old")})
+		if added || !same {
+			t.Errorf("again: added %v, same %v", added, same)
+		}
+		return err
+	})
 
 	discard := func(hold time.Duration) {
 		t.Helper()
@@ -69,13 +112,16 @@ func testSignatures(t *testing.T, db *metadb.DB) {
 	}
 	discard(time.Hour)
 	want("in the trash", "")
+	if all := named(); len(all) != 0 {
+		t.Errorf("all signatures, with the manifest in the trash: %+v", all)
+	}
 	restore()
-	want("restored", "b=2 a=1 ")
+	want("restored", "d=old b=2 a=1 ")
 	discard(time.Hour)
 	if err := w.push(); err != nil {
 		t.Fatal(err)
 	}
-	want("pushed again", "b=2 a=1 ")
+	want("pushed again", "d=old b=2 a=1 ")
 
 	discard(-time.Hour)
 	purge := func() {
