@@ -1,6 +1,7 @@
 package distapi
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -153,8 +154,15 @@ func (s Signatures) put(w http.ResponseWriter, r *http.Request, rt signaturesRou
 	if err != nil {
 		return err
 	}
-	var in signature
-	if err := json.Unmarshal(body, &in); err != nil {
+	in := struct {
+		signature
+		Content string `json:"content"` // into bytes, encoding/json would take a list of numbers as well
+	}{}
+	err = json.Unmarshal(body, &in)
+	if err == nil {
+		in.signature.Content, err = base64.StdEncoding.DecodeString(in.Content)
+	}
+	if err != nil {
 		return fault.New(fault.Invalid, fault.Unknown, "signature is not the JSON of this extension: schemaVersion, name, type, content").Because(err)
 	}
 	if in.Version != signatureVersion || in.Type != signatureType {
@@ -164,7 +172,7 @@ func (s Signatures) put(w http.ResponseWriter, r *http.Request, rt signaturesRou
 	if of != rt.digest.String() {
 		return fault.New(fault.Invalid, fault.DigestInvalid, "signature has the name %.120q; it begins with the digest in the path and an @", in.Name)
 	}
-	if err := s.Registry.PutSignature(r.Context(), rt.name, rt.digest, registry.Signature{Name: name, Content: in.Content}); err != nil {
+	if err := s.Registry.PutSignature(r.Context(), rt.name, rt.digest, registry.Signature{Name: name, Content: in.signature.Content}); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Length", "0")

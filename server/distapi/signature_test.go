@@ -99,6 +99,7 @@ func TestSignaturesRefused(t *testing.T) {
 		"other version":      {path, []byte(`{"schemaVersion":1,"type":"atomic","name":"` + d + "@" + name(1) + `","content":"eA=="}`), 400, "UNSUPPORTED"},
 		"other type":         {path, []byte(`{"schemaVersion":2,"type":"x","name":"` + d + "@" + name(1) + `","content":"eA=="}`), 400, "UNSUPPORTED"},
 		"content no base64":  {path, []byte(`{"schemaVersion":2,"type":"atomic","name":"` + d + "@" + name(1) + `","content":"%"}`), 400, "UNSUPPORTED"},
+		"content a list":     {path, []byte(`{"schemaVersion":2,"type":"atomic","name":"` + d + "@" + name(1) + `","content":[1]}`), 400, "UNSUPPORTED"},
 		"no content":         {path, signed(d, name(1), nil), 400, "SIZE_INVALID"},
 		"too large":          {path, signed(d, name(1), big), 413, "SIZE_INVALID"},
 		"name of another":    {path, signed(absent, name(1), []byte("x")), 400, "DIGEST_INVALID"},

@@ -190,6 +190,15 @@ func requirements() []requirement {
 		{"warn-2", both, mustNot, "Warnings", "a Warning has no date"},
 		{"warn-3", both, mustNot, "Warnings", "an answer has at most 4096 bytes of warnings"},
 
+		{"sig-1", both, may, "Signatures (containers/image)", "GET /v2/ announces the extension in X-Registry-Supports-Signatures"},
+		{"sig-2", both, may, "Signatures (containers/image)", "signatures that were put are listed as they came and in their order, and are not replaced"},
+		{"sig-3", both, may, "Signatures (containers/image)", "a manifest without signatures has an empty list; one that is not there, or not any more, answers 404"},
+		{"sig-4", both, may, "Signatures (containers/image)", "what is no signature of this manifest, or has no name of the grammar, answers 400, and nothing is kept"},
+		{"sig-5", both, may, "Signatures (containers/image)", "a signature of more than 64 KiB, and one more than a hundred, answer 413"},
+		{"sig-6", both, may, "Signatures (containers/image)", "a signature belongs to a manifest of one repository"},
+		{"sig-7", both, may, "Signatures (containers/image)", "who may pull reads signatures, who may push puts them"},
+		{"sig-8", both, may, "Signatures (containers/image)", "another method answers 405 with Allow"},
+
 		{"ext-1", both, may, "Extensions: _oci", "GET _oci/ext/discover lists the extensions, of the registry and of a repository"},
 	}
 }

@@ -26,7 +26,7 @@ func checks() []check {
 		pushBlobChecks(), chunkChecks(), mountChecks(),
 		pushManifestChecks(), tagParameterChecks(), sha512Checks(),
 		tagListChecks(), referrerChecks(), deleteChecks(),
-		errorChecks(), httpChecks(),
+		errorChecks(), httpChecks(), signatureChecks(),
 	)
 }
 

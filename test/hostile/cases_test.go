@@ -105,6 +105,63 @@ func pathCases(repo, upload string) []request {
 	return out
 }
 
+// signatureCases are the extension for signatures and its web root: names, digests and numbers that are none, bodies that are no
+// signature, and methods that it has not. manifest is the digest of one that is there.
+func signatureCases(repo, manifest string) []request {
+	var out []request
+	const extension, web = "/extensions/v2/", "/lookaside/"
+	name := strings.Repeat("0", 32)
+	body := func(name string) []byte {
+		return []byte(`{"schemaVersion":2,"name":"` + name + `","type":"atomic","content":"eA=="}`)
+	}
+	put := func(target string, body []byte) {
+		out = append(out, request{method: "PUT", target: target, header: []string{"Content-Type: application/json"}, body: body})
+	}
+	at := extension + repo + "/signatures/" + manifest
+	for _, n := range badNames() {
+		out = append(out, request{method: "GET", target: extension + n + "/signatures/" + manifest},
+			request{method: "GET", target: web + n + "@" + strings.Replace(manifest, ":", "=", 1) + "/signature-1"})
+		put(extension+n+"/signatures/"+manifest, body(manifest+"@"+name))
+	}
+	for _, d := range badDigests {
+		out = append(out, request{method: "GET", target: extension + repo + "/signatures/" + d},
+			request{method: "GET", target: web + repo + "@" + strings.Replace(d, ":", "=", 1) + "/signature-1"})
+		put(extension+repo+"/signatures/"+d, body(manifest+"@"+name))
+	}
+	for _, n := range append([]string{"0", "01", "2", "1/x", "-1"}, oddValues...) {
+		out = append(out, request{method: "GET", target: web + repo + "@" + strings.Replace(manifest, ":", "=", 1) + "/signature-" + n, allow: numbered(n)})
+	}
+	for _, n := range append([]string{
+		"", manifest, "@", "@" + name, manifest + "@", manifest + "@@" + name, manifest + "@" + name[1:], manifest + "@" + name + "0", manifest + "@" + strings.Repeat("A", 32), manifest + "@" + name + "@" + name,
+		"sha256:" + zeros + "@" + name, manifest + "@../../../../../../../../etc/pass", manifest + `@\u0000` + name[1:], manifest + "@" + strings.Repeat("0", 60_000),
+	}, oddValues...) {
+		put(at, body(n))
+	}
+	for _, b := range []string{
+		"", "{", "[]", "null", "0", "\"x\"", "{}", strings.Repeat("[", 50_000), strings.Repeat("{\"a\":", 20_000), "\xff\xfe", `{"schemaVersion":"2"}`, `{"schemaVersion":2e400}`, `{"schemaVersion":2,"type":"atomic"}`,
+		`{"schemaVersion":2,"name":"` + manifest + "@" + name + `","type":"atomic","content":"%"}`, `{"schemaVersion":2,"name":"` + manifest + "@" + name + `","type":"atomic","content":[1]}`,
+		`{"schemaVersion":2,"name":"` + manifest + "@" + name + `","type":"atomic","content":"` + strings.Repeat("QUFB", 25_000) + `"}`, strings.Repeat(" ", 1<<20),
+	} {
+		put(at, []byte(b))
+	}
+	for _, method := range []string{"POST", "PATCH", "DELETE", "OPTIONS", "TRACE", "X", strings.Repeat("Y", 500)} {
+		out = append(out, request{method: method, target: at, body: body(manifest + "@" + name)},
+			request{method: method, target: web + repo + "@" + strings.Replace(manifest, ":", "=", 1) + "/signature-1"})
+	}
+	for _, target := range []string{extension, extension + "x", extension + repo, extension + repo + "/signatures", extension + repo + "/signatures/", extension + "signatures/" + manifest, extension + "/signatures/" + manifest, web, web + repo, web + "@/signature-1"} {
+		out = append(out, request{method: "GET", target: target})
+	}
+	return out
+}
+
+// numbered is what may come of the number of a signature: one that is no URL is answered by net/http.
+func numbered(n string) allow {
+	if n == "%zz" || n == "%" || n == "%2" {
+		return gone
+	}
+	return refused
+}
+
 // partCases are ranges, parameters and methods.
 func partCases(repo, upload, digest string) []request {
 	var out []request

@@ -36,7 +36,7 @@ func malformed(t *testing.T, database string) {
 	files := stored(t, d.Data)
 	upload := open(t, d.Addr)
 
-	requests := slices.Concat(pathCases(repo, upload), partCases(repo, upload, config), elsewhere(), headerCases(repo), manifestCases(repo, config))
+	requests := slices.Concat(pathCases(repo, upload), partCases(repo, upload, config), elsewhere(), headerCases(repo), manifestCases(repo, config), signatureCases(repo, digestOf(seeded(config))))
 	if len(requests) < 1000 {
 		t.Fatalf("only %d requests", len(requests))
 	}
@@ -128,7 +128,7 @@ func judge(q request, a answer, data string) (broken []string) {
 	if secret.Match(a.body) {
 		broken = append(broken, "the answer shows a secret")
 	}
-	if a.status < 400 || q.method == "HEAD" || !strings.HasPrefix(q.target, "/v2/") && !strings.HasPrefix(q.target, "/token") && !strings.HasPrefix(q.target, "/v1/search") {
+	if a.status < 400 || q.method == "HEAD" || !strings.HasPrefix(q.target, "/v2/") && !strings.HasPrefix(q.target, "/extensions/v2/") && !strings.HasPrefix(q.target, "/lookaside/") && !strings.HasPrefix(q.target, "/token") && !strings.HasPrefix(q.target, "/v1/search") {
 		return broken
 	}
 	var doc struct {
@@ -175,14 +175,21 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// seed pushes an image of one small config and returns the config's digest.
+// seed pushes an image of one small config, with a signature, and returns the config's digest.
 func seed(t *testing.T, addr string) (config string) {
 	t.Helper()
 	config = digestOf([]byte("{}"))
 	must(t, addr, 201, request{method: "POST", target: "/v2/" + repo + "/blobs/uploads/?digest=" + url.QueryEscape(config), body: []byte("{}")})
-	image := `{"schemaVersion":2,"mediaType":"` + imageType + `","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"` + config + `","size":2},"layers":[]}`
-	must(t, addr, 201, request{method: "PUT", target: "/v2/" + repo + "/manifests/v1", header: []string{"Content-Type: " + imageType}, body: []byte(image)})
+	image := seeded(config)
+	must(t, addr, 201, request{method: "PUT", target: "/v2/" + repo + "/manifests/v1", header: []string{"Content-Type: " + imageType}, body: image})
+	signature := `{"schemaVersion":2,"name":"` + digestOf(image) + "@" + strings.Repeat("f", 32) + `","type":"atomic","content":"c2lnbmVk"}`
+	must(t, addr, 201, request{method: "PUT", target: "/extensions/v2/" + repo + "/signatures/" + digestOf(image), header: []string{"Content-Type: application/json"}, body: []byte(signature)})
 	return config
+}
+
+// seeded is the manifest of the image that seed pushes.
+func seeded(config string) []byte {
+	return []byte(`{"schemaVersion":2,"mediaType":"` + imageType + `","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"` + config + `","size":2},"layers":[]}`)
 }
 
 // open starts an upload and returns its path.
@@ -209,6 +216,8 @@ func snapshot(t *testing.T, addr, config string) string {
 		a := must(t, addr, 200, request{method: "GET", target: "/v2/" + target})
 		fmt.Fprintf(&b, "%s: %s\n", target, a.body)
 	}
+	a := must(t, addr, 200, request{method: "GET", target: "/extensions/v2/" + repo + "/signatures/" + digestOf(seeded(config))})
+	fmt.Fprintf(&b, "signatures: %s\n", a.body)
 	return b.String()
 }
 
