@@ -23,7 +23,9 @@ func (r *Repository) HasBlob(ctx context.Context, d oci.Descriptor) (bool, error
 	if err != nil {
 		return false, err
 	}
-	discard(resp)
+	if err := cl.settled(r.h, resp); err != nil {
+		return false, err
+	}
 	if d.Size > 0 && resp.ContentLength > 0 && resp.ContentLength != d.Size {
 		return false, wrongDigest("%s: blob %s of %s has %d bytes; its descriptor says %d", r.h.name, d.Digest, r.name, resp.ContentLength, d.Size)
 	}
@@ -207,7 +209,9 @@ func (r *Repository) BlobSize(ctx context.Context, d oci.Digest) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	discard(resp)
+	if err := cl.settled(r.h, resp); err != nil {
+		return 0, err
+	}
 	if resp.ContentLength < 0 {
 		return 0, fault.New(fault.Unavailable, ReasonNoRegistry, "%s: %s: the registry does not say its size", r.h.name, cl.describe())
 	}

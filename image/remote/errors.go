@@ -190,6 +190,34 @@ func plain(s string, most int) string {
 	return s
 }
 
+// page says of an answer that looks like a success when it is a web page: a proxy or a login page in between answers 200 to
+// everything, and what was never sent would count as there. It reads a part of the body. Registries call empty answers and
+// those of a word HTML, so the type alone says nothing; an answer to HEAD has nothing else, but then it has the digest.
+func (cl *call) page(h *host, resp *http.Response) error {
+	if !strings.Contains(resp.Header.Get("Content-Type"), "html") {
+		return nil
+	}
+	if resp.Request.Method == http.MethodHead {
+		if resp.Header.Get("Docker-Content-Digest") != "" {
+			return nil
+		}
+	} else {
+		var first [512]byte
+		n, _ := io.ReadFull(resp.Body, first[:]) // what could be read is as good as it gets
+		if !strings.HasPrefix(strings.TrimSpace(string(first[:n])), "<") {
+			return nil
+		}
+	}
+	return fault.New(fault.Unavailable, ReasonNoRegistry, "%s: %s: the answer is an HTML page; is there a proxy or a login page in between, or is this not a registry?", h.name, cl.describe())
+}
+
+// settled closes an answer of which the status is all there is to know, and fails when it is a web page.
+func (cl *call) settled(h *host, resp *http.Response) error {
+	err := cl.page(h, resp)
+	discard(resp)
+	return err
+}
+
 func discard(resp *http.Response) {
 	// Read a little, so that the connection can be used again; what is longer is not worth it.
 	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBody)

@@ -541,3 +541,177 @@ func TestTokens(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A proxy or a login page that answers 200 and HTML to everything is no registry, whatever is asked: nothing counts as there, as
+// written or as deleted. One that calls the word OK HTML, as some registries do, is one.
+func TestLoginPageIsNoRegistry(t *testing.T) {
+	for name, html := range map[string]bool{"a page": true, "a word": false} {
+		t.Run(name, func(t *testing.T) {
+			var status atomic.Int64
+			reg := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.Header().Set("Content-Type", "text/html; charset=utf-8")
+				if !html {
+					switch r.Method {
+					case http.MethodPost:
+						w.Header().Set("Location", r.URL.Path+"1")
+						w.WriteHeader(http.StatusAccepted)
+					case http.MethodHead:
+						w.Header().Set("Docker-Content-Digest", blob.Digest.String())
+						w.Header().Set("Content-Length", fmt.Sprint(blob.Size))
+						return
+					case http.MethodPut:
+						w.WriteHeader(http.StatusCreated)
+					}
+					fmt.Fprint(w, "OK")
+					return
+				}
+				w.WriteHeader(int(status.Load()))
+				fmt.Fprint(w, "\n  <!DOCTYPE html><html>Sign in</html>")
+			})
+			r := app(t, client(remote.Options{Tries: 2}), reg.host)
+			for _, code := range []int64{200, 201, 202} {
+				status.Store(code)
+				for what, do := range map[string]func() error{
+					"look for a blob": func() error { _, err := r.HasBlob(t.Context(), blob); return err },
+					"put a blob": func() error {
+						_, err := r.PutBlob(t.Context(), blob, []ref.Name{r.Name()}, func(_ context.Context, from int64) (io.ReadCloser, error) {
+							return io.NopCloser(bytes.NewReader(content[from:])), nil
+						})
+						return err
+					},
+					"put a manifest": func() error {
+						return r.PutManifest(t.Context(), v1, oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: digest}, manifest)
+					},
+					"delete": func() error { return r.Delete(t.Context(), v1) },
+				} {
+					switch err := do(); {
+					case html && !fault.Has(err, remote.ReasonNoRegistry) && !fault.Is(err, fault.Unavailable):
+						t.Errorf("%d, %s: %v", code, what, err)
+					case !html && what != "delete" && err != nil:
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+			}
+			if !html {
+				return
+			}
+			status.Store(200)
+			for what, do := range map[string]func() error{
+				"list tags":      func() error { _, err := r.Tags(t.Context()); return err },
+				"get a manifest": func() error { _, _, err := r.Manifest(t.Context(), v1); return err },
+				"look for a tag": func() error { _, err := r.Head(t.Context(), v1); return err },
+				"size of a blob": func() error { _, err := r.BlobSize(t.Context(), blob.Digest); return err },
+				"list referrers": func() error { _, err := r.Referrers(t.Context(), digest); return err },
+				"read a blob":    func() error { _, err := readAll(t, r, blob); return err },
+			} {
+				if err := do(); err == nil || !fault.Has(err, remote.ReasonNoRegistry) && !fault.Has(err, remote.ReasonWrongDigest) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// What a registry says of an upload is not believed where it can be checked, and where it says nothing of use the upload fails.
+func TestUploadsThatAreAnsweredWrong(t *testing.T) {
+	lie := "sha256:" + strings.Repeat("0", 64)
+	for name, tc := range map[string]struct {
+		answer func(w http.ResponseWriter, r *http.Request) bool // true when it did
+		reason fault.Reason
+		text   string
+	}{
+		"another digest": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			w.Header().Set("Docker-Content-Digest", lie)
+			w.WriteHeader(http.StatusCreated)
+			return true
+		}, remote.ReasonWrongDigest, "the registry stored"},
+		"no location": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return false
+			}
+			w.WriteHeader(http.StatusAccepted)
+			return true
+		}, remote.ReasonNoRegistry, "where to send it"},
+		"a location that is a file": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return false
+			}
+			w.Header().Set("Location", "file:///etc/passwd")
+			w.WriteHeader(http.StatusAccepted)
+			return true
+		}, remote.ReasonRedirect, "is not sent"},
+		"a location with a login": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return false
+			}
+			w.Header().Set("Location", "http://eve:secret@"+r.Host+"/upload")
+			w.WriteHeader(http.StatusAccepted)
+			return true
+		}, remote.ReasonRedirect, "is not sent"},
+		"a redirect that loses the body": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			return true
+		}, remote.ReasonRedirect, "must arrive as it is"},
+		"it says that the digest is wrong": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}`)
+			return true
+		}, fault.DigestInvalid, "no"},
+		"HTML and 502 for ever": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusBadGateway)
+			fmt.Fprint(w, "<html>bad gateway</html>")
+			return true
+		}, fault.UnavailableReason, "HTML page"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				if tc.answer(w, r) {
+					return
+				}
+				switch r.Method {
+				case http.MethodPost:
+					w.Header().Set("Location", "/upload")
+					w.WriteHeader(http.StatusAccepted)
+				case http.MethodGet:
+					w.Header().Set("Range", "0-0")
+					w.WriteHeader(http.StatusNoContent)
+				default:
+					w.WriteHeader(http.StatusCreated)
+				}
+			})
+			_, err := app(t, client(remote.Options{Tries: 3}), reg.host).PutBlob(t.Context(), blob, nil, func(_ context.Context, from int64) (io.ReadCloser, error) {
+				return io.NopCloser(bytes.NewReader(content[from:])), nil
+			})
+			if !fault.Has(err, tc.reason) || !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("%v; want %s: %s", err, tc.reason, tc.text)
+			}
+			if n := reg.requests(); n > 20 {
+				t.Errorf("it was asked %d times", n)
+			}
+		})
+	}
+	// A manifest under another digest than its own.
+	reg := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Docker-Content-Digest", lie)
+		w.WriteHeader(http.StatusCreated)
+	})
+	err := app(t, client(remote.Options{}), reg.host).PutManifest(t.Context(), v1, oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: digest}, manifest)
+	if !fault.Has(err, remote.ReasonWrongDigest) {
+		t.Errorf("%v", err)
+	}
+}

@@ -152,7 +152,9 @@ func (r *Repository) PutManifest(ctx context.Context, at ref.Reference, d oci.De
 	if err != nil {
 		return err
 	}
-	discard(resp)
+	if err := cl.settled(r.h, resp); err != nil {
+		return err
+	}
 	if said := resp.Header.Get("Docker-Content-Digest"); said != "" && said != d.Digest.String() {
 		return wrongDigest("%s: %s: the registry stored %s, not %s", r.h.name, cl.describe(), plain(said, 150), d.Digest)
 	}
@@ -173,7 +175,9 @@ func (r *Repository) Delete(ctx context.Context, at ref.Reference) error {
 	if err != nil {
 		return err
 	}
-	discard(resp)
+	if err := cl.settled(r.h, resp); err != nil {
+		return err
+	}
 	return nil
 }
 

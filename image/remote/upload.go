@@ -121,7 +121,9 @@ func (u *upload) begin(ctx context.Context, from []ref.Name) (mounted bool, err 
 			}
 			break // it does not mount, or not for us: there is another way
 		}
-		discard(resp)
+		if err := cl.settled(u.r.h, resp); err != nil {
+			return false, err
+		}
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}
@@ -141,7 +143,9 @@ func (u *upload) begin(ctx context.Context, from []ref.Name) (mounted bool, err 
 	if err != nil {
 		return false, err
 	}
-	discard(resp)
+	if err := cl.settled(u.r.h, resp); err != nil {
+		return false, err
+	}
 	return false, u.follow(resp)
 }
 
@@ -287,8 +291,7 @@ func (u *upload) send(ctx context.Context, cl *call, at *url.URL) (*http.Respons
 		}
 		return nil, err
 	}
-	discard(resp)
-	return resp, nil
+	return resp, cl.settled(u.r.h, resp)
 }
 
 // status asks how far the upload is.
