@@ -15,7 +15,6 @@ import (
 	"go.podman.io/image/v5/image"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	liblayout "go.podman.io/image/v5/oci/layout"
-	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
 
 	"github.com/berth-registry/berth/cli/option"
@@ -24,6 +23,8 @@ import (
 	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/image/sign"
+	"github.com/berth-registry/berth/image/sign/policy"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
@@ -329,18 +330,17 @@ func (a *app) shown(show *output.Progress) func(copy.Event) {
 
 // policyCheck is asked with the manifest that is about to be copied: policy.json decides, for exactly these bytes.
 func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext) func(context.Context, copy.Source, oci.Descriptor, []byte) error {
-	return func(ctx context.Context, _ copy.Source, d oci.Descriptor, _ []byte) (err error) {
+	return func(ctx context.Context, from copy.Source, d oci.Descriptor, _ []byte) (err error) {
 		if a.global.InsecurePolicy {
 			return nil
 		}
 		if open, err := a.acceptsAnything(sys); err != nil || open {
 			return err
 		}
-		policy, err := a.global.PolicyContext(sys)
+		p, err := a.global.PolicyOf(sys)
 		if err != nil {
 			return err
 		}
-		defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
 		if err := a.look(ctx, img, sys); err != nil {
 			return err
 		}
@@ -357,11 +357,11 @@ func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext) fu
 		if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
 			return fault.New(fault.Conflict, remote.ReasonWrongDigest, "the image was changed while its signatures were looked at; try again")
 		}
-		allowed, err := policy.IsRunningImageAllowed(ctx, unparsed)
-		if err == nil && !allowed {
-			err = signature.PolicyRequirementError("the policy does not allow it")
+		o := policy.Options{RequireSigned: a.global.RequireSigned}
+		if r, ok := from.(*remote.Repository); ok {
+			o.Store = sign.Registry(r)
 		}
-		return err
+		return policy.Allow(ctx, p, src, d.Digest, o)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
@@ -331,7 +332,15 @@ func (v *verifying) byPolicy(ctx context.Context, a *app, sys *types.SystemConte
 	if err != nil {
 		return nil, err
 	}
-	checked, err := policy.Check(ctx, p, r, sys, policy.Options{RequireSigned: a.global.RequireSigned})
+	o := policy.Options{RequireSigned: a.global.RequireSigned}
+	if named := r.DockerReference(); named != nil && r.Transport() == docker.Transport {
+		repository, _, err := remoteRepository(a.client(sys, option.Retry{}, nil), named)
+		if err != nil {
+			return nil, err
+		}
+		o.Store = sign.Registry(repository)
+	}
+	checked, err := policy.Check(ctx, p, r, sys, o)
 	if err != nil {
 		return nil, err
 	}

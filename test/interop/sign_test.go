@@ -190,3 +190,69 @@ func TestLookaside(t *testing.T) {
 		t.Fatalf("signature-2: %d, want 404: it ends the list", status)
 	}
 }
+
+// A policy.json that asks for cosign's signatures is met by a bundle that refers to the image (cosign 3), as by a signature at a tag
+// (cosign 1 and 2), whoever made it: when berth verifies, and when it copies. Not by a bundle of another key or of another image, and
+// not where the policy asks for what a bundle does not say.
+func TestPolicyOfCosign(t *testing.T) {
+	t.Parallel()
+	r := openRegistry(t)
+	cosign, berth := newCosign(t, r), newBerth(t, r)
+	berth.env = append(berth.env, "COSIGN_PASSWORD=")
+	berth.run(t, "keys", "new", "--output-key-prefix", "stranger")
+	key := filepath.Join(cosign.home, "cosign")
+	app := r.host + "/team/app"
+	offline := []string{"--yes", "--tlog-upload=false", "--use-signing-config=false"}
+	digests := map[string]string{}
+	for _, tag := range []string{"bundle", "tag", "berth", "stranger", "unsigned"} {
+		img := ociImage(t, tag)
+		r.push(t, img, "team/app:"+tag)
+		digests[tag] = digestOf(t, img)
+	}
+	at := func(tag string) string { return app + "@" + digests[tag] }
+	cosign.run(t, append(append([]string{"sign", "--key", key + ".key", "--new-bundle-format=true"}, offline...), at("bundle"))...)
+	cosign.run(t, append(append([]string{"sign", "--key", key + ".key", "--new-bundle-format=false"}, offline...), at("tag"))...)
+	berth.run(t, "sign", "--key", key+".key", "--format", "bundle", at("berth"))
+	berth.run(t, "sign", "--key", filepath.Join(berth.home, "stranger.key"), "--format", "bundle", at("stranger"))
+	cosign.run(t, append(append([]string{"attest", "--key", key + ".key", "--new-bundle-format=true", "--type", "https://example.com/tested", "--predicate",
+		writeFile(t, filepath.Join(cosign.home, "predicate.json"), []byte(`{"tested":"yes"}`))}, offline...), at("unsigned"))...) // which is no signature
+
+	policy := func(identity map[string]string, more ...any) string {
+		t.Helper()
+		asked := map[string]any{"type": "sigstoreSigned", "keyPath": key + ".pub"}
+		if identity != nil {
+			asked["signedIdentity"] = identity
+		}
+		doc, err := json.Marshal(map[string]any{"default": []any{map[string]string{"type": "reject"}}, "transports": map[string]any{"docker": map[string]any{r.host: append([]any{asked}, more...)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return writeFile(t, filepath.Join(shortDir(t), "policy.json"), doc)
+	}
+	writeFile(t, filepath.Join(berth.home, ".config", "containers", "registries.d", "x.yaml"), []byte("docker:\n  "+r.host+":\n    use-sigstore-attachments: true\n"))
+	repository := map[string]string{"type": "matchRepository"}
+	for _, c := range []struct {
+		name, image, policy string
+		good                bool
+	}{
+		{"bundle of cosign", app + ":bundle", policy(repository), true},
+		{"bundle of cosign, by digest", at("bundle"), policy(nil), true},
+		{"bundle of berth", app + ":berth", policy(repository), true},
+		{"signature at a tag", app + ":tag", policy(repository), true},
+		{"bundle of a stranger", app + ":stranger", policy(repository), false},
+		{"attestation alone", app + ":unsigned", policy(repository), false},
+		{"bundle, and a name is asked for", app + ":bundle", policy(map[string]string{"type": "matchExact"}), false},
+		{"bundle, and the default asks for the tag", app + ":bundle", policy(nil), false},
+		{"bundle, and another repository is asked for", app + ":bundle", policy(map[string]string{"type": "exactRepository", "dockerRepository": r.host + "/team/other"}), false},
+		{"bundle, and this repository is asked for", app + ":bundle", policy(map[string]string{"type": "exactRepository", "dockerRepository": app}), true},
+		{"bundle, and the image is rejected besides", app + ":bundle", policy(repository, map[string]string{"type": "reject"}), false},
+		{"bundle, and it is accepted besides", app + ":bundle", policy(repository, map[string]string{"type": "insecureAcceptAnything"}), true},
+	} {
+		for _, verb := range [][]string{{"verify", "--policy", c.policy, "docker://" + c.image}, {"--policy", c.policy, "copy", "docker://" + c.image, "oci:" + filepath.Join(shortDir(t), "out") + ":v1"}} {
+			got := berth.exec(t, nil, verb...)
+			if c.good && got.code != 0 || !c.good && got.code != 6 {
+				t.Errorf("%s: %s: exit code %d\n%s", c.name, strings.Join(verb[:2], " "), got.code, got)
+			}
+		}
+	}
+}

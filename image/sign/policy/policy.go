@@ -1,5 +1,5 @@
 // Package policy decides by a policy.json, the file of podman, skopeo and CRI-O, whether an image may be used: reject,
-// insecureAcceptAnything, signedBy (GPG keys) and sigstoreSigned (cosign's keys). It also shows and changes such files.
+// insecureAcceptAnything, signedBy (GPG keys) and sigstoreSigned (cosign's keys, at tags and in bundles). It also shows and changes such files.
 //
 // Start reading at [Check]; file.go is about the file.
 //
@@ -33,6 +33,8 @@ type Checked struct {
 type Options struct {
 	// RequireSigned refuses what only insecureAcceptAnything allows.
 	RequireSigned bool
+	// Store is the repository of the image, where bundles of cosign 3 are looked for; nil does not look for them.
+	Store sign.Store
 }
 
 // Check asks the policy whether the image may be used. It returns an error unless every requirement of the scope is met: a
@@ -55,15 +57,43 @@ func Check(ctx context.Context, p *signature.Policy, ref types.ImageReference, s
 	if c.Digest, err = oci.ParseDigest(d.String()); err != nil {
 		return c, err
 	}
-	if err := ask(ctx, p, src, o.RequireSigned); err != nil {
+	if err := Allow(ctx, p, src, c.Digest, o); err != nil {
 		return c, err
 	}
 	// Asked again with the need of a signature, the answer tells what was believed.
-	c.Signed = o.RequireSigned || ask(ctx, p, src, true) == nil
+	o.RequireSigned = true
+	c.Signed = Allow(ctx, p, src, c.Digest, o) == nil
 	return c, nil
 }
 
-func ask(ctx context.Context, p *signature.Policy, src types.ImageSource, signed bool) error {
+// Allow asks the policy about an image that is open. d is the digest of its manifest.
+func Allow(ctx context.Context, p *signature.Policy, src types.ImageSource, d oci.Digest, o Options) error {
+	err := library(ctx, p, src, o.RequireSigned)
+	if err == nil || o.Store == nil || !asksFor(p, src.Reference(), "sigstoreSigned") {
+		return err
+	}
+	berr := byBundles(ctx, p, src, d, o.Store, o.RequireSigned)
+	if berr == nil {
+		return nil
+	}
+	if no := (*sign.Refusal)(nil); errors.As(err, &no) {
+		no.Tried = append(no.Tried, sign.Attempt{Where: "bundles", Err: berr})
+	}
+	return err
+}
+
+// asksFor reports whether a requirement of this type holds for an image.
+func asksFor(p *signature.Policy, ref types.ImageReference, kind string) bool {
+	for _, r := range requirements(p, ref) {
+		if k, err := kindOf(r); err == nil && k.Type() == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// library asks go.podman.io/image.
+func library(ctx context.Context, p *signature.Policy, src types.ImageSource, signed bool) error {
 	pc, err := signature.NewPolicyContext(p)
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
