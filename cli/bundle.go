@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/types"
 
@@ -131,13 +132,17 @@ func bundleCreate(a *app) *cobra.Command {
 }
 
 func bundleVerify(a *app) *cobra.Command {
-	var keys []string
+	var trust trusting
 	c := &cobra.Command{
 		Use: "verify [flags] FILE", Short: a.t("read all of a bundle and check it against its list, and the list against its signature", "完整读取 bundle 并校验清单与签名"),
 		Example: "berth bundle verify images.tar --key bundle.pub", Args: a.args(1, 1),
 	}
-	c.Flags().StringArrayVar(&keys, "key", nil, a.t("public key `FILE` that must have signed it (again for others)", "必须为其签名的公钥文件（可重复）"))
+	trust.addFlags(a, c.Flags())
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
+		keys, _, err := trust.wanted(a)
+		if err != nil {
+			return err
+		}
 		b, err := a.openBundle(ctx, args[0], keys)
 		if err != nil {
 			return failed(err, a.t("%s is not accepted", "不接受 %s"), args[0])
@@ -160,7 +165,7 @@ func bundleVerify(a *app) *cobra.Command {
 func bundleApply(a *app) *cobra.Command {
 	var (
 		side                    bundleSide
-		keys                    []string
+		trust                   trusting
 		receipt, signKey, files string
 		dryRun, quiet           bool
 		parallel                uint
@@ -168,13 +173,16 @@ func bundleApply(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "apply [flags] FILE docker://HOST[/PREFIX]",
 		Short: a.t("bring what a bundle has to a registry, and print the receipt", "将 bundle 内容送入仓库，并输出回执"),
-		Long: a.t("The bundle is verified first. What the registry has is not sent; applying again does nothing and gives the same receipt.",
-			"先校验 bundle；仓库已有的内容不再发送，重复执行不产生变化，且回执相同。"),
+		Long: a.t("The bundle is verified first: with --key, else with the public keys in ~/.config/berth/bundle-keys or /etc/berth/bundle-keys. "+
+			"One that none of them signed is refused, and any on a machine whose policy.json wants everything signed and that knows no key. "+
+			"What the registry has is not sent; applying again does nothing and gives the same receipt.",
+			"先校验 bundle：使用 --key，否则使用 ~/.config/berth/bundle-keys 或 /etc/berth/bundle-keys 中的公钥。未由其中之一签名的 bundle 会被拒绝；"+
+				"若 policy.json 要求一切内容签名而又没有公钥，则一律拒绝。仓库已有的内容不再发送，重复执行不产生变化，且回执相同。"),
 		Example: "berth bundle apply images.tar docker://registry.internal/mirror --key bundle.pub --receipt receipt.json --files /etc/berth/trust", Args: a.args(2, 2),
 	}
 	side.add(a, c)
 	f := c.Flags()
-	f.StringArrayVar(&keys, "key", nil, a.t("public key `FILE` that must have signed it (again for others)", "必须为其签名的公钥文件（可重复）"))
+	trust.addFlags(a, f)
 	f.StringVar(&receipt, "receipt", "", a.t("write the receipt to `FILE`, not to standard output", "将回执写入文件"))
 	f.StringVar(&signKey, "sign-receipt", "", a.t("sign the receipt with the private key `FILE`", "用私钥签署回执"))
 	f.StringVar(&files, "files", "", a.t("write the bundle's files into `DIR`", "将附带文件写入目录"))
@@ -191,6 +199,13 @@ func bundleApply(a *app) *cobra.Command {
 			if signer, err = a.privateKey(signKey); err != nil {
 				return failed(err, a.t("cannot read the key %s", "无法读取密钥 %s"), signKey)
 			}
+		}
+		keys, required, err := trust.wanted(a)
+		if err != nil {
+			return err
+		}
+		if required && len(keys) == 0 {
+			return what(a.unvouched(args[0]))
 		}
 		b, err := a.openBundle(ctx, args[0], keys)
 		if err != nil {
@@ -418,19 +433,82 @@ func (a *app) privateKey(name string) (*key.Private, error) {
 	return key.ParsePrivate(body, password)
 }
 
+// bundleKeys reads public keys.
+func bundleKeys(names []string) ([]*key.Public, error) {
+	var keys []*key.Public
+	for _, name := range names {
+		body, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		k, err := key.ParsePublic(body)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// trusting are the flags that say who must vouch for a bundle.
+type trusting struct {
+	keys   []string
+	ignore bool
+}
+
+func (t *trusting) addFlags(a *app, f *pflag.FlagSet) {
+	f.StringArrayVar(&t.keys, "key", nil, a.t("public key `FILE` that must have signed it (again for others); else those in bundle-keys", "必须为其签名的公钥文件（可重复）；默认取 bundle-keys 目录中的公钥"))
+	f.BoolVar(&t.ignore, "insecure-ignore-signature", false, a.t("do not ask who signed it", "不核对签名者"))
+}
+
+// wanted are the keys of which one must have signed: of the flags, else those that this machine trusts. required says that the bundle is
+// refused without: keys are known, or the trust policy of the machine accepts nothing that is not signed.
+func (t *trusting) wanted(a *app) (keys []string, required bool, err error) {
+	switch {
+	case t.ignore && len(t.keys) > 0:
+		return nil, false, output.Usage("%s", a.t("--key and --insecure-ignore-signature contradict each other", "--key 与 --insecure-ignore-signature 互相矛盾"))
+	case t.ignore:
+		return nil, false, nil
+	case len(t.keys) > 0:
+		return t.keys, true, nil
+	}
+	for _, dir := range bundleKeyDirs() {
+		found, err := filepath.Glob(filepath.Join(dir, "*.pub"))
+		if err != nil {
+			return nil, false, err
+		}
+		if len(found) > 0 {
+			return found, true, nil
+		}
+	}
+	if a.global.InsecurePolicy {
+		return nil, false, nil
+	}
+	open, err := a.acceptsAnything(&types.SystemContext{})
+	return nil, !open, err
+}
+
+// bundleKeyDirs are where this machine has the public keys that bundles are signed with: the user's, else the system's.
+func bundleKeyDirs() []string {
+	dirs := []string{"/etc/berth/bundle-keys"}
+	if dir, err := os.UserConfigDir(); err == nil {
+		dirs = append([]string{filepath.Join(dir, "berth", "bundle-keys")}, dirs...)
+	}
+	return dirs
+}
+
+// unvouched refuses a bundle for which no key is known, on a machine whose policy wants everything signed.
+func (a *app) unvouched(name string) error {
+	return &output.Failure{What: name, Why: a.t("the trust policy of this machine accepts nothing that is not signed, and no key is known that the bundle must be signed with", "本机的信任策略不接受未签名的内容，且不知道 bundle 应由哪个密钥签名"),
+		Fix:  a.t("--key FILE, or put the public key into ~/.config/berth/bundle-keys; --insecure-ignore-signature asks nobody", "--key FILE，或将公钥放入 ~/.config/berth/bundle-keys；--insecure-ignore-signature 则不核对"),
+		Code: string(bundle.ReasonUnsigned), Exit: output.ExitPolicy}
+}
+
 // openBundle opens a bundle and verifies all of it, the signature first.
 func (a *app) openBundle(ctx context.Context, name string, keys []string) (*bundle.Bundle, error) {
-	var public []*key.Public
-	for _, k := range keys {
-		body, err := os.ReadFile(k)
-		if err != nil {
-			return nil, err
-		}
-		p, err := key.ParsePublic(body)
-		if err != nil {
-			return nil, err
-		}
-		public = append(public, p)
+	public, err := bundleKeys(keys)
+	if err != nil {
+		return nil, err
 	}
 	b, err := bundle.Open(name)
 	if err != nil {
