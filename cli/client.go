@@ -158,17 +158,26 @@ type uploads struct{ dir string }
 
 // newUploads finds the directory; nil when there is no place for one.
 func newUploads() remote.Uploads {
+	dir, err := stateDir()
+	if err != nil {
+		return nil
+	}
+	u := uploads{filepath.Join(dir, "uploads")}
+	u.prune(time.Now())
+	return u
+}
+
+// stateDir is where the tool keeps what it remembers between runs.
+func stateDir() (string, error) {
 	dir := os.Getenv("XDG_STATE_HOME")
 	if dir == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return nil
+			return "", err
 		}
 		dir = filepath.Join(home, ".local", "state")
 	}
-	u := uploads{filepath.Join(dir, "berth", "uploads")}
-	u.prune(time.Now())
-	return u
+	return filepath.Join(dir, "berth"), nil
 }
 
 // uploadAge is how long an interrupted upload is remembered: registries forget theirs after a week (distribution, berthd) or

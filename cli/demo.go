@@ -1,32 +1,33 @@
 package cli
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"time"
 
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.podman.io/image/v5/docker/reference"
 
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/image/sign"
+	"github.com/berth-registry/berth/image/sign/cosign"
+	"github.com/berth-registry/berth/image/sign/key"
+	"github.com/berth-registry/berth/internal/durable"
+	"github.com/berth-registry/berth/oci/ref"
 )
 
 func demoCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "demo [flags] [HOST[:PORT]]", Short: a.t("push a sample image, and read it back", "推送示例镜像并读回"),
-		Long: a.t("Make a small image on this machine, push it as library/demo to a registry (localhost:5000 when none is named), and read it back. Nothing is fetched from elsewhere.",
-			"在本机生成一个小镜像，推送到仓库的 library/demo（默认 localhost:5000）并读回。不从其他地方下载任何内容。"),
+		Use: "demo [flags] [HOST[:PORT]]", Short: a.t("push a signed sample image, and verify it", "推送已签名的示例镜像并验证"),
+		Long: a.t("Make an image for two platforms on this machine, push it as library/demo to a registry (localhost:5000 when none is named), sign it "+
+			"with a key made for it, attach a signed SBOM, read it all back and verify it. Nothing is fetched from elsewhere. The private key is "+
+			"not kept; the public one is written to demo.pub in ~/.local/state/berth, so that everybody can verify.",
+			"在本机生成一个双平台镜像，推送到仓库的 library/demo（默认 localhost:5000），用临时密钥签名，附加签名的 SBOM，并全部读回验证。"+
+				"不从其他地方下载任何内容。私钥不保存；公钥写入 ~/.local/state/berth/demo.pub，供验证使用。"),
 		Example: "berth demo\nberth demo registry.example.com", Args: a.args(0, 1),
 	}
 	o := &copyOptions{}
@@ -54,15 +55,16 @@ func (a *app) demo(ctx context.Context, o *copyOptions, host string) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-	d, err := writeSample(dir, a.now())
+	sample, err := writeSample(ctx, dir, a.now())
 	if err != nil {
 		return err
 	}
 	name := "docker://" + host + "/library/demo:latest"
+	o.all = true
 	if err := a.copy(ctx, o, "oci:"+dir+":latest", name); err != nil {
 		return err
 	}
-	ref, err := a.parseImage(name)
+	named, err := a.parseRemote(name)
 	if err != nil {
 		return err
 	}
@@ -70,81 +72,70 @@ func (a *app) demo(ctx context.Context, o *copyOptions, host string) error {
 	if err != nil {
 		return err
 	}
-	source, err := ref.NewImageSource(ctx, sys)
+	repository, _, err := remoteRepository(a.client(sys, o.retry, nil), named)
 	if err != nil {
-		return fmt.Errorf("read it back: %w", err)
+		return err
 	}
-	defer source.Close() //nolint:errcheck // it was only read
-	body, _, err := source.GetManifest(ctx, nil)
+	public, err := a.signSample(ctx, sign.Registry(repository), sample, named)
 	if err != nil {
-		return fmt.Errorf("read it back: %w", err)
+		return err
 	}
-	if got := digest.FromBytes(body); got != d {
-		return &output.Failure{What: a.t("the registry gives another manifest than it was sent", "仓库返回的清单与推送的不同"), Why: got.String() + ", " + d.String(), Exit: output.ExitPolicy}
-	}
-	_, err = fmt.Fprintf(a.Out, "%s\n%s\n\n  berth inspect %s\n  podman pull %s/library/demo\n", name, d, name, host)
+	at := host + "/library/demo"
+	_, err = fmt.Fprintf(a.Out, "%s\n%s\n\n  berth inspect %s\n  berth verify --key %s %s\n  berth verify-attestation --key %s --type spdxjson %s\n  berth referrers %s\n  podman pull %s\n",
+		name, sample.index.Digest, name, public, at, public, at, at, at)
 	return err
 }
 
-// writeSample makes an OCI layout with an image of one small layer, the same bytes for the same moment, and returns the
-// digest of its manifest.
-func writeSample(dir string, now time.Time) (digest.Digest, error) {
-	text := "This image was made by berth demo to try a registry. It holds this file and does nothing.\n"
-	var layer bytes.Buffer
-	diff := digest.Canonical.Digester()
-	z := gzip.NewWriter(&layer)
-	t := tar.NewWriter(io.MultiWriter(z, diff.Hash()))
-	if err := t.WriteHeader(&tar.Header{Name: "README", Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(0, 0)}); err != nil {
-		return "", err
+// signSample signs the sample and states its SBOM, with a key made for it, and reads back what is in the registry by then. It returns
+// the file of the public key.
+func (a *app) signSample(ctx context.Context, store sign.Store, s *sample, named reference.Named) (string, error) {
+	back, err := store.Manifest(ctx, ref.Reference{Tag: "latest"})
+	if err != nil {
+		return "", fmt.Errorf("read it back: %w", err)
 	}
-	if _, err := io.WriteString(t, text); err != nil {
-		return "", err
+	if back.Digest != s.index.Digest {
+		return "", &output.Failure{What: a.t("the registry gives another manifest than it was sent", "仓库返回的清单与推送的不同"), Why: back.Digest.String() + ", " + s.index.Digest.String(), Exit: output.ExitPolicy}
 	}
-	if err := t.Close(); err != nil {
-		return "", err
-	}
-	if err := z.Close(); err != nil {
-		return "", err
-	}
-	created := now.UTC().Truncate(time.Second)
-	config := imgspec.Image{Created: &created, Platform: imgspec.Platform{Architecture: runtime.GOARCH, OS: "linux"},
-		Config: imgspec.ImageConfig{Labels: map[string]string{"org.opencontainers.image.title": "berth demo"}},
-		RootFS: imgspec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diff.Digest()}}}
-	blobs := filepath.Join(dir, "blobs", "sha256")
-	if err := os.MkdirAll(blobs, 0o755); err != nil {
-		return "", err
-	}
-	put := func(mediaType string, content []byte) (imgspec.Descriptor, error) {
-		d := digest.FromBytes(content)
-		return imgspec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(content))}, os.WriteFile(filepath.Join(blobs, d.Encoded()), content, 0o644)
-	}
-	layerAt, err := put(imgspec.MediaTypeImageLayerGzip, layer.Bytes())
+	k, err := key.New(key.P256)
 	if err != nil {
 		return "", err
 	}
-	configBody, err := json.Marshal(config)
+	g := cosign.Signer{Key: k, Format: cosign.Bundle, Now: a.now}
+	if _, err := g.Sign(ctx, store, back, named.Name(), nil); err != nil {
+		return "", fmt.Errorf("sign it: %w", err)
+	}
+	spdx, err := cosign.PredicateType("spdxjson")
 	if err != nil {
 		return "", err
 	}
-	configAt, err := put(imgspec.MediaTypeImageConfig, configBody)
+	sbom, err := json.Marshal(s.sbom(named.Name(), a.now()))
 	if err != nil {
 		return "", err
 	}
-	body, err := json.Marshal(imgspec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imgspec.MediaTypeImageManifest, Config: configAt, Layers: []imgspec.Descriptor{layerAt}})
+	if _, err := g.Attest(ctx, store, back, named.Name(), spdx, sbom); err != nil {
+		return "", fmt.Errorf("attach the SBOM: %w", err)
+	}
+	trust := cosign.Trust{Keys: []*key.Public{k.Public()}}
+	_, err = cosign.Verify(ctx, store, back.Digest, trust, nil)
+	if err == nil {
+		_, err = cosign.VerifyAttestations(ctx, store, back.Digest, trust, spdx)
+	}
+	if err != nil {
+		return "", fmt.Errorf("verify it: %w", err)
+	}
+	return keepPublic(k.Public())
+}
+
+// keepPublic writes the public key of the newest sample.
+func keepPublic(k *key.Public) (string, error) {
+	dir, err := stateDir()
 	if err != nil {
 		return "", err
 	}
-	at, err := put(imgspec.MediaTypeImageManifest, body)
+	text, err := k.PEM()
 	if err != nil {
 		return "", err
 	}
-	at.Annotations = map[string]string{imgspec.AnnotationRefName: "latest"}
-	index, err := json.Marshal(imgspec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []imgspec.Descriptor{at}})
-	if err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "index.json"), index, 0o644); err != nil {
-		return "", err
-	}
-	return at.Digest, os.WriteFile(filepath.Join(dir, imgspec.ImageLayoutFile), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644)
+	file := filepath.Join(dir, "demo.pub")
+	return file, errors.Join(os.MkdirAll(dir, 0o700), durable.WriteFile(file, text, 0o644))
 }
