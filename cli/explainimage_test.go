@@ -6,8 +6,10 @@ import (
 	"github.com/berth-registry/berth/cli"
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/artifact"
+	"github.com/berth-registry/berth/image/bundle"
 	"github.com/berth-registry/berth/image/edit"
 	"github.com/berth-registry/berth/image/index"
+	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/image/rootfs"
 	"github.com/berth-registry/berth/image/view"
 )
@@ -19,6 +21,7 @@ func TestReasonsAreExplained(t *testing.T) {
 		rootfs.LayerUnsafe, rootfs.LayerTooLarge, rootfs.LayerDamaged, rootfs.FileUnknown, view.PlatformUnknown, view.NotAnImage,
 		index.ListUnknown, index.ListExists, index.ListConflict, edit.ChangeInvalid, edit.NotBased,
 		artifact.NameUnsafe, artifact.FileExists, artifact.PackEmpty,
+		layout.ReasonLayout, layout.ReasonCompressed, layout.ReasonBomb, bundle.ReasonDamaged, bundle.ReasonLacking, bundle.ReasonUnsigned,
 	} {
 		if !known[string(reason)] {
 			t.Errorf("berth explain %s says nothing", reason)
