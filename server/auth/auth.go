@@ -8,7 +8,7 @@
 // Three things cost time and are therefore remembered or rationed: a password hash (10 to 100 ms) is computed once a
 // minute per credential and on few cores at once, a token's signature (about 0.1 ms) is verified once per token, and
 // failed logins slow down the one who fails. Nothing remembered outlives the account it belongs to by more than
-// MaxStale, unless the database cannot be reached.
+// metadb.TrustFor, unless the database cannot be reached.
 //
 // A further source of accounts (a file, LDAP, OIDC) is a Provider in a room below this one. Start reading at
 // [Service.Authenticate], then [Service.Login] and [Service.Token].
@@ -35,9 +35,9 @@ const (
 	// MaxPassword and MaxName bound what is hashed and remembered, in bytes.
 	MaxPassword = 4 << 10
 	MaxName     = 255
-	// MaxStale is the longest time that a credential works after its account was disabled, deleted or changed by
-	// another process on SQLite. On the replica that made the change, Forget makes it immediate; on other replicas of a
-	// PostgreSQL it works for metadb.TrustFor at most, except on one that cannot reach the database.
+	// MaxStale is the longest time that a credential works after its account was disabled, deleted or changed while the
+	// database cannot be read. Otherwise it ends at once in the process that made the change, and within metadb.TrustFor
+	// in others.
 	MaxStale = 60 * time.Second
 
 	minTokenLifetime = time.Minute
@@ -190,5 +190,5 @@ func (s *Service) forget(c metadb.Change) {
 func (s *Service) Service() string { return s.o.Service }
 
 // Forget drops what is remembered of a local account. Whoever changes an account calls it after the commit; other
-// replicas notice within MaxStale.
+// processes notice within metadb.TrustFor.
 func (s *Service) Forget(name string) { s.local.forget(name) }

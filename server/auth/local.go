@@ -13,9 +13,9 @@ import (
 	"github.com/berth-registry/berth/server/recall"
 )
 
-// refreshAccount is the age at which a remembered account is read again. It stands in when the database does not answer,
-// so an outage does not log everybody out: until MaxStale on SQLite, and on PostgreSQL, where other replicas say what they
-// change, for metadb.Options.Outage.
+// refreshAccount is the age at which a remembered account is read again, although nobody said that it has changed. It stands
+// in when the database does not answer, so an outage does not log everybody out: until MaxStale on SQLite, and on PostgreSQL
+// for metadb.Options.Outage.
 const refreshAccount = 30 * time.Second
 
 // maxAccounts bounds the accounts that are remembered, some 200 bytes each.

@@ -15,7 +15,7 @@ import (
 const maxRows = 20_000
 
 // rows remembers what the database said of robots, tokens and sessions. What another process changes is noticed within
-// refreshAccount on SQLite, which tells nobody, and within metadb.TrustFor on PostgreSQL.
+// metadb.TrustFor; that rows are read again after refreshAccount does not depend on being told.
 type rows[K comparable, V any] struct {
 	kept *recall.Cache[K, aged[V]]
 	now  func() time.Time

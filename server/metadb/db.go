@@ -29,6 +29,9 @@ type Options struct {
 	Outage time.Duration
 	// Manual refuses to open a database whose schema is behind, instead of migrating it.
 	Manual bool
+	// Beside is for a SQLite file that a running berthd serves: what that process keeps beside the file is left alone (see
+	// intake), and nothing is migrated below it. It has no meaning for PostgreSQL.
+	Beside bool
 	// Fresh expects an empty database: that its schema was made is then nothing to log.
 	Fresh  bool
 	copied bool // Copy opens its own unfinished target
@@ -166,7 +169,8 @@ func linkByUpdate(ctx context.Context, on backend, repoID int64, d oci.Digest, l
 	})
 }
 
-// Alone reports whether only this process writes to the database: a SQLite file is one berthd's.
+// Alone reports whether this is the only berthd of the database: a SQLite file is one berthd's, but for what an operator
+// does beside it (see beside.go).
 func (db *DB) Alone() bool {
 	_, ok := db.backend.(*lite)
 	return ok

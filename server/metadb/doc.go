@@ -47,6 +47,8 @@
 // the server cannot be reached, and then everyone is told so at once ([DB.Update] and every read: Unavailable), and how
 // far our clock is from the server's ([DB.Clock]), by which claims and leases are measured.
 //
+// A SQLite file has one berthd, and an operator's commands beside it (beside.go).
+//
 // # Blobs, claims and the sweep
 //
 // Bytes first, row second: a crash may leave bytes without a row, never a row without bytes. Finding such bytes must not

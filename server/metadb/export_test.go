@@ -51,6 +51,9 @@ func PageCount(db *DB) (n int, err error) {
 	return one(context.Background(), db.Reads.s, column[int], "PRAGMA page_count")
 }
 
+// CommitsOfOthers is what tells a commit of another process.
+func CommitsOfOthers(db *DB) (int64, error) { return db.backend.(*lite).commitsOfOthers() }
+
 // FailSync does what the writer does when the disk fails to sync.
 func FailSync(db *DB) error {
 	l := db.backend.(*lite)

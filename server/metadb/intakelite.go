@@ -17,6 +17,9 @@ func (l *lite) keep(ctx context.Context, repoID int64, b Blob, content []byte) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if l.beside {
+		return keepByUpdate(ctx, l, repoID, b, content)
+	}
 	if err := l.openIntake(ctx); err != nil {
 		return err
 	}
@@ -33,6 +36,9 @@ func (l *lite) keep(ctx context.Context, repoID int64, b Blob, content []byte) e
 func (l *lite) keepLink(ctx context.Context, repoID int64, d oci.Digest, lease time.Time, since Mark) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if l.beside {
+		return linkByUpdate(ctx, l, repoID, d, lease)
 	}
 	if err := l.openIntake(ctx); err != nil {
 		return err
@@ -111,7 +117,6 @@ func (l *lite) settle(ctx context.Context, query string, args []any) error {
 
 // settleLoop makes the rows of what nobody else's transaction makes, soon.
 func (l *lite) settleLoop() {
-	defer close(l.ended)
 	for {
 		select {
 		case <-l.quit:

@@ -270,6 +270,10 @@ func (m *migrator) run(ctx context.Context) error {
 			pending = append(pending, s)
 		}
 	}
+	if len(pending) > 0 && m.o.Beside && !m.o.onPostgres() {
+		return fault.New(fault.Unavailable, fault.UnavailableReason,
+			"metadata database lacks %d of %d migrations, and a berthd of another version serves it; restart that with this version first", len(pending), len(m.known))
+	}
 	if len(pending) > 0 && m.o.Manual {
 		return fault.New(fault.Unavailable, fault.UnavailableReason,
 			"metadata database lacks %d of %d migrations, the first is %s, and berth.database.migrate is manual; run berthd migrate up",

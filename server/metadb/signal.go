@@ -32,7 +32,7 @@ import (
 const (
 	// TrustFor bounds how long after a change was acknowledged by one replica another may still answer from memory as
 	// before, while it can reach the database: what was remembered is not believed when the last look that succeeded
-	// began longer ago. Normally it is some milliseconds.
+	// began longer ago. Normally it is some milliseconds. What an operator changes in a SQLite file is seen within it too.
 	TrustFor = 2 * time.Second
 
 	lookEvery   = 500 * time.Millisecond
@@ -78,16 +78,19 @@ type Change struct {
 }
 
 // Watch calls forget with every change of rows by other processes, from one goroutine, before the change may be
-// overlooked; forget must be quick. On SQLite it never does: there is no other process.
+// overlooked; forget must be quick. On SQLite it is called with Everything, see beside.go.
 func (db *DB) Watch(forget func(Change)) {
-	if p, ok := db.backend.(*cluster); ok {
-		p.signals.watch(forget)
+	switch b := db.backend.(type) {
+	case *cluster:
+		b.signals.watch(forget)
+	case *lite:
+		b.others.watch(forget)
 	}
 }
 
 // WatchAll is Watch, and calls forget also with the changes by this process of what decides who may do what
 // (ProjectChanged and later kinds): after the commit and before whoever made the change is answered. forget must bear to be
-// called from several goroutines. On SQLite it is called for these alone.
+// called from several goroutines.
 func (db *DB) WatchAll(forget func(Change)) {
 	db.d.own.watch(forget)
 	db.Watch(forget)

@@ -16,10 +16,10 @@ import (
 	"modernc.org/sqlite"
 )
 
-// pragmas of every connection. A file that is new can give free pages back (Shrink); for another the first changes nothing. FULL: a commit that is not synced is lost with the power. No autocheckpoint: the
+// pragmas of every connection. FULL: a commit that is not synced is lost with the power. No autocheckpoint: the
 // checkpointer does it where no caller waits. The cache is small because there is one per connection, and the
 // operating system has the file anyway.
-const pragmas = "_pragma=auto_vacuum(2)&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
+const pragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
 	"&_pragma=wal_autocheckpoint(0)&_pragma=cache_size(-2048)&_pragma=temp_store(2)&_pragma=journal_size_limit(100663296)"
 
 // lite is SQLite: many readers, one writer.
@@ -32,9 +32,12 @@ type lite struct {
 	writer  *writer
 	copier  *checkpointer
 	intake  *intake
-	quit    chan struct{} // ends settleLoop
-	ended   chan struct{}
 	poison  atomic.Pointer[error]
+
+	beside bool     // another process serves the file
+	others watchers // of what other processes commit
+	quit   chan struct{}
+	loops  sync.WaitGroup // settleLoop and lookLoop, until quit
 }
 
 func openSQLite(ctx context.Context, path string, o Options) (*lite, error) {
@@ -48,11 +51,15 @@ func openSQLite(ctx context.Context, path string, o Options) (*lite, error) {
 	if err != nil {
 		return nil, err
 	}
-	connector, err := sqlite.NewConnector("file:" + (&url.URL{Path: abs}).EscapedPath() + "?_txlock=immediate&" + pragmas)
+	name := "file:" + (&url.URL{Path: abs}).EscapedPath()
+	if err := prepareFile(ctx, abs, name); err != nil {
+		return nil, fmt.Errorf("metadb: open: %w", err)
+	}
+	connector, err := sqlite.NewConnector(name + "?_txlock=immediate&" + pragmas)
 	if err != nil {
 		return nil, fmt.Errorf("metadb: open: %w", err)
 	}
-	l := &lite{path: abs, d: sqliteDialect(), db: sql.OpenDB(connector), log: o.Log}
+	l := &lite{path: abs, d: sqliteDialect(), db: sql.OpenDB(connector), log: o.Log, beside: o.Beside, quit: make(chan struct{})}
 	if err := l.start(ctx, o); err != nil {
 		_ = l.db.Close()
 		return nil, err
@@ -61,6 +68,7 @@ func openSQLite(ctx context.Context, path string, o Options) (*lite, error) {
 }
 
 func (l *lite) start(ctx context.Context, o Options) error {
+	o.Manual = o.Manual || o.Beside
 	if err := migrate(ctx, l.db, l.d, o); err != nil {
 		return l.d.fail(err)
 	}
@@ -89,9 +97,13 @@ func (l *lite) start(ctx context.Context, o Options) error {
 	}
 	l.writer = newWriter(w, l.d, &l.poison, l.path+"-wal", l.intake, o)
 	l.copier = newCheckpointer(c, l.writer, &l.poison, o)
-	l.quit, l.ended = make(chan struct{}), make(chan struct{})
-	go l.settleLoop()
-	if err := l.recoverIntake(ctx); err != nil {
+	seen, err := l.commitsOfOthers()
+	l.loops.Go(l.settleLoop)
+	l.loops.Go(func() { l.lookLoop(seen) })
+	if err == nil && !l.beside {
+		err = l.recoverIntake(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, l.stop())
 	}
 	return nil
@@ -120,6 +132,19 @@ func createPrivate(path string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// prepareFile makes a database of an empty file, one that can give free pages back (Shrink); another stays as it is. It is not
+// said on every connection: on a file that can do so already, each time would be a commit.
+func prepareFile(ctx context.Context, path, name string) (err error) {
+	if info, err := os.Stat(path); err != nil || info.Size() > 0 {
+		return err
+	}
+	db, err := sql.Open("sqlite", name+"?_pragma=busy_timeout(5000)&_pragma=auto_vacuum(2)&_pragma=journal_mode(WAL)")
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.PingContext(ctx), db.Close())
 }
 
 func (l *lite) exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -153,10 +178,10 @@ func (l *lite) close() error { return errors.Join(l.stop(), l.db.Close()) } // t
 
 func (l *lite) stop() error {
 	close(l.quit)
-	<-l.ended
+	l.loops.Wait()
 	err := l.settleAll()
 	l.writer.close()
-	l.intake.close(err == nil)
+	l.intake.close(err == nil && !l.beside)
 	l.copier.close()
 	l.readers.close()
 	return nil // what has no rows yet is in the log of the intake
