@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,32 @@ func lockDirectory(dir string) (release func() error, err error) {
 
 func databaseOptions(c *config.Config) metadb.Options {
 	return metadb.Options{URL: c.Berth.Database.URL.Reveal(), Path: filepath.Join(c.Berth.Data, "berth.db"), MaxOpen: 2, Now: time.Now}
+}
+
+// openBeside opens the configured database, which must exist, whether or not a berthd serves it. With SQLite and without a
+// running berthd none can start before it is closed again.
+func openBeside(ctx context.Context, c *config.Config, log *slog.Logger) (db *metadb.DB, closeDB func() error, err error) {
+	o := databaseOptions(c)
+	o.Log = log
+	release := func() error { return nil }
+	if file := sqliteFile(o.URL, o.Path); file != "" {
+		if !exists(file) {
+			return nil, nil, errors.New("there is no database in " + c.Berth.Data + "; name the data directory with --data")
+		}
+		alone, err := lockDirectory(c.Berth.Data)
+		switch {
+		case errors.Is(err, errLocked):
+			o.Beside = true
+		case err != nil:
+			return nil, nil, err
+		default:
+			release = alone
+		}
+	}
+	if db, err = metadb.Open(ctx, o); err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	return db, func() error { return errors.Join(db.Close(), release()) }, nil
 }
 
 // Migrations are the steps of the configured database's schema, applied and pending. It changes nothing, and works beside

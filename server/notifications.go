@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/distapi"
 	"github.com/berth-registry/berth/server/httpd"
-	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/webhook"
 )
 
@@ -85,12 +83,7 @@ func (s *Server) tell(v2 *distapi.Handler, origin *httpd.Origin) {
 
 // Notifications opens the deliveries of a configuration's database, beside a running berthd or without one. Close them.
 func Notifications(ctx context.Context, c *config.Config) (*webhook.Desk, func() error, error) {
-	o := databaseOptions(c)
-	o.Log = slog.New(slog.DiscardHandler)
-	if o.URL == "" && !exists(o.Path) {
-		return nil, nil, errors.New("there is no database in " + c.Berth.Data + "; name the data directory with --data")
-	}
-	db, err := metadb.Open(ctx, o)
+	db, closeDB, err := openBeside(ctx, c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,5 +91,5 @@ func Notifications(ctx context.Context, c *config.Config) (*webhook.Desk, func()
 	for _, e := range c.Notifications.Endpoints {
 		known[e.Name] = !e.Disabled
 	}
-	return &webhook.Desk{DB: db, Enabled: known, Now: time.Now}, db.Close, nil
+	return &webhook.Desk{DB: db, Enabled: known, Now: time.Now}, closeDB, nil
 }

@@ -14,24 +14,22 @@ import (
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/project"
 )
 
-// Operator is the accounts, robots and tokens of a registry for who has access to its data: beside a running berthd, which
-// takes up changes within auth.MaxStale, or without one.
+// Operator is the accounts, robots, tokens and projects of a registry for who has access to its data: beside a running berthd,
+// which takes up changes within metadb.TrustFor, or without one.
 type Operator struct {
 	*auth.Service
-	db *metadb.DB
+	Projects *project.Service
+
+	close func() error
 }
 
 // OpenOperator opens the configured database, which must exist.
 func OpenOperator(ctx context.Context, c *config.Config) (*Operator, error) {
 	quiet := slog.New(slog.DiscardHandler)
-	path := filepath.Join(c.Berth.Data, "berth.db")
-	url := c.Berth.Database.URL.Reveal()
-	if url == "" && !exists(path) {
-		return nil, errors.New("there is no database in " + c.Berth.Data + "; name the data directory with --data")
-	}
-	db, err := metadb.Open(ctx, metadb.Options{URL: url, Path: path, MaxOpen: 2, Log: quiet, Now: time.Now})
+	db, closeDB, err := openBeside(ctx, c, quiet)
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +38,16 @@ func OpenOperator(ctx context.Context, c *config.Config) (*Operator, error) {
 		MinPassword: c.Berth.Limits.PasswordMin, Now: time.Now, Log: quiet,
 	})
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, closeDB())
 	}
-	return &Operator{accounts, db}, nil
+	directory, err := project.NewDirectory(ctx, project.DirectoryOptions{
+		DB: db, DefaultPublic: c.Berth.Projects.Default == "public", Public: c.Berth.Projects.Public,
+	})
+	if err != nil {
+		return nil, errors.Join(err, closeDB())
+	}
+	projects := project.New(project.Options{DB: db, Access: nothing{}, Directory: directory, Now: time.Now})
+	return &Operator{accounts, projects, closeDB}, nil
 }
 
 // Context is the operator's: whom the operating system lets use the data is an administrator without an account.
@@ -51,7 +56,7 @@ func (o *Operator) Context(ctx context.Context) context.Context {
 }
 
 // Close closes the database.
-func (o *Operator) Close() error { return o.db.Close() }
+func (o *Operator) Close() error { return o.close() }
 
 // ResetPassword gives a local account a new password, beside a running berthd or without one: the way back in for who has
 // access to the data. An empty password is made up and returned.
@@ -84,3 +89,14 @@ func (nothing) CheckSystem(context.Context, identity.Verb) error { return nil }
 
 // CheckProject allows everything.
 func (nothing) CheckProject(context.Context, identity.Verb, string) error { return nil }
+
+// CheckSignedIn allows everything.
+func (nothing) CheckSignedIn(context.Context) error { return nil }
+
+// CheckGrant allows everything.
+func (nothing) CheckGrant(context.Context, string, []identity.Verb) error { return nil }
+
+// Projects are all of them.
+func (nothing) Projects(context.Context) (metadb.Scope, func(metadb.Project) bool, error) {
+	return metadb.Scope{All: true}, nil, nil
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -146,9 +145,7 @@ func checkHere(cmd *cobra.Command, c *config.Config, ask scrub.Ask) (*checked, e
 
 func printChecked(w io.Writer, c *checked, output string) error {
 	if output == "json" {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		if err := e.Encode(c); err != nil {
+		if err := printJSON(w, c); err != nil {
 			return err
 		}
 		return c.problem()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -236,9 +235,7 @@ func gcWhyCommand() *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(r)
+				return printJSON(cmd.OutOrStdout(), r)
 			}
 			return printReasons(cmd.OutOrStdout(), &r)
 		},

@@ -56,7 +56,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.Flags().AddFlagSet(serve.Flags())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serve, certCommand(), htpasswdCommand(), userCommand(), robotCommand(), tokenCommand(), configCommand(), healthcheckCommand(), notificationsCommand(), migrateCommand(), dbCommand(), jobCommand(), tagCommand(), trashCommand(), backupCommand(), restoreCommand(), rebuildCommand(), fsckCommand(), gcCommand(), garbageCommand(), openapiCommand(), versionCommand())
+	root.AddCommand(serve, certCommand(), htpasswdCommand(), userCommand(), robotCommand(), tokenCommand(), projectCommand(), configCommand(), healthcheckCommand(), notificationsCommand(), migrateCommand(), dbCommand(), jobCommand(), tagCommand(), trashCommand(), backupCommand(), restoreCommand(), rebuildCommand(), fsckCommand(), gcCommand(), garbageCommand(), openapiCommand(), versionCommand())
 	explainUsage(root)
 	return root
 }

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,38 +12,15 @@ import (
 func TestOperatorCommands(t *testing.T) {
 	env := []string{"BERTH_ADMIN_PASSWORD=harbour-Wall-7-lantern"}
 	berthd := testkit.Start(t, testkit.Options{Env: env})
-	c := command{dir: t.TempDir(), env: append(env, "BERTH_DATA="+berthd.Data)}
-	run := func(want string, args ...string) string {
-		t.Helper()
-		r := c.run(t, args...)
-		if r.code != 0 || !strings.Contains(r.stdout, want) {
-			t.Errorf("%v: exit code %d, %q %q; want %q", args, r.code, r.stdout, r.stderr, want)
-		}
-		return strings.TrimSpace(r.stdout)
-	}
-	fails := func(want string, args ...string) {
-		t.Helper()
-		if r := c.run(t, args...); r.code != 1 || !strings.Contains(r.stderr, want) || strings.Count(r.stderr, "\n") != 1 {
-			t.Errorf("%v: exit code %d, %q %q; want the error %q", args, r.code, r.stdout, r.stderr, want)
-		}
-	}
+	o := &operator{t, command{dir: t.TempDir(), env: append(env, "BERTH_DATA="+berthd.Data)}}
+	run, fails := o.run, o.fails
 	login := func(want int, name, password string) string {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, berthd.URL+"/token?service=berth", nil)
-		if err != nil {
-			t.Fatal(err)
+		status, body := ask(t, http.MethodGet, berthd.URL+"/token?service=berth", basic(name, password))
+		if status != want {
+			t.Errorf("login of %s: %d %s; want %d", name, status, body, want)
 		}
-		req.SetBasicAuth(name, password)
-		answer, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(answer.Body)
-		_ = answer.Body.Close()
-		if answer.StatusCode != want {
-			t.Errorf("login of %s: %s %s; want %d", name, answer.Status, body, want)
-		}
-		return string(body)
+		return body
 	}
 	secretOf := func(line, name string) string {
 		t.Helper()
@@ -59,7 +35,7 @@ func TestOperatorCommands(t *testing.T) {
 	login(http.StatusOK, "alice", password)
 	login(http.StatusUnauthorized, "alice", password+"x")
 	fails(`name "alice" is in use`, "user", "add", "alice", "--generate")
-	c.stdin = "password123\n"
+	o.c.stdin = "password123\n"
 	fails("well-known", "user", "add", "admin2", "--admin")
 	run("alice", "user", "ls")
 	run("alice unlocked", "user", "unlock", "alice")
