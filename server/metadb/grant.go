@@ -14,7 +14,7 @@ const (
 	AccountSubject  SubjectKind = 1
 	GroupSubject    SubjectKind = 2
 	RobotSubject    SubjectKind = 3
-	SignedInSubject SubjectKind = 4 // every account and robot
+	SignedInSubject SubjectKind = 4 // every account; robots have what they were granted
 	EveryoneSubject SubjectKind = 5 // and callers without credentials
 )
 

@@ -41,6 +41,7 @@ skopeo           skopeo
 gnupg            gpg
 curl             curl
 jq               jq
+patch            patch
 ca-certificates  /etc/ssl/certs/ca-certificates.crt
 openssl          openssl
 runc             runc

@@ -57,7 +57,7 @@ CREATE TABLE role (
     generation  BIGINT NOT NULL DEFAULT 0
 );
 
--- Who may do what where, or may not. subject_kind: 1 account, 2 group, 3 robot, 4 every account and robot, 5 everybody
+-- Who may do what where, or may not. subject_kind: 1 account, 2 group, 3 robot, 4 every account, 5 everybody
 -- (subject_id is 0 for the last two). project_id 0 is the whole registry. pattern is '' for the whole of the project or
 -- registry. A grant has the verbs of a role, by its name, or those of the JSON list verbs.
 CREATE TABLE access_grant (
