@@ -141,13 +141,9 @@ func (s *Service) AccessTokens(ctx context.Context, account string, after int64,
 	if err := s.o.Access.CheckSystem(ctx, identity.UserRead); err != nil {
 		return nil, err
 	}
-	var id int64
-	if account != "" {
-		a, err := s.account(ctx, account)
-		if err != nil {
-			return nil, err
-		}
-		id = a.ID
+	id, err := s.accountOrAll(ctx, account)
+	if err != nil {
+		return nil, err
 	}
 	return s.tokensOf(ctx, id, after, limit)
 }
@@ -218,12 +214,26 @@ func (s *Service) RevokeAccessToken(ctx context.Context, id int64) error {
 		return err
 	}
 	if err := s.o.Access.CheckSystem(ctx, identity.UserWrite); err != nil {
-		if fault.Is(err, fault.Denied) && identity.From(ctx).Kind == identity.User && identity.From(ctx).Grants == nil {
-			return absent("token %d is not known to this registry", id) // whose it is, and whether it is, is not told
-		}
-		return err
+		return untold(ctx, err, absent("token %d is not known to this registry", id))
 	}
 	return s.revokeToken(ctx, id)
+}
+
+// untold is the refusal of a person, who is not told whose something is, nor whether it is; other refusals stay.
+func untold(ctx context.Context, refused, absent error) error {
+	if p := identity.From(ctx); fault.Is(refused, fault.Denied) && p.Kind == identity.User && p.Grants == nil {
+		return absent
+	}
+	return refused
+}
+
+// accountOrAll is the number of an account; "" is 0, for those of all.
+func (s *Service) accountOrAll(ctx context.Context, name string) (int64, error) {
+	if name == "" {
+		return 0, nil
+	}
+	a, err := s.account(ctx, name)
+	return a.ID, err
 }
 
 func (s *Service) revokeToken(ctx context.Context, id int64) error {

@@ -206,13 +206,9 @@ func (s *Service) Sessions(ctx context.Context, account string, after int64, lim
 	if err := s.o.Access.CheckSystem(ctx, identity.SessionRead); err != nil {
 		return nil, err
 	}
-	var id int64
-	if account != "" {
-		a, err := s.account(ctx, account)
-		if err != nil {
-			return nil, err
-		}
-		id = a.ID
+	id, err := s.accountOrAll(ctx, account)
+	if err != nil {
+		return nil, err
 	}
 	return s.sessionsOf(ctx, id, after, limit)
 }
@@ -250,10 +246,7 @@ func (s *Service) Revoke(ctx context.Context, id int64) error {
 	}
 	if !mine {
 		if err := s.o.Access.CheckSystem(ctx, identity.SessionWrite); err != nil {
-			if fault.Is(err, fault.Denied) && identity.From(ctx).Kind == identity.User && identity.From(ctx).Grants == nil {
-				return absent("session %d is not known to this registry", id)
-			}
-			return err
+			return untold(ctx, err, absent("session %d is not known to this registry", id))
 		}
 	}
 	n, err := s.endSessions(ctx, metadb.SessionFilter{ID: id})
