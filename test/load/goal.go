@@ -94,6 +94,12 @@ func goals() []goal {
 		gs = append(gs, goal{scenario: sc + "/postgres", other: sc + "/sqlite", atLeast: 0.80})
 	}
 	gs = append(gs, goal{scenario: "rights-bearer", other: "rights-anonymous", atLeast: 0.90}, goal{scenario: "rights-basic", other: "rights-anonymous", atLeast: 0.80})
+	gs = append(gs, goal{scenario: "token-basic", atMost: 5, unit: "ms"}, goal{scenario: "token-anonymous", atMost: 5, unit: "ms"})
+	for _, l := range apiLists() {
+		for _, database := range databases() {
+			gs = append(gs, goal{scenario: l.name + "/" + database, atMost: 100, unit: "ms"})
+		}
+	}
 	for _, what := range rowPages() {
 		name := "pg-rows-" + what.name + "-page-"
 		gs = append(gs, goal{scenario: name + "many", other: name + "few", atMost: 1.2}, goal{scenario: name + "many", atMost: 2, unit: "ms"})

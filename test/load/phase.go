@@ -16,6 +16,7 @@ type phase struct {
 	Bytes int64         `json:"bytes,omitempty"` // only where a figure per GB is of interest
 	Wall  time.Duration `json:"wallNanoseconds"`
 	P50   time.Duration `json:"p50Nanoseconds,omitempty"`
+	P95   time.Duration `json:"p95Nanoseconds,omitempty"`
 	P99   time.Duration `json:"p99Nanoseconds,omitempty"`
 	CPU   time.Duration `json:"serverCPUNanoseconds"`
 	// Behind is what PostgreSQL and the S3 server behind a berthd used.
@@ -162,7 +163,7 @@ func drive(ctx context.Context, s *server, l load, op work) (phase, error) {
 		all = append(all, t...)
 	}
 	p.Ops = int64(len(all))
-	p.P50, p.P99 = quantile(all, 0.5), quantile(all, 0.99)
+	p.P50, p.P95, p.P99 = quantile(all, 0.5), quantile(all, 0.95), quantile(all, 0.99)
 	p.Value = float64(p.Ops) / p.Wall.Seconds()
 	return p, nil
 }

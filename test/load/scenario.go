@@ -49,7 +49,7 @@ func allStages(z size) []stage {
 	sts = append(sts, garbageStages(z)...)
 	sts = append(sts, objectGarbageStages(z)...)
 	sts = append(sts, objectStages()...)
-	return append(sts, databaseStage(z), rightsStage(), replicasStage(z), postgresRowsStage(z))
+	return append(sts, databaseStage(z), rightsStage(), apiStage(z), replicasStage(z), postgresRowsStage(z))
 }
 
 // only keeps the named scenarios.

@@ -30,7 +30,7 @@ func prepareDatabases(ctx context.Context, b *bench, servers []*server) map[*ser
 func databaseScenarios(z size) []scenario {
 	var scs []scenario
 	add := func(name, unit, about string, run func(ctx context.Context, b *bench, s *server, round int) (phase, error)) {
-		for _, database := range []string{"sqlite", "postgres"} {
+		for _, database := range databases() {
 			scs = append(scs, scenario{name: name + "/" + database, unit: unit, about: about + ", " + database, fits: has(canReplicas),
 				run: func(ctx context.Context, b *bench, s *server, round int) (phase, error) {
 					if database == "postgres" {

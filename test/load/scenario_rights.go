@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 )
 
 const (
@@ -48,7 +49,60 @@ func rightsStage() stage {
 				run: get(repoClosed, readerToken)},
 			{name: "rights-basic", unit: "req/s", fits: has(canReplicas), about: about + "with the password of that account, private",
 				run: get(repoClosed, func(*server) (string, error) { return basicAuth("reader", rightsReader), nil })},
+			{name: "token-basic", unit: "ms", lower: true, fits: has(canReplicas), about: "99th percentile of a token for a pull, 8 connections, with a password that was used before",
+				run: issueTokens(repoClosed, basicAuth("reader", rightsReader))},
+			{name: "token-anonymous", unit: "ms", lower: true, fits: has(canReplicas), about: "the same without a login, for a public project",
+				run: issueTokens(repoImages, "")},
+			{name: "token-first", unit: "ms", lower: true, fits: has(canReplicas), about: "median of a token for a password that was not used before, one at a time",
+				run: firstTokens},
 		}}
+}
+
+// tokenConns is how many ask for tokens at once.
+const tokenConns = 8
+
+func tokenRequest(s *server, repo, authorization string) request {
+	q := url.Values{"service": {"berth"}, "scope": {"repository:" + repo + ":pull"}}
+	var headers []string
+	if authorization != "" {
+		headers = []string{"Authorization", authorization}
+	}
+	return newRequest(s.launch.addr, "GET", "/token?"+q.Encode(), "", 200, -1, headers...)
+}
+
+// issueTokens reports the 99th percentile of what the token flow of docker costs.
+func issueTokens(repo, authorization string) func(context.Context, *bench, *server, int) (phase, error) {
+	return func(ctx context.Context, b *bench, s *server, _ int) (phase, error) {
+		r := tokenRequest(s, repo, authorization)
+		if err := s.with(func(c *client) error { return c.run(&r) }); err != nil { // from here on it is remembered
+			return phase{}, err
+		}
+		p, err := hot(ctx, s, tokenConns, b.size.phase, []request{r})
+		p.Value = float64(p.P99) / float64(time.Millisecond)
+		return p, err
+	}
+}
+
+// firstTokens lets accounts log in that have not done so before: argon2id is computed for each.
+func firstTokens(ctx context.Context, _ *bench, s *server, round int) (phase, error) {
+	const count = 20
+	var rs []request
+	err := s.with(func(c *client) error {
+		for i := range count {
+			name := fmt.Sprintf("first-%d-%d", round, i)
+			if err := manage(c, "POST", "users", map[string]any{"name": name, "password": rightsReader}, 201); err != nil {
+				return err
+			}
+			rs = append(rs, tokenRequest(s, repoImages, basicAuth(name, rightsReader)))
+		}
+		return nil
+	})
+	if err != nil {
+		return phase{}, err
+	}
+	p, err := drive(ctx, s, load{workers: 1, limit: time.Minute, maxOps: count}, func(c *client, _ int, n int64) error { return c.run(&rs[n]) })
+	p.Value = float64(p.P50) / float64(time.Millisecond)
+	return p, err
 }
 
 func basicAuth(name, password string) string {

@@ -33,18 +33,20 @@ type size struct {
 	uploads      int
 	fewPostgres  postgresRows
 	manyPostgres postgresRows
+
+	apiProjects int // with apiRepositories in each
 }
 
 func fullSize() size {
 	return size{rounds: 3, phase: 2 * time.Second, pushOps: 2000, images: 100, blobs: 100, tags: 10_000, manyTags: 100_000, repos: 10_000, referrers: 1000,
 		rangeBlob: 64 << 20, largeBlob: 1 << 30, layer: 24 << 20, layers: 64, settle: 2 * time.Second, fewRows: 10_000, manyRows: 1_000_000, collect: 1000, garbageRows: 1_000_000, garbageFiles: 200_000, garbageObjects: 40_000,
 		object: 1 << 30, hugeObject: 5 << 30, upload: 64 << 20, uploads: 16,
-		fewPostgres: postgresRows{tags: 10_000, repositories: 10_000, referrers: 10_000}, manyPostgres: postgresRows{tags: 1_000_000, repositories: 100_000, referrers: 100_000}}
+		apiProjects: 10_000, fewPostgres: postgresRows{tags: 10_000, repositories: 10_000, referrers: 10_000}, manyPostgres: postgresRows{tags: 1_000_000, repositories: 100_000, referrers: 100_000}}
 }
 
 func quickSize() size {
 	return size{rounds: 1, phase: 200 * time.Millisecond, pushOps: 200, images: 20, blobs: 20, tags: 1000, manyTags: 3000, repos: 500, referrers: 100,
 		rangeBlob: 16 << 20, largeBlob: 64 << 20, layer: 8 << 20, layers: 16, settle: 300 * time.Millisecond, fewRows: 1000, manyRows: 100_000, collect: 50, garbageRows: 20_000, garbageFiles: 20_000, garbageObjects: 4_000,
 		object: 64 << 20, hugeObject: 128 << 20, upload: 32 << 20, uploads: 4,
-		fewPostgres: postgresRows{tags: 1000, repositories: 1000, referrers: 1000}, manyPostgres: postgresRows{tags: 50_000, repositories: 5000, referrers: 5000}}
+		apiProjects: 10_000, fewPostgres: postgresRows{tags: 1000, repositories: 1000, referrers: 1000}, manyPostgres: postgresRows{tags: 50_000, repositories: 5000, referrers: 5000}}
 }

@@ -66,6 +66,7 @@ func medianPhase(rounds []phase) phase {
 	m.Bytes = int64(pick(func(p phase) float64 { return float64(p.Bytes) }))
 	m.Wall = time.Duration(pick(func(p phase) float64 { return float64(p.Wall) }))
 	m.P50 = time.Duration(pick(func(p phase) float64 { return float64(p.P50) }))
+	m.P95 = time.Duration(pick(func(p phase) float64 { return float64(p.P95) }))
 	m.P99 = time.Duration(pick(func(p phase) float64 { return float64(p.P99) }))
 	m.Own = time.Duration(pick(func(p phase) float64 { return float64(p.Own) }))
 	m.Other = pick(func(p phase) float64 { return p.Other })
