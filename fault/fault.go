@@ -66,6 +66,7 @@ type Error struct {
 	Message string // public: lowercase, subject first, what was asked, what was found, what to do
 	Scope   string // for Unauthenticated: the token scope that would help, "repository:team/app:pull"; else ""
 	After   int    // for RateLimited and Unavailable: seconds after which to try again; 0 is "not said"
+	Field   string // for Invalid and Denied: the parameter or member that is the cause, such as rules[0].claims; "" when none is
 	cause   error  // private: logged once at the face, never sent
 }
 
@@ -84,6 +85,13 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
+	return &c
+}
+
+// At returns a copy of e that names the parameter or member which is the cause.
+func (e *Error) At(field string) *Error {
+	c := *e
+	c.Field = field
 	return &c
 }
 

@@ -47,6 +47,13 @@ func TestBecauseCopies(t *testing.T) {
 	}
 }
 
+func TestAtCopies(t *testing.T) {
+	f := fault.New(fault.Invalid, fault.UnsupportedReason, "no").Because(errSecret)
+	if g := f.At("rules[0]"); f.Field != "" || g.Field != "rules[0]" || g.Message != "no" || !errors.Is(g, errSecret) {
+		t.Errorf("%+v, %+v", f, g)
+	}
+}
+
 func TestIsAndHas(t *testing.T) {
 	f := fmt.Errorf("x: %w", fault.New(fault.Denied, fault.DeniedReason, "no"))
 	if !fault.Is(f, fault.Denied) || fault.Is(f, fault.Internal) || !fault.Has(f, fault.DeniedReason) || fault.Has(f, fault.Unknown) {

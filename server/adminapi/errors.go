@@ -58,6 +58,9 @@ func problem(f *fault.Error) httpd.Problem {
 		p.Status = http.StatusConflict
 	}
 	p.Code = string(f.Reason)
+	if f.Kind == fault.Invalid && f.Field != "" { // an engine has named the member
+		p.Code = string(FieldInvalid)
+	}
 	return p
 }
 
@@ -82,7 +85,12 @@ type fieldErrorView struct {
 func document(f *fault.Error, p httpd.Problem, id string) (mediaType string, body []byte) {
 	d := problemView{Type: "about:blank", Title: http.StatusText(p.Status), Status: p.Status, Detail: f.Message, Reason: p.Code, RequestID: id}
 	var bad wrong
-	if errors.As(f.Unwrap(), &bad) && len(bad) > 0 {
+	if f.Field != "" {
+		bad.add(f.Field, "%s", f.Message)
+	} else {
+		_ = errors.As(f.Unwrap(), &bad)
+	}
+	if len(bad) > 0 {
 		d.Field = bad[0].Field
 		d.Errors = bad
 	}
