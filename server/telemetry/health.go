@@ -34,10 +34,13 @@ type check struct {
 	failing bool // for the log: a change is a line, a state is not
 }
 
-// Status is one part's state as the public may see it.
+// Status is one part's state. The public may see Name and OK; why a part does not work, and when it was asked, is for who
+// runs the registry.
 type Status struct {
-	Name string
-	OK   bool
+	Name    string
+	OK      bool
+	Err     error
+	AskedAt time.Time
 }
 
 // Report is the state of all parts. OK is true when every part works and the process is not draining.
@@ -47,7 +50,7 @@ type Report struct {
 	Checks   []Status
 }
 
-// NewHealth makes an empty registry of checks: it is ready. Failures' causes go to log, never into a Report.
+// NewHealth makes an empty registry of checks: it is ready. Failures' causes also go to log.
 func NewHealth(log *slog.Logger, now func() time.Time) *Health {
 	return &Health{log: log, now: now}
 }
@@ -83,7 +86,7 @@ func (h *Health) Ready(ctx context.Context) Report {
 	report := Report{OK: !draining, Draining: draining, Checks: make([]Status, len(checks))}
 	var wait sync.WaitGroup
 	for i, c := range checks {
-		wait.Go(func() { report.Checks[i] = Status{Name: c.name, OK: h.ask(ctx, c) == nil} })
+		wait.Go(func() { report.Checks[i] = h.ask(ctx, c) })
 	}
 	wait.Wait()
 	for _, s := range report.Checks {
@@ -92,11 +95,11 @@ func (h *Health) Ready(ctx context.Context) Report {
 	return report
 }
 
-func (h *Health) ask(ctx context.Context, c *check) error {
+func (h *Health) ask(ctx context.Context, c *check) Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.asked.IsZero() && h.now().Sub(c.asked) < Freshness {
-		return c.err
+		return c.status()
 	}
 	// The probe's own patience must not decide what the next probe reads for a second.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
@@ -111,8 +114,10 @@ func (h *Health) ask(ctx context.Context, c *check) error {
 			h.log.Info("health check works again", "check", c.name)
 		}
 	}
-	return c.err
+	return c.status()
 }
+
+func (c *check) status() Status { return Status{c.name, c.err == nil, c.err, c.asked} }
 
 // guarded returns when ask does or when its time is over: a part that hangs is a part that does not work, and the probe
 // must hear that in time. The goroutine of a hung ask lives as long as ask ignores its context.
