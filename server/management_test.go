@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-registry/berth/api"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/identity"
 )
 
 // operation is a route of the management API, as its contract says.
@@ -29,7 +30,7 @@ func operations(t *testing.T, repository string) (all []operation) {
 	if err := yaml.Unmarshal([]byte(api.OpenAPI()), &doc); err != nil {
 		t.Fatal(err)
 	}
-	fill := strings.NewReplacer("{repository}", repository, "{tag}", "absent", "{id}", "9999", "{digest}", digestOf("absent"), "{user}", "absent", "{group}", "absent", "{robot}", "absent", "{project}", "absent", "{role}", "absent")
+	fill := strings.NewReplacer("{repository}", repository, "{tag}", "absent", "{id}", "9999", "{digest}", digestOf("absent"), "{user}", "absent", "{group}", "absent", "{robot}", "absent", "{project}", "absent", "{role}", "absent", "{issuer}", "absent")
 	for path, item := range doc.Paths {
 		for method, node := range item {
 			var o struct {
@@ -57,7 +58,8 @@ func operations(t *testing.T, repository string) (all []operation) {
 func TestManagementRights(t *testing.T) {
 	d := start(t, "BERTH_ANONYMOUS=pull", "REGISTRY_AUTH_USERS=none", "BERTH_BACKUP_TARGET="+filepath.Join(t.TempDir(), "snapshots"), "BERTH_BACKUP_SCHEDULE=@yearly")
 	d.fill(t)
-	admin := basic("admin", adminPassword)
+	admin, auditor := basic("admin", adminPassword), basic("bob", alicePassword)
+	d.audits(t, "bob")
 	callers := []struct {
 		name string
 		as   caller
@@ -65,7 +67,7 @@ func TestManagementRights(t *testing.T) {
 		{"anonymous", ""}, {"another scheme", "Negotiate abc"}, {"alice", basic("alice", alicePassword)},
 		{"token of alice", d.token(t, basic("alice", alicePassword), "repository:team/app:pull,push,delete")},
 		{"token of admin", d.token(t, admin, "repository:team/app:pull,push,delete", "repository:other/app:pull")},
-		{"admin", admin},
+		{"auditor", auditor}, {"admin", admin},
 	}
 	var table strings.Builder
 	for _, o := range operations(t, "team/app") {
@@ -81,6 +83,55 @@ func TestManagementRights(t *testing.T) {
 		table.WriteByte('\n')
 	}
 	golden(t, filepath.Join("testdata", "management.golden"), table.String())
+}
+
+// audits makes an account an auditor.
+func (d *daemon) audits(t *testing.T, account string) {
+	t.Helper()
+	if a := d.do(t, basic(account, alicePassword), "GET", "/api/v1/me", ""); a.status != http.StatusOK { // it has a row from its first login on
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a := d.do(t, basic("admin", adminPassword), "PATCH", "/api/v1/users/"+account, `{"auditor":true}`, "Content-Type", "application/json", "If-Match", "*"); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+}
+
+// An auditor sees how the registry is set up and what it does, and starts, changes and learns no secret of it.
+func TestAuditor(t *testing.T) {
+	d := start(t, "REGISTRY_AUTH_USERS=none", "BERTH_BACKUP_TARGET="+filepath.Join(t.TempDir(), "snapshots"), "BERTH_BACKUP_SCHEDULE=@yearly")
+	d.fill(t)
+	d.audits(t, "bob")
+	admin, auditor := basic("admin", adminPassword), basic("bob", alicePassword)
+	d.succeeded(t, admin, d.do(t, admin, "POST", "/api/v1/backups", "{}", "Content-Type", "application/json"))
+	var robot, token struct{ Secret string }
+	for path, into := range map[string]*struct{ Secret string }{"robots": &robot, "me/tokens": &token} {
+		a := d.do(t, admin, "POST", "/api/v1/"+path, `{"name":"ci"}`, "Content-Type", "application/json")
+		if a.status != http.StatusCreated || json.Unmarshal([]byte(a.body), into) != nil || into.Secret == "" {
+			t.Fatalf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	for _, path := range []string{"gc", "gc/preview", "gc/why/" + digestOf(blobContent), "damage", "backups", "trash", "jobs", "events", "settings", "export", "providers", "issuers", "users", "sessions"} {
+		a := d.do(t, auditor, "GET", "/api/v1/"+path, "")
+		if a.status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+		for _, secret := range []string{robot.Secret, token.Secret, adminPassword, alicePassword, "argon2", "$2a$", "$2y$"} {
+			if strings.Contains(a.body, secret) {
+				t.Errorf("%s tells %q: %s", path, secret, a.body)
+			}
+		}
+	}
+	if a := d.do(t, auditor, "GET", "/api/v1/export?format=yaml", ""); a.status != http.StatusOK || !strings.Contains(a.body, "name: ci") {
+		t.Errorf("export: %d %s", a.status, a.body)
+	}
+	for _, o := range []struct{ method, path, body string }{
+		{"POST", "gc", "{}"}, {"POST", "fsck", "{}"}, {"POST", "backups", "{}"}, {"PUT", "apply", `{"version":1}`}, {"PUT", "apply?dry_run=true", `{"version":1}`},
+		{"DELETE", "repositories/team/app/-/trash", ""}, {"POST", "jobs/1/cancel", ""}, {"POST", "issuers/check", "{}"}, {"GET", "repositories/team/app/-/manifests/" + digestOf(indexContent), ""},
+	} {
+		if a := d.do(t, auditor, o.method, "/api/v1/"+o.path, o.body, "Content-Type", "application/json"); a.status != http.StatusForbidden {
+			t.Errorf("%s %s: %d %s", o.method, o.path, a.status, a.body)
+		}
+	}
 }
 
 // heldToLaws checks what is so for every route, whatever the table says.
@@ -105,6 +156,10 @@ func (d *daemon) heldToLaws(t *testing.T, o operation, who string, a answer) {
 	case who == "admin":
 		if (a.status == http.StatusUnauthorized || a.status == http.StatusForbidden) && o.id != "getSession" {
 			t.Errorf("%s: an administrator is refused: %s", o.id, a.body)
+		}
+	case who == "auditor" && slices.Contains(identity.AuditorVerbs(), identity.Verb(o.verb)):
+		if a.status == http.StatusUnauthorized || a.status == http.StatusForbidden {
+			t.Errorf("%s: an auditor is refused: %s", o.id, a.body)
 		}
 	case o.scope == "signed-in":
 		if a.status == http.StatusUnauthorized && o.id != "getSession" && !strings.HasPrefix(who, "token of") {

@@ -316,8 +316,8 @@ func (m *matrix) routes(t *testing.T, place string) (all []route) {
 	}
 	id := cmp.Or(m.grants[place], 999999)
 	robot := map[string]string{"team": "robot"}[place]
-	there := map[string]string{"{id}": fmt.Sprint(id), "{robot}": cmp.Or(robot, place+"-robot"), "{tag}": "1", "{digest}": index, "{user}": "guest", "{group}": "crew", "{role}": "custom"}
-	absent := map[string]string{"{id}": "999999", "{robot}": "absent", "{tag}": "absent", "{digest}": none, "{user}": "absent", "{group}": "absent", "{role}": "absent"}
+	there := map[string]string{"{id}": fmt.Sprint(id), "{robot}": cmp.Or(robot, place+"-robot"), "{tag}": "1", "{digest}": index, "{user}": "guest", "{group}": "crew", "{role}": "custom", "{issuer}": "absent"}
+	absent := map[string]string{"{id}": "999999", "{robot}": "absent", "{tag}": "absent", "{digest}": none, "{user}": "absent", "{group}": "absent", "{role}": "absent", "{issuer}": "absent"}
 	// What would do something to what is there, or to everything, is asked with a parameter or a member that there is not: that is
 	// said to those who may.
 	harmless := map[string]string{"deleteRepository": "?nosuch=1", "emptyTrash": "?nosuch=1", "logout": "?nosuch=1", "startCollection": `{"nosuch":1}`, "startBackup": `{"nosuch":1}`, "startCheck": `{"nosuch":1}`}

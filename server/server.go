@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -89,6 +90,10 @@ type Server struct {
 	journal  *backup.Journal // nil when none is written
 	gc       *gc.Service
 
+	started  time.Time
+	reloaded atomic.Pointer[config.Loaded] // the configuration that was taken up last, nil: the one of the start
+	dbOpened metadb.Options
+
 	traffic traffic
 
 	clientCAs      []func() []*x509.Certificate // whose client certificates are identities
@@ -104,7 +109,7 @@ type Server struct {
 
 // New builds the rooms. On an error nothing is left open.
 func New(ctx context.Context, o Options) (_ *Server, err error) {
-	s := &Server{o: o, conf: o.Config.Config}
+	s := &Server{o: o, conf: o.Config.Config, started: o.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -166,11 +171,12 @@ func (s *Server) storage(ctx context.Context) error {
 		path = filepath.Join(dir, "berth.db")
 	}
 	db := s.conf.Berth.Database
-	s.db, err = metadb.Open(ctx, metadb.Options{
+	s.dbOpened = metadb.Options{
 		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Manual: db.Migrate == "manual",
 		Fresh: s.o.Console && s.first.New, // whoever reads that gets lines of its own (announce)
 		Grace: leaseOf(s.conf), Log: s.log.Logger, Now: s.o.Now,
-	})
+	}
+	s.db, err = metadb.Open(ctx, s.dbOpened)
 	if err != nil {
 		return err
 	}
@@ -571,6 +577,7 @@ func (s *Server) Reload(next *config.Loaded) error {
 		return fmt.Errorf("reload refused, the old certificate stays in use: %w", err)
 	}
 	s.registry.SetLimits(s.limits(next.Config))
+	s.reloaded.Store(next)
 	report := func() {
 		s.log.Info("reloaded", "changed", strings.Join(changed, " "), "needRestart", strings.Join(restart, " "))
 	}

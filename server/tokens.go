@@ -2,12 +2,14 @@ package server
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/auth/issuer"
 	"github.com/berth-registry/berth/server/config"
@@ -49,29 +51,41 @@ func tokenServer(t *config.Token, now func() time.Time) (auth.Issuer, error) {
 func (s *Server) openIssuer(c auth.IssuerConfig) (auth.Issuer, error) {
 	if strings.HasPrefix(c.Issuer, "spiffe://") { // a trust domain, whose JWT-SVIDs the SPIFFE agent or a bundle vouches for
 		if s.spiffe == nil || s.conf.Auth.SPIFFE.Audience == "" {
-			return nil, fmt.Errorf("issuer %s is a SPIFFE trust domain; set auth.spiffe with an audience in the configuration", c.Issuer)
+			return nil, badIssuer("issuer", fmt.Errorf("issuer %s is a SPIFFE trust domain; set auth.spiffe with an audience in the configuration", c.Issuer))
 		}
 		return s.spiffe, nil
 	}
 	var keys issuer.Keys
-	var err error
 	if c.KeySet != nil {
-		keys, err = issuer.ParseKeySet(c.KeySet)
+		set, err := issuer.ParseKeySet(c.KeySet)
+		if err != nil {
+			return nil, badIssuer("jwks", err)
+		}
+		keys = set
 	} else {
 		var ca []byte
 		if c.CA != "" {
 			ca = []byte(c.CA)
 		}
-		keys, err = issuer.NewRemote(issuer.RemoteOptions{Issuer: c.Issuer, KeySet: c.KeySetURL, CA: ca, Bearer: c.BearerFile, Now: s.clock()})
-	}
-	if err != nil {
-		return nil, err
+		remote, err := issuer.NewRemote(issuer.RemoteOptions{Issuer: c.Issuer, KeySet: c.KeySetURL, CA: ca, Bearer: c.BearerFile, Now: s.clock()})
+		switch {
+		case errors.Is(err, issuer.ErrAuthorities):
+			return nil, badIssuer("ca", err)
+		case err != nil:
+			return nil, badIssuer(map[bool]string{true: "issuer", false: "jwksUrl"}[c.KeySetURL == ""], err)
+		}
+		keys = remote
 	}
 	v, err := issuer.New(issuer.Options{Issuer: c.Issuer, Audiences: c.Audiences, Algorithms: c.Algorithms, Keys: keys, Now: s.clock()})
-	if err != nil {
-		return nil, err
+	if err != nil { // the rest was checked by auth
+		return nil, badIssuer("algorithms", err)
 	}
 	return v, nil
+}
+
+// badIssuer is what is wrong with a member of an issuer's configuration.
+func badIssuer(member string, err error) error {
+	return fault.New(fault.Invalid, fault.UnsupportedReason, "%s", err).At(member)
 }
 
 // realm is where a challenge sends clients for a token. base is this registry's address as the caller reached it, "" when

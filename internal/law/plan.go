@@ -42,7 +42,7 @@ func serverRooms() map[string]int {
 		"config": ground, "identity": ground, "telemetry": ground, "recall": ground,
 		"event": machinery, "blob": machinery, "metadb": machinery, "job": machinery, "httpd": machinery,
 		"registry": engines, "project": engines, "auth": engines, "access": engines, "audit": engines, "quota": engines,
-		"retention": engines, "gc": engines, "backup": engines, "blueprint": engines, "tier": engines, "proxy": engines, "replication": engines, "scan": engines, "scrub": engines,
+		"retention": engines, "gc": engines, "backup": engines, "blueprint": engines, "tier": engines, "proxy": engines, "replication": engines, "scan": engines, "scrub": engines, "system": engines,
 		"trust": engines, "webhook": engines, "peer": engines, "insight": engines, "migrate": engines,
 		"distapi": faces, "adminapi": faces, "harborapi": faces, "console": faces,
 	}

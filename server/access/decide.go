@@ -128,12 +128,13 @@ func (p *Point) inRegistry(ctx context.Context, who *identity.Principal) (verbs,
 		return 0, nil
 	}
 	var total sum
+	reach := ofRegistry
 	if who.Auditor {
-		total.allowed = ofAuditor
+		total.allowed, reach = ofAuditor, ofRegistry|bit(identity.RobotRead) // also of robots that belong to no project
 	}
 	now := p.now()
 	err := p.subjects(ctx, who, func(r *rules) { r.registry.scope(&total, now) })
-	return total.allowed &^ total.denied & ofRegistry, err
+	return total.allowed &^ total.denied & reach, err
 }
 
 // unbound reports whether rules do not bind the principal: berthd itself, who has the machine, and administrators.

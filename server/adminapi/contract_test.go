@@ -110,7 +110,7 @@ func TestOperations(t *testing.T) {
 		t.Errorf("%d routes, %d operations in the document", len(operations), len(ids))
 	}
 	for _, o := range operations {
-		path := strings.NewReplacer("{repository}", "team/-x/tags", "{tag}", "history", "{id}", "7", "{digest}", "sha256:00", "{user}", "al%2Fice", "{group}", "G%201", "{robot}", "ci", "{project}", "team", "{role}", "r").Replace(o.Path)
+		path := strings.NewReplacer("{repository}", "team/-x/tags", "{tag}", "history", "{id}", "7", "{digest}", "sha256:00", "{user}", "al%2Fice", "{group}", "G%201", "{robot}", "ci", "{project}", "team", "{role}", "r", "{issuer}", "github").Replace(o.Path)
 		if id, _ := h.Match(o.Method, path); id != o.ID {
 			t.Errorf("%s %s is %q, want %s", o.Method, path, id, o.ID)
 		}

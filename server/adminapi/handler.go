@@ -51,7 +51,10 @@ type Options struct {
 	Groups     groups
 	Robots     robots
 	Tokens     tokens
+	Providers  providers
+	Issuers    issuers
 	Sessions   sessions
+	System     systems
 	Jobs       jobs
 	History    history
 	// Repositories is what the registry holds now.

@@ -21,7 +21,7 @@ type trash interface {
 func (h *Handler) declareTrash(f *face) {
 	const trash = ofRepository + "trash"
 	declare(f, operation{
-		id: "listAllTrash", method: http.MethodGet, path: "trash", tag: "trash", needs: on(onRegistry, identity.Purge),
+		id: "listAllTrash", method: http.MethodGet, path: "trash", tag: "trash", needs: on(onRegistry, identity.TrashRead),
 		summary: "List the trash of all repositories, in the order in which it is purged", answer: "A page of the trash.",
 	}, func(ctx context.Context, q *struct{ PageQuery }) (*listed[trashedView], error) {
 		return h.trash(ctx, ref.Name{}, q.PageQuery)
@@ -31,7 +31,7 @@ func (h *Handler) declareTrash(f *face) {
 		summary: "List the trash of a repository, the last deleted first", answer: "A page of the trash.",
 	}, h.listTrash)
 	declare(f, operation{
-		id: "emptyTrash", method: http.MethodDelete, path: trash, tag: "trash", needs: on(onRegistry, identity.Purge),
+		id: "emptyTrash", method: http.MethodDelete, path: trash, tag: "trash", needs: on(onRepository, identity.Purge),
 		summary: "Delete all that is in the trash of a repository for good", answer: purgeAnswer,
 	}, func(ctx context.Context, in *struct{ InRepository }) (*shown[purgedView], error) {
 		return h.purge(ctx, in.Repository, oci.Digest{})
@@ -42,7 +42,7 @@ func (h *Handler) declareTrash(f *face) {
 		text:    "What was pushed again meanwhile is no failure.", answer: "What came back.",
 	}, h.restoreManifest)
 	declare(f, operation{
-		id: "purgeManifest", method: http.MethodDelete, path: trash + "/{digest}", tag: "trash", needs: on(onRegistry, identity.Purge),
+		id: "purgeManifest", method: http.MethodDelete, path: trash + "/{digest}", tag: "trash", needs: on(onRepository, identity.Purge),
 		summary: "Delete a manifest of the trash for good", answer: purgeAnswer,
 	}, h.purgeManifest)
 }

@@ -95,6 +95,7 @@ type Service struct {
 	idps        atomic.Pointer[[]IdentityProvider]
 	directories directories
 	issuers     issuers
+	heard       heard
 	used        *uses
 
 	robots       *rows[int64, *robotState]

@@ -42,6 +42,7 @@ func (s *Service) askDirectories(ctx context.Context, name, password string) (Pr
 		}
 		asked = true
 		x, err := idp.Directory.Login(ctx, name, password)
+		s.heard.note(ctx, idp.Name, err, s.o.Now())
 		switch {
 		case err == nil:
 			acc, err := s.entered(ctx, idp, x)
@@ -79,6 +80,7 @@ func (s *Service) linkedLogin(ctx context.Context, known Account, password strin
 			login = known.Name
 		}
 		x, err := idp.Directory.Login(ctx, login, password)
+		s.heard.note(ctx, idp.Name, err, s.o.Now())
 		switch {
 		case err == nil && x.Subject != l.Subject: // the name is somebody else's there by now
 		case err == nil:

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,43 +58,55 @@ type IssuerRule struct {
 	Lifetime int64 `json:"lifetimeSeconds,omitempty"`
 }
 
-// CheckIssuer says what is wrong with a configuration.
+// CheckIssuer says what is wrong with a configuration, and names the member.
 func CheckIssuer(c IssuerConfig) error {
-	bad := func(format string, args ...any) error {
-		return fault.New(fault.Invalid, fault.UnsupportedReason, "issuer %.100q: %s", c.Issuer, fmt.Sprintf(format, args...))
+	bad := func(field, format string, args ...any) error {
+		return fault.New(fault.Invalid, fault.UnsupportedReason, "issuer %.100q: %s", c.Issuer, fmt.Sprintf(format, args...)).At(field)
 	}
-	if c.Issuer == "" || len(c.Audiences) == 0 {
-		return bad("issuer and audiences are needed; without an audience, every token that it signs for anybody would be accepted here")
-	}
-	if len(c.Rules) > maxRules {
-		return bad("%d rules are more than %d", len(c.Rules), maxRules)
+	switch {
+	case c.Issuer == "":
+		return bad("issuer", "the text of the claim iss is needed")
+	case len(c.Audiences) == 0 || slices.Contains(c.Audiences, ""):
+		return bad("audiences", "audiences are needed; without one, every token that it signs for anybody would be accepted here")
+	case len(c.Rules) > maxRules:
+		return bad("rules", "%d rules are more than %d", len(c.Rules), maxRules)
 	}
 	for i, r := range c.Rules {
-		says := false
-		for name, value := range r.Claims {
-			if name == "" || value == "" {
-				return bad("rule %d has a claim without name or value", i+1)
-			}
-			if name != "iss" && name != "aud" && strings.Trim(value, "*/:") != "" {
-				says = true
-			}
+		if err := r.check(fmt.Sprintf("rules[%d]", i), func(field, format string, args ...any) error {
+			return bad(field, "rule %d %s", i+1, fmt.Sprintf(format, args...))
+		}); err != nil {
+			return err
 		}
-		switch {
-		case !says:
-			return bad("rule %d fits every token of the issuer; name a claim that tells whose token it is, such as repository", i+1)
-		case (r.Robot == "") == (r.Grants == nil):
-			return bad("rule %d needs either a robot or grants", i+1)
-		case r.Lifetime < 0 || time.Duration(r.Lifetime)*time.Second > maxExchange || r.Lifetime > 0 && r.Lifetime < int64(minTokenLifetime/time.Second):
-			return bad("rule %d has a lifetime of %d seconds; %d to %d are allowed", i+1, r.Lifetime, minTokenLifetime/time.Second, maxExchange/time.Second)
+	}
+	return nil
+}
+
+// check says what is wrong with a rule, which stands at a place in its configuration.
+func (r IssuerRule) check(at string, bad func(field, format string, args ...any) error) error {
+	says := false
+	for name, value := range r.Claims {
+		if name == "" || value == "" {
+			return bad(at+".claims", "has a claim without name or value")
 		}
-		if err := checkTokenGrants(r.Grants); err != nil {
-			return bad("rule %d: %s", i+1, fault.Of(err).Message)
+		if name != "iss" && name != "aud" && strings.Trim(value, "*/:") != "" {
+			says = true
 		}
-		for _, g := range r.Grants {
-			for _, v := range g.Verbs {
-				if identity.LevelOf(v) != identity.OfRepository {
-					return bad("rule %d gives %s; a rule gives verbs of repositories, for others name a robot", i+1, v)
-				}
+	}
+	switch {
+	case !says:
+		return bad(at+".claims", "fits every token of the issuer; name a claim that tells whose token it is, such as repository")
+	case (r.Robot == "") == (r.Grants == nil):
+		return bad(at, "needs either a robot or grants")
+	case r.Lifetime < 0 || time.Duration(r.Lifetime)*time.Second > maxExchange || r.Lifetime > 0 && r.Lifetime < int64(minTokenLifetime/time.Second):
+		return bad(at+".lifetimeSeconds", "has a lifetime of %d seconds; %d to %d are allowed", r.Lifetime, minTokenLifetime/time.Second, maxExchange/time.Second)
+	}
+	if err := checkTokenGrants(r.Grants); err != nil {
+		return bad(at+".grants", "has grants that are none: %s", fault.Of(err).Message)
+	}
+	for _, g := range r.Grants {
+		for _, v := range g.Verbs {
+			if identity.LevelOf(v) != identity.OfRepository {
+				return bad(at+".grants", "gives %s; a rule gives verbs of repositories, for others name a robot", v)
 			}
 		}
 	}

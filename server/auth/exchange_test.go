@@ -46,10 +46,10 @@ func exchanging(t *testing.T) *bench {
 
 func (b *bench) trust(t testing.TB, name string, c auth.IssuerConfig) {
 	t.Helper()
-	if _, err := b.PutIssuer(local(t), auth.TrustedIssuer{Name: name, Enabled: true, Config: c}, -1); err != nil {
+	if _, err := b.CreateIssuer(local(t), auth.TrustedIssuer{Name: name, Enabled: true, Config: c}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.PutIssuer(as(t, asAlice), auth.TrustedIssuer{Name: name, Enabled: true, Config: c}, -1); !fault.Is(err, fault.Denied) {
+	if _, err := b.CreateIssuer(as(t, asAlice), auth.TrustedIssuer{Name: name, Enabled: true, Config: c}); !fault.Is(err, fault.Denied) {
 		t.Errorf("anybody says whom to trust: %v", err)
 	}
 }
@@ -144,11 +144,11 @@ func TestExchange(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Fatal(list, err)
 	}
-	if _, err := b.PutIssuer(local(t), list[1], list[1].Generation); err != nil {
+	if _, err := b.UpdateIssuer(local(t), list[1], list[1].Generation); err != nil {
 		t.Fatal(err)
 	}
 	b.rejected(t, "token of an issuer that was configured anew", "Bearer "+tok.Access)
-	if err := b.DeleteIssuer(local(t), "github"); err != nil {
+	if err := b.DeleteIssuer(local(t), "github", -1); err != nil {
 		t.Fatal(err)
 	}
 	if p, _, err := b.Exchange(t.Context(), build, here); !fault.Is(err, fault.Unauthenticated) {

@@ -55,6 +55,7 @@ func (s *Service) SignIn(ctx context.Context, x External, via, addr string) (ide
 	if !ok || x.Subject == "" {
 		return identity.Principal{}, fault.New(fault.Denied, fault.DeniedReason, "identity provider %q is not in use here", x.Provider)
 	}
+	s.heard.note(ctx, idp.Name, nil, s.o.Now())
 	if x.Robot != "" {
 		return s.signInRobot(ctx, x, via, addr)
 	}
@@ -219,6 +220,7 @@ func (s *Service) recheck(ctx context.Context, account int64) error {
 			continue
 		}
 		x, err := idp.Directory.Lookup(ctx, l.Subject)
+		s.heard.note(ctx, idp.Name, err, s.o.Now())
 		switch {
 		case err == nil:
 			x.Provider, x.Subject = l.Provider, l.Subject
@@ -280,6 +282,7 @@ func (s *Service) Logout(ctx context.Context, provider, token string) (int, erro
 
 // driverError is what a caller is told of a driver's error; the cause is logged.
 func (s *Service) driverError(ctx context.Context, idp IdentityProvider, err error) error {
+	s.heard.note(ctx, idp.Name, err, s.o.Now())
 	var f *fault.Error
 	switch {
 	case errors.As(err, &f), err != nil && abandoned(err):

@@ -19,6 +19,7 @@ type writer struct {
 	want    *state
 	prune   bool
 	by      identity.Principal
+	trust   func(ctx context.Context, before, config []byte) error
 	changes []Change
 }
 
@@ -264,10 +265,16 @@ func (w *writer) grants() error {
 
 func (w *writer) issuers() error {
 	return put(w, "issuer", w.have.issuers, w.want.issuers, func(i Issuer) string { return i.Name }, func(i Issuer) error {
+		if err := w.trust(w.ctx, nil, i.Config); err != nil {
+			return err
+		}
 		_, err := w.tx.CreateIdentityProvider(metadb.IdentityProvider{Name: i.Name, Kind: issuerKind, Enabled: i.Enabled, Config: string(i.Config)})
 		return err
 	}, func(i Issuer) error {
 		row := w.have.rows.issuers[i.Name]
+		if err := w.trust(w.ctx, []byte(row.Config), i.Config); err != nil {
+			return err
+		}
 		row.Enabled, row.Config = i.Enabled, string(i.Config)
 		_, err := w.tx.UpdateIdentityProvider(row, whatever)
 		return err

@@ -53,6 +53,8 @@ type Options struct {
 	Access gate
 	// CheckIssuer says what is wrong with the configuration of an issuer, as JSON.
 	CheckIssuer func(config []byte) error
+	// TrustIssuer refuses what the caller may not put in the place of a configuration; nil is none.
+	TrustIssuer func(ctx context.Context, before, config []byte) error
 }
 
 // Service reads and writes configurations. Safe for concurrent use.
@@ -112,7 +114,7 @@ func (s *Service) Apply(ctx context.Context, d Document, ask Ask) (changes []Cha
 		if err := have.read(ctx, tx); err != nil {
 			return err
 		}
-		w := &writer{ctx: ctx, tx: tx, have: &have, want: want, prune: ask.Prune, by: identity.From(ctx)}
+		w := &writer{ctx: ctx, tx: tx, trust: s.o.TrustIssuer, have: &have, want: want, prune: ask.Prune, by: identity.From(ctx)}
 		if err := w.all(); err != nil {
 			return err
 		}

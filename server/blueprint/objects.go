@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 )
@@ -187,7 +188,12 @@ func (s *Service) stateOf(d Document) (*state, error) {
 			return err
 		}
 		i.Config = compact(i.Config)
-		return s.o.CheckIssuer(i.Config)
+		err := s.o.CheckIssuer(i.Config)
+		if f := fault.Of(err); err != nil && f.Field != "" {
+			n := slices.IndexFunc(d.Issuers, func(one Issuer) bool { return one.Name == i.Name })
+			err = f.At(fmt.Sprintf("issuers[%d].config.%s", n, f.Field))
+		}
+		return err
 	})
 	for _, err := range errs {
 		if err != nil {

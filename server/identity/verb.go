@@ -52,8 +52,9 @@ const (
 	BackupRead     Verb = "backup.read"
 	BackupWrite    Verb = "backup.write"
 	SettingRead    Verb = "setting.read"
-	Export         Verb = "export" // read the configuration of the registry as a whole
-	Apply          Verb = "apply"  // replace it
+	TrashRead      Verb = "trash.read" // what was deleted, in all repositories
+	Export         Verb = "export"     // read the configuration of the registry as a whole
+	Apply          Verb = "apply"      // replace it
 )
 
 // Level says what a verb is done to.
@@ -80,7 +81,7 @@ func RegistryVerbs() []Verb {
 	return []Verb{
 		UserRead, UserWrite, GroupRead, GroupWrite, RoleRead, RoleWrite, ProviderRead, ProviderWrite, SessionRead, SessionWrite,
 		ProjectCreate, Catalog, EventRead, JobRead, JobWrite, GCRead, GCWrite, IntegrityRead, IntegrityWrite, BackupRead, BackupWrite,
-		SettingRead, Export, Apply,
+		SettingRead, TrashRead, Export, Apply,
 	}
 }
 
@@ -144,6 +145,6 @@ func BuiltinRole(name string) (Role, bool) {
 func AuditorVerbs() []Verb {
 	return []Verb{
 		List, ProjectRead, MemberRead, RobotRead, UserRead, GroupRead, RoleRead, ProviderRead, SessionRead, Catalog, EventRead, JobRead,
-		GCRead, IntegrityRead, BackupRead, SettingRead, Export,
+		GCRead, IntegrityRead, BackupRead, SettingRead, TrashRead, Export,
 	}
 }

@@ -34,6 +34,7 @@ type gate interface {
 	CheckCatalog(ctx context.Context) (scope metadb.Scope, sees func(project metadb.Project, name string) bool, err error)
 	CheckBase(ctx context.Context, probe bool) error
 	CheckAdmin(ctx context.Context) error
+	CheckSystem(ctx context.Context, v identity.Verb) error
 }
 
 // projects makes the project of a repository that is pushed to for the first time.

@@ -47,10 +47,10 @@ type TrashQuery struct {
 }
 
 // Trash lists what can be brought back in a repository, the last deleted first. The zero name is all repositories, what is
-// purged first first, for administrators.
+// purged first first, and asks for trash.read.
 func (s *Service) Trash(ctx context.Context, name ref.Name, q TrashQuery) ([]Trashed, error) {
 	if name.IsZero() {
-		if err := s.o.Access.CheckAdmin(ctx); err != nil {
+		if err := s.o.Access.CheckSystem(ctx, identity.TrashRead); err != nil {
 			return nil, err
 		}
 	} else if err := s.o.Access.Check(ctx, identity.Delete, name); err != nil {
@@ -223,9 +223,9 @@ func (s *Service) takeBack(ctx context.Context, tx *metadb.Tx, repo *metadb.Repo
 }
 
 // PurgeTrash deletes a manifest of the trash for good, or with the zero digest all that is in the trash of the repository,
-// and returns how many there were. It is for administrators: a purge undoes what the trash protects against.
+// and returns how many there were. It asks for purge, which is more than delete: it undoes what the trash protects against.
 func (s *Service) PurgeTrash(ctx context.Context, name ref.Name, d oci.Digest) (purged int, err error) {
-	if err := s.o.Access.CheckAdmin(ctx); err != nil {
+	if err := s.o.Access.Check(ctx, identity.Purge, name); err != nil {
 		return 0, err
 	}
 	if err := s.deletable(); err != nil {

@@ -55,6 +55,9 @@ type Remote struct {
 	failed   error     // why it could not be had then
 }
 
+// ErrAuthorities says that RemoteOptions.CA has no certificate.
+var ErrAuthorities = errors.New("its authorities have no certificate in PEM form")
+
 // NewRemote checks the addresses. Nothing is asked yet.
 func NewRemote(o RemoteOptions) (*Remote, error) {
 	for _, address := range []string{o.Issuer, o.KeySet} {
@@ -70,7 +73,7 @@ func NewRemote(o RemoteOptions) (*Remote, error) {
 	if o.CA != nil {
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(o.CA) {
-			return nil, fmt.Errorf("authorities of issuer %s have no certificate in PEM form", o.Issuer)
+			return nil, fmt.Errorf("issuer %s: %w", o.Issuer, ErrAuthorities)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
