@@ -73,7 +73,7 @@ func OpenBackup(ctx context.Context, c *config.Config, target string, create boo
 	}
 	store, err := fs.New(dir, fs.Options{Reserve: -1})
 	if err != nil {
-		return nil, nil, fmt.Errorf("backup directory %s cannot be used: %w", dir, err)
+		return nil, nil, noTarget("backup directory %s cannot be used: %v", dir, err)
 	}
 	return store, store.Close, nil
 }

@@ -171,6 +171,12 @@ func (s *Server) storage(ctx context.Context) error {
 		path = filepath.Join(dir, "berth.db")
 	}
 	db := s.conf.Berth.Database
+	file := sqliteFile(db.URL.Reveal(), path)
+	if file != "" {
+		if err := s.newFile(ctx, file, store); err != nil {
+			return err
+		}
+	}
 	s.dbOpened = metadb.Options{
 		URL: db.URL.Reveal(), Path: path, MaxOpen: db.MaxOpen, Outage: db.Outage, Manual: db.Migrate == "manual",
 		Fresh: s.o.Console && s.first.New, // whoever reads that gets lines of its own (announce)
@@ -181,9 +187,48 @@ func (s *Server) storage(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.db.Close)
+	if err := s.newRows(ctx, store); err != nil {
+		return err
+	}
 	s.health.Register("database", 2*time.Second, s.db.Check)
 	s.health.Register("storage", 2*time.Second, s.blobs.Check)
 	return nil
+}
+
+// newFile refuses to make a SQLite database where one has left its traces: its bytes, which a new one would be mixed up with, or
+// its names in the store.
+func (s *Server) newFile(ctx context.Context, file string, store blob.Store) error {
+	if s.o.store != nil || exists(file) {
+		return nil
+	}
+	left, err := metadb.Beside(file)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("database %s is missing, and files that belong to it are there: %s; put it back beside them, or move them away", file, strings.Join(left, ", "))
+	}
+	return backup.Unclaimed(ctx, store)
+}
+
+// newRows is the same for a database without rows. With PostgreSQL another replica may have begun this very registry since: it has
+// rows before it has a journal.
+func (s *Server) newRows(ctx context.Context, store blob.Store) error {
+	if s.o.store != nil {
+		return nil
+	}
+	empty, err := s.db.Empty(ctx)
+	if err != nil || !empty {
+		return err
+	}
+	refused := backup.Unclaimed(ctx, store)
+	if refused == nil {
+		return nil
+	}
+	if empty, err = s.db.Empty(ctx); err != nil || !empty {
+		return err
+	}
+	return refused
 }
 
 // lockData keeps a second berthd away from a data directory with a SQLite database: each remembers what it has read and

@@ -80,6 +80,9 @@ func rateOf(text string) (int64, error) {
 // takeBackup has a running berthd make the backup, or makes it.
 func takeBackup(cmd *cobra.Command, c *config.Config, ask backup.Ask) error {
 	ctx := cmd.Context()
+	if strings.TrimSpace(ask.Target) == "" { // a variable of a script that is not set
+		return errors.New("TARGET is empty; name a directory, or s3://BUCKET/PREFIX")
+	}
 	a, err := connect(cmd, c)
 	if errors.Is(err, errNoServer) {
 		p := backupProgress{w: cmd.ErrOrStderr(), now: time.Now, unit: " bytes"}

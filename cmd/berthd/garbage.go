@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/gc"
-	"github.com/berth-registry/berth/server/metadb"
 )
 
 // garbageCommand is distribution's command, for who has it in a script.
@@ -54,18 +54,29 @@ everything goes that no manifest needs. Manifests in the trash and what they nee
 
 // garbageHere collects without a server.
 func garbageHere(ctx context.Context, w io.Writer, s *gc.Service, now, dry, quiet bool, ask gc.Ask) error {
-	preview := s.Preview
+	name := func(d oci.Digest) { fmt.Fprintln(w, "blob eligible for deletion:", d) }
 	if now {
-		preview = s.PreviewNow
-	}
-	p, err := preview(ctx, ask)
-	if err != nil {
-		return err
-	}
-	eligible(w, p.Blobs, p.Manifests)
-	if !quiet {
-		if err := s.Each(ctx, now, func(g metadb.Garbage) { fmt.Fprintln(w, "blob eligible for deletion:", g.Digest) }); err != nil {
+		var all []oci.Digest
+		p, err := s.Rehearse(ctx, ask, func(d oci.Digest) { all = append(all, d) })
+		if err != nil {
 			return err
+		}
+		eligible(w, p.Blobs, p.Manifests)
+		for _, d := range all {
+			if !quiet {
+				name(d)
+			}
+		}
+	} else {
+		p, err := s.Preview(ctx, ask)
+		if err != nil {
+			return err
+		}
+		eligible(w, p.Blobs, p.Manifests)
+		if !quiet {
+			if err := s.Each(ctx, name); err != nil {
+				return err
+			}
 		}
 	}
 	if dry {

@@ -218,12 +218,18 @@ func TestInterrupted(t *testing.T) {
 	if _, _, err := r.restore(backup.Restoring{To: &failing{Store: store, left: 7}}); !errors.Is(err, errBroken) {
 		t.Fatalf("a store that breaks: %v", err)
 	}
+	if err := backup.Unclaimed(t.Context(), store); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), record.ID) {
+		t.Errorf("a registry may begin on half a restore: %v", err)
+	}
 	to, result, err := r.restore(backup.Restoring{To: store, Verify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if result.Copied.Blobs == 0 || result.Copied.Blobs >= 20 {
 		t.Errorf("the next restore copied %d of 20 blobs", result.Copied.Blobs)
+	}
+	if err := backup.Unclaimed(t.Context(), store); err != nil {
+		t.Errorf("a restore that is complete: %v", err)
 	}
 	to.requireTag("v1", image)
 }

@@ -332,13 +332,17 @@ func readBlob(ctx context.Context, store blob.Store, d oci.Digest, size int64, p
 	return err
 }
 
-// requireEmpty refuses a database that has something: a file that is there, or rows when file is "".
+// requireEmpty refuses a database that has something: a file that is there or has left something, or rows when file is "".
 func requireEmpty(ctx context.Context, file string, o metadb.Options) error {
 	if file != "" {
 		if _, err := os.Lstat(file); !errors.Is(err, os.ErrNotExist) {
 			return fault.New(fault.Conflict, fault.Unknown, "database %s is there already; choose an empty data directory, or move it and the files beside it away", file)
 		}
-		return nil
+		left, err := metadb.Beside(file)
+		if err == nil && len(left) > 0 {
+			err = fault.New(fault.Conflict, fault.Unknown, "files of an earlier database are there, which a new one would be damaged by: %s; move them away", strings.Join(left, ", "))
+		}
+		return err
 	}
 	empty, err := metadb.Empty(ctx, o)
 	if err == nil && !empty {

@@ -64,19 +64,6 @@ func (s *Service) Preview(ctx context.Context, a Ask) (Preview, error) {
 	return s.preview(ctx, s.plan(ctx, a))
 }
 
-// PreviewNow is Preview of Collect.
-func (s *Service) PreviewNow(ctx context.Context, a Ask) (Preview, error) {
-	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
-		return Preview{}, err
-	}
-	p := s.plan(ctx, a)
-	p.due = s.ever()
-	if a.DeleteUntagged {
-		p.untagged = time.Microsecond
-	}
-	return s.preview(ctx, p)
-}
-
 func (s *Service) preview(ctx context.Context, p plan) (v Preview, err error) {
 	if v.GarbageCount, err = s.o.DB.CountGarbage(ctx, p.due); err != nil {
 		return v, fmt.Errorf("gc: preview: %w", err)
@@ -104,28 +91,22 @@ func (s *Service) Why(ctx context.Context, d oci.Digest) (metadb.Reasons, error)
 	return w, err
 }
 
-// Each visits what Collect would delete, in the order in which it would. With now it is as for Collect.
-func (s *Service) Each(ctx context.Context, now bool, visit func(metadb.Garbage)) error {
+// Each visits what a run would delete, in the order in which it would.
+func (s *Service) Each(ctx context.Context, visit func(oci.Digest)) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.GCRead); err != nil {
 		return err
 	}
 	due := s.due(ctx)
-	if now {
-		due = s.ever()
-	}
 	for after := (metadb.DueCursor{}); ; {
 		page, next, err := s.o.DB.Garbage(ctx, due, after, s.o.Batch)
 		if err != nil {
 			return fmt.Errorf("gc: list: %w", err)
 		}
 		for _, g := range page {
-			visit(g)
+			visit(g.Digest)
 		}
 		if after = next; after == (metadb.DueCursor{}) {
 			return nil
 		}
 	}
 }
-
-// ever is when every lease is over.
-func (s *Service) ever() time.Time { return s.o.Now().Add(100 * 365 * 24 * time.Hour) }

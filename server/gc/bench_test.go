@@ -193,7 +193,7 @@ func BenchmarkErase(b *testing.B) {
 					s := gc.New(o)
 					var g errgroup.Group
 					g.SetLimit(32)
-					if err := errors.Join(s.Each(b.Context(), false, func(v metadb.Garbage) { g.Go(func() error { return p.put(v.Digest) }) }), g.Wait()); err != nil {
+					if err := errors.Join(s.Each(b.Context(), func(d oci.Digest) { g.Go(func() error { return p.put(d) }) }), g.Wait()); err != nil {
 						b.Fatal(err)
 					}
 					b.StartTimer()

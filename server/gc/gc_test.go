@@ -510,12 +510,12 @@ func TestAccess(t *testing.T) {
 	s := gc.New(o)
 	ctx, d := t.Context(), oci.FromBytes(oci.SHA256, nil)
 	for name, call := range map[string]func() error{
-		"start":      func() error { _, err := s.Start(ctx, gc.Ask{}); return err },
-		"collect":    func() error { _, err := s.Collect(ctx, gc.Ask{}, true, nil); return err },
-		"status":     func() error { _, err := s.Status(ctx); return err },
-		"preview":    func() error { _, err := s.Preview(ctx, gc.Ask{}); return err },
-		"previewNow": func() error { _, err := s.PreviewNow(ctx, gc.Ask{}); return err },
-		"why":        func() error { _, err := s.Why(ctx, d); return err },
+		"start":    func() error { _, err := s.Start(ctx, gc.Ask{}); return err },
+		"collect":  func() error { _, err := s.Collect(ctx, gc.Ask{}, true, nil); return err },
+		"status":   func() error { _, err := s.Status(ctx); return err },
+		"preview":  func() error { _, err := s.Preview(ctx, gc.Ask{}); return err },
+		"rehearse": func() error { _, err := s.Rehearse(ctx, gc.Ask{}, nil); return err },
+		"why":      func() error { _, err := s.Why(ctx, d); return err },
 	} {
 		if err := call(); !errors.Is(err, errDenied) {
 			t.Errorf("%s: %v", name, err)

@@ -188,12 +188,12 @@ func (c *collecting) batch(ctx context.Context) (more bool, err error) {
 	}
 	c.add(func(r *Report) {
 		r.Examined += int64(found.Examined)
-		r.Deleted += int64(found.Gone)
+		r.Deleted += int64(len(found.Gone))
 		r.Bytes += found.GoneBytes
 		r.Unlinked += int64(len(found.Unlinked))
 		r.Trashed += int64(len(found.Trashed))
 	})
-	c.s.metrics.gone(found.Gone, found.GoneBytes)
+	c.s.metrics.gone(len(found.Gone), found.GoneBytes)
 	if len(found.Garbage) > 0 {
 		if err := c.remove(ctx, found); err != nil {
 			return false, err
@@ -236,7 +236,7 @@ func (c *collecting) decide(ctx context.Context, size int) (*metadb.Collected, e
 		c.p.budget.giveBack(n)
 		return nil, err
 	}
-	c.p.budget.giveBack(n - len(found.Garbage) - found.Gone)
+	c.p.budget.giveBack(n - len(found.Garbage) - len(found.Gone))
 	if found.Examined == 0 {
 		return nil, nil
 	}

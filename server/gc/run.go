@@ -156,6 +156,19 @@ func (s *Service) plan(ctx context.Context, a Ask) plan {
 	return p
 }
 
+// alone is the plan of who has the database alone: nobody relies on a lease.
+func (s *Service) alone(ctx context.Context, a Ask) plan {
+	p := s.plan(ctx, a)
+	p.due = s.ever()
+	if a.DeleteUntagged {
+		p.untagged = time.Microsecond
+	}
+	return p
+}
+
+// ever is when every lease is over.
+func (s *Service) ever() time.Time { return s.o.Now().Add(100 * 365 * 24 * time.Hour) }
+
 // Collect is a run by the caller itself, for who has the database alone: without a server nobody relies on a lease, so with
 // now leases that are not over count as over. show may be nil.
 func (s *Service) Collect(ctx context.Context, a Ask, now bool, show func(Report)) (Report, error) {
@@ -164,17 +177,15 @@ func (s *Service) Collect(ctx context.Context, a Ask, now bool, show func(Report
 	}
 	p := s.plan(ctx, a)
 	if now {
-		p.due = s.ever()
-		if a.DeleteUntagged {
-			p.untagged = time.Microsecond
-		}
+		p = s.alone(ctx, a)
 	}
 	if show != nil {
 		p.show = func(r *Report, _ string) { show(*r) }
 	}
 	r := Report{StartedAt: s.o.Now()}
 	err := s.pass(ctx, p, &r)
-	if err == nil && now && r.Purged > 0 { // what the trash has released is no promise either
+	for purged := int64(0); err == nil && now && r.Purged > purged; { // what the trash has released is no promise either
+		purged = r.Purged
 		err = s.pass(ctx, p, &r)
 	}
 	if err == nil && s.o.Sweep != nil {

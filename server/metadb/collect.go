@@ -49,7 +49,7 @@ type Collected struct {
 	Garbage  []Garbage // whose rows are claimed
 	Until    time.Time // of the claims, by the database's clock
 	// Gone are blobs that were in this database only, and GoneBytes the sum of their sizes.
-	Gone      int
+	Gone      []oci.Digest
 	GoneBytes int64
 	Unlinked  []Unlinked // what is needed, but not in this repository; caches forget them
 	Dropped   []Unlinked // what is not needed at all; caches of this process forget them before the commit is answered
@@ -306,7 +306,7 @@ func (tx *Tx) claimAll(free []dueBlob, c *Collected) error {
 		damaged = damaged || b.state == Damaged
 		if b.inline && !b.stored && b.state != Claimed {
 			gone = append(gone, d)
-			c.Gone++
+			c.Gone = append(c.Gone, b.Digest)
 			c.GoneBytes += b.Size
 		} else {
 			claimed = append(claimed, d)

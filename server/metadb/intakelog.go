@@ -54,6 +54,19 @@ func intakePaths(path string) (all []string) {
 	return all
 }
 
+// Beside are the files that belong to a SQLite database at path and lie beside it. Without the database they are what is left
+// of another one, which must not be taken for its own by one that is put in the place.
+func Beside(path string) (found []string, err error) {
+	for _, p := range append(intakePaths(path+"-intake"), path+"-wal", path+"-shm", path+"-journal") {
+		if _, err := os.Lstat(p); err == nil {
+			found = append(found, p)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
 // append writes entries, in the order of their numbers, and returns when they are durable.
 func (l *intakeLog) append(salt uint64, es []*intakeEntry) error {
 	if l.broken {

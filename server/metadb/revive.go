@@ -65,6 +65,11 @@ func Empty(ctx context.Context, o Options) (empty bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	some, err := one(ctx, db.s, column[bool], `SELECT EXISTS (SELECT 1 FROM project) OR EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM setting WHERE name <> $1)`, intakeSetting)
+	return db.Empty(ctx)
+}
+
+// Empty reports whether there are no rows of a registry.
+func (r *Reads) Empty(ctx context.Context) (bool, error) {
+	some, err := one(ctx, r.s, column[bool], `SELECT EXISTS (SELECT 1 FROM project) OR EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM setting WHERE name <> $1)`, intakeSetting)
 	return !some, err
 }

@@ -27,7 +27,7 @@ const (
 const (
 	pageOfBlobs = 256
 	atOnce      = 4  // blobs that are read at once
-	manyMissing = 20 // in a row, and nobody believes that it is the blobs
+	manyMissing = 20 // in a row, and nobody believes that it is the blobs; nor when they are all that there is
 )
 
 // pass goes on from p to its end. show is told of progress, with a position from which another pass may go on.
@@ -203,7 +203,7 @@ func (w *walk) settle(ctx context.Context, end bool) error {
 	if len(w.doubtful) == 0 || w.good == nil && !end && len(w.doubtful) < manyMissing {
 		return nil
 	}
-	if w.good == nil && len(w.doubtful) >= manyMissing || w.good != nil && !w.has(ctx, *w.good) {
+	if w.good == nil && (len(w.doubtful) >= manyMissing || end && len(w.doubtful) > 1) || w.good != nil && !w.has(ctx, *w.good) {
 		return fault.New(fault.Unavailable, fault.UnavailableReason,
 			"the store has none of %d blobs that it should have, and nothing else: is it the right one, and is it mounted? nothing was put aside", len(w.doubtful))
 	}

@@ -83,7 +83,7 @@ func testCollect(t *testing.T, db *metadb.DB) {
 
 	c := collect(t, db, metadb.Collecting{})
 	equal(t, "examined", c.Examined, 5)
-	equal(t, "gone", []int64{int64(c.Gone), c.GoneBytes}, []int64{1, 6})
+	equal(t, "gone", []int64{int64(len(c.Gone)), c.GoneBytes}, []int64{1, 6})
 	got := map[oci.Digest]int64{}
 	for _, g := range c.Garbage {
 		got[g.Digest] = g.Size
@@ -301,8 +301,8 @@ func testReview(t *testing.T, db *metadb.DB) {
 	equal(t, "in the grace", collect(t, db, metadb.Collecting{}).Examined, 0)
 	c := collect(t, db, metadb.Collecting{Due: later()})
 	ds := collectedDigests(c)
-	if c.Gone != 1 || !slices.Equal(ds, []oci.Digest{config}) {
-		t.Fatalf("after the grace %d gone, claimed %s", c.Gone, ds)
+	if len(c.Gone) != 1 || !slices.Equal(ds, []oci.Digest{config}) {
+		t.Fatalf("after the grace %s gone, claimed %s", c.Gone, ds)
 	}
 	update(t, db, func(tx *metadb.Tx) error { // a blob of no manifest
 		_, err := tx.UnlinkBlob(r.ID, putFileIn(t, tx, r.ID, "unlinked"))
@@ -345,7 +345,7 @@ func testFollow(t *testing.T, db *metadb.DB) {
 		return n
 	}
 	c := collect(t, db, metadb.Collecting{Due: later(), TrashHold: time.Hour})
-	if len(c.Trashed) != 2 || len(c.Garbage) > 0 || c.Gone > 0 {
+	if len(c.Trashed) != 2 || len(c.Garbage) > 0 || len(c.Gone) > 0 {
 		t.Fatalf("followed: %+v", c)
 	}
 	row := get[metadb.Trashed](t)(db.Trashed(ctx, r.ID, child))
@@ -369,7 +369,7 @@ func testFollow(t *testing.T, db *metadb.DB) {
 	equal(t, "purged", purged(), 3)
 	c = collect(t, db, metadb.Collecting{Due: later()})
 	equal(t, "content", collectedDigests(c), []oci.Digest{config})
-	equal(t, "manifests", c.Gone, 3)
+	equal(t, "manifests", len(c.Gone), 3)
 	equal(t, "the tagged one", get[metadb.Blob](t)(db.BlobAnywhere(ctx, tagged)).State, metadb.Live)
 }
 
