@@ -183,6 +183,9 @@ func TestHostilePlaces(t *testing.T) {
 			if tc.flags != nil && target == "oci" {
 				continue // of another form than a layout holds
 			}
+			if strings.HasSuffix(name, "bomb") && target != "dir" {
+				continue // which takes its time, and is found before the target is looked at
+			}
 			t.Run(name+" to "+target, func(t *testing.T) {
 				to := at(fmt.Sprintf("to-%s-%x", target, name))
 				began := time.Now()
