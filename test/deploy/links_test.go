@@ -7,11 +7,27 @@ import (
 	"testing"
 )
 
-// The documents about deploying lead to files that are there, and say the same commands in both languages.
+// The documents about deploying, and all that are in Chinese, lead to files that are there; a page in two languages leads
+// from each to the other, and says the same commands.
 func TestDocumentLinks(t *testing.T) {
 	docs := tree + "/docs/"
-	for _, file := range []string{docs + "operate/ha.md", docs + "operate/load-balancer.md", docs + "operate/install.md", docs + "zh-CN/ha.md",
-		tree + "/deploy/compose/README.md", tree + "/deploy/kubernetes/README.md"} {
+	files := []string{docs + "operate/install.md", tree + "/deploy/README.md", tree + "/deploy/compose/README.md", tree + "/deploy/kubernetes/README.md"}
+	translated, err := filepath.Glob(docs + "zh-CN/*.md")
+	if err != nil || len(translated) < 10 {
+		t.Fatalf("%d pages in Chinese, %v", len(translated), err)
+	}
+	for _, file := range translated {
+		files = append(files, file)
+		name := filepath.Base(file)
+		original := docs + "operate/" + name
+		if !exists(original) {
+			continue
+		}
+		files = append(files, original)
+		wants(t, read(t, original), "[中文](../zh-CN/"+name+")")
+		wants(t, read(t, file), "[English](../operate/"+name+")")
+	}
+	for _, file := range files {
 		for _, link := range regexp.MustCompile(`\]\(([^)#]+)(#[a-z0-9-]+)?\)`).FindAllStringSubmatch(read(t, file), -1) {
 			if strings.Contains(link[1], "://") {
 				continue
