@@ -63,10 +63,11 @@ func (v version) start(t *testing.T, o testkit.Options) string {
 	return testkit.Start(t, o).URL
 }
 
-// before builds the version before, or skips the test.
+// before builds the version before. Without the history that has it, the test is skipped, or fails where skipping is not
+// allowed.
 func before(t *testing.T) version {
 	t.Helper()
-	root := strings.TrimSpace(git(t, ".", "rev-parse", "--show-toplevel"))
+	root := clone(t)
 	if tag := strings.TrimSpace(git(t, root, "tag", "--list", "v*", "--sort=-version:refname", "--merged", "HEAD~1")); tag != "" {
 		tag, _, _ = strings.Cut(tag, "\n")
 		return build(t, root, tag)
@@ -74,7 +75,7 @@ func before(t *testing.T) version {
 	// The oldest commit that added a migration beside the first one, and what was before it.
 	added := strings.Fields(git(t, root, "log", "--diff-filter=A", "--reverse", "--format=%H", "--", "server/metadb/migrations"))
 	if len(added) < 2 {
-		t.Skip("the history of this clone does not reach the first migration; use a full clone to run the version before")
+		t.Fatalf("the history has %d commits that add migrations, and the version before is before the second", len(added))
 	}
 	commits := strings.Fields(git(t, root, "log", "--first-parent", "--format=%H", "-8", added[1]+"^"))
 	var failed error
@@ -146,14 +147,56 @@ func unpack(dir string, archive []byte) error {
 	}
 }
 
-// git asks git, and skips the test where there is none or no history.
+// clone is the clone that this is, with all of its history: of a part of it, any commit may look like the first.
+func clone(t *testing.T) (root string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "git", "rev-parse", "--show-toplevel").Output()
+	if err != nil {
+		testkit.Missing(t, "git rev-parse: %v; the version before is built from git's history: run this in a clone, with git installed", err)
+	}
+	root = strings.TrimSpace(string(out))
+	if err := whole(t, root); err != nil {
+		testkit.Missing(t, "%v", err)
+	}
+	return root
+}
+
+// whole says what to do about a clone that has a part of its history only.
+func whole(t *testing.T, root string) error {
+	t.Helper()
+	if strings.TrimSpace(git(t, root, "rev-parse", "--is-shallow-repository")) != "false" {
+		return fmt.Errorf("%s is a shallow clone, and the version before is built from git's history: run `git fetch --unshallow`", root)
+	}
+	return nil
+}
+
+// git asks git.
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir}, args...)...).Output()
 	if err != nil {
-		t.Skipf("git %s: %v; the version before is built from git's history", args[0], err)
+		t.Fatalf("git %s: %v", args[0], err)
 	}
 	return string(out)
+}
+
+// A plain clone is enough, and a shallow one is told apart from it.
+func TestShallowClone(t *testing.T) {
+	root := clone(t)
+	for name, c := range map[string]struct {
+		args    []string
+		refused bool
+	}{
+		"full":    {[]string{root}, false},
+		"shallow": {[]string{"--depth", "1", "file://" + root}, true},
+	} {
+		dir := filepath.Join(t.TempDir(), name)
+		git(t, root, append(append([]string{"clone", "--quiet", "--no-checkout"}, c.args...), dir)...)
+		err := whole(t, dir)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "git fetch --unshallow") {
+			t.Errorf("a %s clone: %v", name, err)
+		}
+	}
 }
 
 func manifest(tag string) string {
