@@ -138,15 +138,19 @@ func (s *Store) clear(ctx context.Context, id string) error {
 		}
 		return err != nil
 	})
-	if len(marked) > 0 {
-		places, err := s.Parked(ctx, id)
-		if err != nil {
-			return errors.Join(append(errs, err)...)
+	// Whether an object is parked is asked of itself: a listing may be behind, and without its marker nothing would tell of it.
+	keys = slices.DeleteFunc(keys, func(key string) bool {
+		of, ok := marked[key]
+		if !ok {
+			return false
 		}
-		keys = slices.DeleteFunc(keys, func(key string) bool {
-			return marked[key] != "" && slices.Contains(places, strings.TrimPrefix(marked[key], s.parkedPrefix()))
-		})
-	}
+		_, err := s.stat(ctx, of)
+		if isMissing(err) {
+			return false
+		}
+		errs = append(errs, err)
+		return true
+	})
 	return errors.Join(append(errs, s.remove(ctx, keys))...)
 }
 
