@@ -15,8 +15,9 @@
 //     restart;
 //   - nothing stays behind: after the sweep, the bucket and the database have nothing that no row explains.
 //
-// There is no conditional move of a tag (If-Match) in the product, so a lost update is looked for in the histories, and not
-// by compare-and-set. The other tests take one dependency away and hold the answers against the documentation.
+// The distribution API has no conditional move of a tag, so in the storm a lost update is looked for in the histories. The
+// management API has one (expect), and TestExpectedMoves races it: what was acknowledged has to be the steps of the tag's
+// history, each once. The other tests take one dependency away and hold the answers against the documentation.
 //
 // It knows nothing of the inside of berthd, except the names of tables, which docs/reference/database.md has, and of keys in
 // the bucket. Start reading at TestStorm.
