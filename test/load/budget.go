@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/machine"
 )
 
 const (
@@ -18,7 +20,6 @@ const (
 	maxDiskLarge = 17 * gib // with -large: three times 5 GiB, and what is beside it
 	minFreeLarge = 20 * gib
 	watchEvery   = 3 * time.Second
-	tmpfsMagic   = 0x01021994
 	diskBlock    = 512
 	folderPrefix = "run-"
 )
@@ -36,22 +37,16 @@ type budget struct {
 // newBudget makes the working folder under parent. It refuses when less than 8 GB (20 GB for large blobs of 5 GiB) is free, and on
 // tmpfs, where a sync costs nothing and every durable figure would be a fiction.
 func newBudget(parent string, large bool) (*budget, error) {
-	most, least := int64(maxDisk), uint64(minFree)
+	most, least := int64(maxDisk), int64(minFree)
 	if large {
 		most, least = maxDiskLarge, minFreeLarge
 	}
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, fmt.Errorf("make the working folder: %w", err)
 	}
-	free, kind, err := freeSpace(parent)
+	free, err := machine.Disk(parent, least, most)
 	if err != nil {
 		return nil, err
-	}
-	if kind == tmpfsMagic {
-		return nil, fmt.Errorf("%s is tmpfs, where a sync costs nothing: name a folder on a disk with -dir", parent)
-	}
-	if free < least {
-		return nil, fmt.Errorf("%s has %.1f GB free, want at least %d GB (the run uses up to %d GB): name another disk with -dir", parent, float64(free)/gib, least/gib, most/gib)
 	}
 	dir, err := os.MkdirTemp(parent, folderPrefix)
 	if err != nil {
@@ -80,20 +75,11 @@ func (b *budget) used() int64 {
 
 // room refuses what could fill the disk.
 func (b *budget) room(bytes int64) error {
-	free, _, err := freeSpace(b.dir)
+	free, err := machine.FreeSpace(b.dir)
 	if err == nil && free < uint64(bytes) {
 		err = fmt.Errorf("%.1f GB are free, want %.1f GB", float64(free)/gib, float64(bytes)/gib)
 	}
 	return err
-}
-
-// freeSpace is the number of bytes that dir's file system has free, and what kind of file system it is.
-func freeSpace(dir string) (free uint64, kind int64, err error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return 0, 0, fmt.Errorf("ask for free space of %s: %w", dir, err)
-	}
-	return st.Bavail * uint64(st.Bsize), int64(st.Type), nil
 }
 
 func (b *budget) remove() { _ = os.RemoveAll(b.dir) }
@@ -111,7 +97,7 @@ func (b *budget) watch(ctx context.Context) (context.Context, context.CancelFunc
 				return
 			case <-tick.C:
 			}
-			if free, _, err := freeSpace(b.dir); err == nil && free+uint64(b.most) >= b.free {
+			if free, err := machine.FreeSpace(b.dir); err == nil && free+uint64(b.most) >= b.free {
 				continue
 			}
 			if used := b.used(); used > b.most {

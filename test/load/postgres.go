@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/machine"
 )
 
 // postgresSettings are PostgreSQL's own, but for these: loopback only, room for every berthd of a run, and a cache of the
@@ -57,9 +59,9 @@ func startPostgres(ctx context.Context, disk *budget) (p *postgres, err error) {
 			err = errors.Join(err, p.stop())
 		}
 	}()
-	if _, kind, err := freeSpace(p.dir); err != nil {
+	if memory, err := machine.InMemory(p.dir); err != nil {
 		return nil, err
-	} else if kind == tmpfsMagic {
+	} else if memory {
 		return nil, fmt.Errorf("%s is tmpfs, where a sync costs nothing: set TMPDIR to a folder on a disk, or do not run as root", p.dir)
 	}
 	if cred != nil {

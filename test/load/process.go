@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/machine"
 )
 
 const (
@@ -41,7 +43,7 @@ func startProcessAs(cred *syscall.Credential, log, dir string, env, argv []strin
 	defer out.Close()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-	cmd.Env = append(cleanEnv(), env...)
+	cmd.Env = append(machine.CleanEnv(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
@@ -49,18 +51,6 @@ func startProcessAs(cred *syscall.Credential, log, dir string, env, argv []strin
 	p := &process{cmd: cmd, log: log, done: make(chan struct{}), end: syscall.SIGTERM}
 	go func() { _ = cmd.Wait(); close(p.done) }()
 	return p, nil
-}
-
-// cleanEnv is the environment without settings that would change how a registry behaves.
-func cleanEnv() []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "REGISTRY_") || strings.HasPrefix(kv, "BERTH_") || strings.HasPrefix(kv, "OTEL_") {
-			continue
-		}
-		env = append(env, kv)
-	}
-	return env
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }

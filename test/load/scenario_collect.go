@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/machine"
 )
 
 const (
@@ -83,7 +85,7 @@ func timeCollect(ctx context.Context, b *bench, s *server) (phase, error) {
 		}
 	}
 	cmd := exec.CommandContext(ctx, s.launch.binary, args...)
-	cmd.Env, cmd.Dir = append(append(cleanEnv(), env...), s.launch.env...), s.launch.dir
+	cmd.Env, cmd.Dir = append(append(machine.CleanEnv(), env...), s.launch.env...), s.launch.dir
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	p := phase{Ops: int64(5 * b.size.collect), Wall: time.Since(began)}

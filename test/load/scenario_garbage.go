@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit/machine"
 )
 
 const repoGarbage = "garbage/app"
@@ -163,7 +165,7 @@ type gcCommand struct {
 func startGC(ctx context.Context, s *server, verb string) *gcCommand {
 	g := &gcCommand{done: make(chan struct{})}
 	cmd := exec.CommandContext(ctx, s.launch.binary, "gc", verb, "--data", filepath.Join(s.launch.dir, "data"))
-	cmd.Env = cleanEnv()
+	cmd.Env = machine.CleanEnv()
 	go func() {
 		began := time.Now()
 		g.out, g.err = cmd.CombinedOutput()

@@ -3,9 +3,9 @@
 //
 // Every client does the same work against a target that starts empty for each measurement; rounds go client after client, and the
 // median of the times and the largest of the memories count. It writes to one folder, which it removes, at most three times
-// the size of the image; it ends only processes that it started.
+// the size of the image, and refuses to begin where twice as much is not free; it ends only processes that it started.
 //
-//	go run ./test/load/tool -berth bin/berth -berthd bin/berthd [-mib 1024] [-layers 30] [-rounds 3]
+//	go run ./test/load/tool -berth bin/berth -berthd bin/berthd [-mib 1024] [-layers 30] [-rounds 3] [-only sync]
 //
 // Start reading at main, then work.
 package main
@@ -25,6 +25,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"syscall"
 	"text/tabwriter"
@@ -32,6 +33,7 @@ import (
 
 	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/internal/testkit/machine"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
@@ -41,6 +43,7 @@ type bench struct {
 	clients map[string]string // name: binary
 	dir     string
 	rounds  int
+	only    *regexp.Regexp
 	src     string // host of the source
 	c       *remote.Client
 }
@@ -52,21 +55,36 @@ type figure struct {
 }
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == asClient {
+		os.Exit(client(os.Args[2], os.Args[3:]))
+	}
 	berth, berthd := flag.String("berth", "bin/berth", "the tool"), flag.String("berthd", "bin/berthd", "the registry")
 	mib, layers, rounds := flag.Int("mib", 1024, "size of the image in MiB"), flag.Int("layers", 30, "its layers"), flag.Int("rounds", 3, "rounds")
 	skopeo, crane := flag.String("skopeo", "skopeo", "skopeo; \"\" leaves it out"), flag.String("crane", "crane", "crane; \"\" leaves it out")
-	tmp := flag.String("dir", "", "where to put the folder")
+	tmp, only := flag.String("dir", os.TempDir(), "where to put the folder"), flag.String("only", "", "regex of the kinds of work; empty is all")
 	flag.Parse()
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tool: -only:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{berthd: *berthd, rounds: *rounds, clients: map[string]string{"berth": *berth, "skopeo": *skopeo, "crane": *crane}}
+	b := &bench{berthd: *berthd, rounds: *rounds, clients: map[string]string{"berth": *berth, "skopeo": *skopeo, "crane": *crane}, only: wanted}
 	if err := b.run(ctx, *tmp, *mib, *layers); err != nil {
 		fmt.Fprintln(os.Stderr, "tool:", err)
 		os.Exit(1)
 	}
 }
 
+// small is what everything but the large image comes to on disk: two registries, and their 200 small images.
+const small = 256 << 20
+
 func (b *bench) run(ctx context.Context, tmp string, mib, layers int) (err error) {
+	most := 3*int64(mib)<<20 + small
+	if _, err := machine.Disk(tmp, 2*most, most); err != nil {
+		return err
+	}
 	if b.dir, err = os.MkdirTemp(tmp, "berth-tool-"); err != nil {
 		return err
 	}
@@ -89,6 +107,9 @@ func (b *bench) run(ctx context.Context, tmp string, mib, layers int) (err error
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "work\tclient\tseconds\tcpu s\tpeak MiB")
 	for _, what := range []string{"registry to registry", "registry to oci", "oci to registry", "sync, 10 of 200 new"} {
+		if !b.only.MatchString(what) {
+			continue
+		}
 		if err := b.work(ctx, w, what); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
@@ -171,19 +192,57 @@ func (b *bench) once(ctx context.Context, what, client string) (figure, error) {
 	return measure(ctx, b.clients[client], args)
 }
 
-func measure(ctx context.Context, program string, args []string) (figure, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
+// asClient makes this program start another one and say on standard output what it used. A process begins with the peak of memory
+// of who starts it; with the small one of this in between, that is its own.
+const asClient = "-as-client"
+
+// used is what asClient says.
+type used struct {
+	Wall, CPU time.Duration
+	RSS       int64 // KiB
+	Failed    string
+	Said      string
+}
+
+func client(program string, args []string) int {
+	cmd := exec.Command(program, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()
+	var u used
 	if err := cmd.Run(); err != nil {
-		return figure{}, fmt.Errorf("%w: %s", err, out.String())
+		u.Failed, u.Said = err.Error(), out.String()
+	} else {
+		u.Wall, u.CPU = time.Since(began), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
+		if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			u.RSS = r.Maxrss
+		}
 	}
-	f := figure{wall: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		f.rss = u.Maxrss
+	if json.NewEncoder(os.Stdout).Encode(u) != nil {
+		return 1
 	}
-	return f, nil
+	return 0
+}
+
+func measure(ctx context.Context, program string, args []string) (figure, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return figure{}, err
+	}
+	cmd := exec.CommandContext(ctx, self, append([]string{asClient, program}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return figure{}, err
+	}
+	var u used
+	if err := json.Unmarshal(out, &u); err != nil {
+		return figure{}, err
+	}
+	if u.Failed != "" {
+		return figure{}, fmt.Errorf("%s: %s", u.Failed, u.Said)
+	}
+	return figure{u.Wall, u.CPU, u.RSS}, nil
 }
 
 // most copies 190 of the 200 tags, so that 10 are new.
@@ -212,29 +271,72 @@ func (b *bench) serve(ctx context.Context, name string) (host string, end func()
 	if err := l.Close(); err != nil {
 		return "", nil, err
 	}
-	data := filepath.Join(b.dir, name)
-	cmd := exec.CommandContext(ctx, b.berthd, "serve", "--addr", host)
-	cmd.Env = append(os.Environ(), "BERTH_ANONYMOUS=delete", "BERTH_DATA="+data)
+	data, log := filepath.Join(b.dir, name), filepath.Join(b.dir, name+".log")
+	out, err := os.Create(log)
+	if err != nil {
+		return "", nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command(b.berthd, "serve", "--addr", host)
+	cmd.Env = append(machine.CleanEnv(), "BERTH_ANONYMOUS=delete", "BERTH_DATA="+data)
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
 	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // how it ended is in its log
 	end = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // one that is gone is as good
-		_ = cmd.Wait()
+		select {
+		case <-ended:
+		case <-time.After(stopWait):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
 		_ = os.RemoveAll(data) // the whole folder is removed at the end
 	}
-	for range 600 {
-		resp, err := http.Get("http://" + host + "/readyz")
+	if err := ready(ctx, host, ended); err != nil {
+		end()
+		return "", nil, fmt.Errorf("berthd %s: %w; it said:\n%s", name, err, tail(log))
+	}
+	return host, end, nil
+}
+
+const (
+	readyWait = 30 * time.Second
+	stopWait  = 20 * time.Second
+)
+
+// ready waits until a server answers, or ended is closed.
+func ready(ctx context.Context, host string, ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyWait, fmt.Errorf("it is not ready at %s after %s", host, readyWait))
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return host, end, nil
+				return nil
 			}
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-ended:
+			return errors.New("it ended before it was ready")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	end()
-	return "", nil, fmt.Errorf("berthd at %s is not ready", host)
+}
+
+// tail is the end of a log.
+func tail(file string) string {
+	text, _ := os.ReadFile(file) // what is not there says nothing
+	return string(text[max(0, len(text)-4000):])
 }
 
 // image pushes an image of random layers.
