@@ -109,7 +109,7 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 			first = nil
 			return m.wrap(rc, from), nil
 		}
-		rc, err := c.j.From.Blob(ctx, d, from)
+		rc, err := c.read(ctx, d, from)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 		_ = first.Close() // nobody read it
 	}
 	if err != nil {
-		return err
+		return c.blame(ctx, d, err)
 	}
 	c.e.learn(c.j.To, d.Digest)
 	ev.Done = d.Size
@@ -139,7 +139,32 @@ func (c *run) opened(ctx context.Context, d oci.Descriptor) (io.ReadCloser, erro
 	if !d.External() {
 		return nil, nil
 	}
-	return c.j.From.Blob(ctx, d, 0)
+	return c.read(ctx, d, 0)
+}
+
+// read opens a blob of the source. Its digest is compared once: by the target when it does that, else by the source.
+func (c *run) read(ctx context.Context, d oci.Descriptor, from int64) (io.ReadCloser, error) {
+	u, ok := c.j.From.(unverified)
+	if v, does := c.j.To.(verifying); ok && does && v.Verifies() {
+		return u.BlobUnverified(ctx, d, from)
+	}
+	return c.j.From.Blob(ctx, d, from)
+}
+
+// blame finds out whose bytes were wrong when a target says so: the source's words are the better ones when it were its own.
+func (c *run) blame(ctx context.Context, d oci.Descriptor, err error) error {
+	if !fault.Has(err, fault.DigestInvalid) && !fault.Has(err, remote.ReasonWrongDigest) {
+		return err
+	}
+	rc, openErr := c.j.From.Blob(ctx, d, 0)
+	if openErr != nil {
+		return err
+	}
+	defer rc.Close() //nolint:errcheck // it is only read
+	if _, wrong := io.Copy(io.Discard, rc); wrong != nil && ctx.Err() == nil {
+		return wrong
+	}
+	return err
 }
 
 // mounts are the repositories of the target's registry that may have a blob: the source, where it is there, those that got it

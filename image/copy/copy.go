@@ -2,7 +2,8 @@
 // archive (image/layout): the manifest that a reference names with all that it needs, and what refers to it: signatures,
 // attestations, SBOMs, as referrers and as the tags of older cosign.
 //
-// Bytes are streamed, never stored in between, and verified on their way; what the target has is not sent, what its registry
+// Bytes are streamed, never stored in between, and verified, once: by a folder or an archive as it writes them, by a registry before
+// it takes them, else on their way. What the target has is not sent, what its registry
 // has elsewhere is mounted. Blobs of all images share one bounded pool. A tag is written last, when all that it leads to is
 // there, and looked at afterwards. What fails leaves whole blobs behind and no tag, so the next run sends only the rest.
 //
@@ -16,7 +17,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/remote"
@@ -54,6 +58,15 @@ type hosted interface {
 	Name() ref.Name
 }
 
+// unverified is an optional power of sources: to open a blob as Blob does, and leave it to the reader to compare the digest.
+type unverified interface {
+	BlobUnverified(ctx context.Context, d oci.Descriptor, from int64) (io.ReadCloser, error)
+}
+
+// verifying is an optional power of targets: Verifies says that PutBlob takes a blob only when its bytes have the digest, whatever
+// the source does. Two that compare do nothing but twice the work, and it is most of the work there is.
+type verifying interface{ Verifies() bool }
+
 // Selection is which manifests of an index are copied.
 type Selection uint8
 
@@ -66,13 +79,27 @@ const (
 
 // Referrers says what is copied beside an image.
 type Referrers struct {
-	None  bool
-	Types []string // artifact types; empty is all. "cosign" stands for the tags of older cosign.
+	None     bool
+	Types    []string // artifact types; empty is all. "cosign" stands for the tags of older cosign.
+	Unsigned bool     // signatures stay behind; attestations, which are statements that somebody signed, do not
 }
 
-// wants reports whether a referrer of a type is copied.
-func (r Referrers) wants(artifactType string) bool {
-	return !r.None && (len(r.Types) == 0 || slices.Contains(r.Types, artifactType))
+// wants reports whether a referrer is copied, by what the list says of it.
+func (r Referrers) wants(d oci.Descriptor) bool {
+	return !r.None && (len(r.Types) == 0 || slices.Contains(r.Types, d.ArtifactType)) && !(r.Unsigned && isSignature(d))
+}
+
+// isSignature reports whether a referrer is a signature of notation or cosign. A bundle of cosign may be an attestation: what it
+// is stands in its annotations.
+func isSignature(d oci.Descriptor) bool {
+	switch {
+	case d.ArtifactType == "application/vnd.cncf.notary.signature", d.ArtifactType == "application/vnd.dev.cosign.artifact.sig.v1+json":
+		return true
+	case !strings.HasPrefix(d.ArtifactType, "application/vnd.dev.sigstore.bundle"):
+		return false
+	}
+	return d.Annotations["dev.sigstore.bundle.content"] == "message-signature" ||
+		d.Annotations["dev.sigstore.bundle.predicateType"] == "https://sigstore.dev/cosign/sign/v1"
 }
 
 // Options say how an Engine copies.
@@ -90,6 +117,18 @@ type Options struct {
 	Progress  func(Event)
 	// Check is asked before anything of an image is copied, with its manifest as the source has it; a refusal ends the copy.
 	Check func(ctx context.Context, from Source, d oci.Descriptor, body []byte) error
+	// Signatures bring along what is kept beside manifests and outside of them; nil leaves it.
+	Signatures Signatures
+}
+
+// Signatures are those that registries keep beside manifests, and no manifest names: GPG signatures, in the registry or in a
+// lookaside. Safe for concurrent use.
+type Signatures interface {
+	// Missing are the signatures of a manifest that the source has and the target has not. It is asked for every manifest of
+	// an image, what refers to it apart, and may be asked before the target has the manifest.
+	Missing(ctx context.Context, from Source, to Target, d oci.Digest) ([][]byte, error)
+	// Put adds signatures to those of a manifest that the target has.
+	Put(ctx context.Context, to Target, d oci.Digest, sigs [][]byte) error
 }
 
 // Engine copies images. It may be used for many, also at the same time: they share the pool, and a blob that two of them
@@ -137,7 +176,8 @@ type Result struct {
 	MediaType string     `json:"mediaType"`
 	Changed   bool       `json:"changed"` // something was written, or would be
 	Manifests int        `json:"manifests"`
-	Referrers int        `json:"referrers"` // of them, what refers to the image
+	Referrers int        `json:"referrers"`  // of them, what refers to the image
+	Signed    int        `json:"signatures"` // GPG signatures, which are no manifests
 	Sent      int        `json:"blobsSent"`
 	Mounted   int        `json:"blobsMounted"`
 	Present   int        `json:"blobsPresent"`
@@ -179,26 +219,44 @@ type header interface {
 // unchanged is the root when both ends say that they have the same under all names, and nil when it has to be read.
 func (c *run) unchanged(ctx context.Context) (*node, error) {
 	h, ok := c.j.From.(header)
-	if _, keeps := c.j.To.(hosted); !ok || !keeps || !c.e.o.Unchanged || c.e.o.Select == One {
+	if _, keeps := c.j.To.(hosted); !ok || !keeps || !c.e.o.Unchanged {
 		return nil, nil
 	}
+	g, gctx := errgroup.WithContext(ctx) // most tags of a sync are the same: both ends are asked at once
 	var d oci.Descriptor
-	err := c.e.request(ctx, func() (err error) {
-		d, err = h.Head(ctx, c.j.At)
-		return err
+	g.Go(func() error {
+		return c.e.request(gctx, func() (err error) {
+			d, err = h.Head(gctx, c.j.At)
+			return err
+		})
 	})
-	if err != nil {
+	have := make([]oci.Digest, len(c.j.As))
+	for i, at := range c.j.As {
+		if at.Tag == "" && at.Digest.IsZero() {
+			continue // it is written under its digest, which the source has yet to say
+		}
+		g.Go(func() error {
+			there, err := c.head(gctx, at)
+			if have[i] = there.Digest; fault.Is(err, fault.NotFound) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for _, at := range c.j.As {
+	if c.e.o.Select == One && d.MediaType != oci.MediaTypeManifest && d.MediaType != oci.MediaTypeDockerManifest {
+		return nil, nil // of an index, what is copied is in it
+	}
+	for i, at := range c.j.As {
 		if at.Tag == "" && at.Digest.IsZero() {
-			at.Digest = d.Digest
+			there, err := c.head(ctx, ref.Reference{Digest: d.Digest})
+			if have[i] = there.Digest; err != nil && !fault.Is(err, fault.NotFound) {
+				return nil, err
+			}
 		}
-		have, err := c.head(ctx, at)
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return nil, err
-		}
-		if err != nil || have.Digest != d.Digest {
+		if have[i] != d.Digest {
 			return nil, nil
 		}
 	}
@@ -210,7 +268,10 @@ func (c *run) unchanged(ctx context.Context) (*node, error) {
 // image copies what the root needs, what refers to it, and at last the root under its names.
 func (c *run) image(ctx context.Context, root *node) error {
 	if root.same {
-		if err := c.related(ctx, root); err != nil || c.e.o.DryRun {
+		g, gctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return c.related(gctx, root) })
+		g.Go(func() error { return c.signatures(gctx, root) })
+		if err := g.Wait(); err != nil || c.e.o.DryRun {
 			return err
 		}
 		return c.verifyReferrers(ctx)
@@ -228,6 +289,9 @@ func (c *run) image(ctx context.Context, root *node) error {
 		return err
 	}
 	if err := c.related(ctx, root); err != nil {
+		return err
+	}
+	if err := c.signatures(ctx, root); err != nil {
 		return err
 	}
 	for _, at := range names {

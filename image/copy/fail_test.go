@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -316,6 +317,51 @@ func TestDamagedSource(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	mustLack(t, to, tag("v1"))
+}
+
+// A registry that sends other bytes than were asked for is found out by whoever compares them, the target, and named.
+func TestWrongBytesOfRegistry(t *testing.T) {
+	src, dst := berthd(t), berthd(t)
+	direct := plainClient(remote.Options{})
+	putImage(t, repo(t, direct, src, "team/app"), tag("v1"), 125, 500_000)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: src}) },
+		ModifyResponse: func(r *http.Response) error {
+			if r.ContentLength == 500_000 {
+				r.Body = &altered{ReadCloser: r.Body}
+			}
+			return nil
+		},
+	})
+	defer proxy.Close()
+	host := strings.TrimPrefix(proxy.URL, "http://")
+	dir, err := layout.CreateDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for _, to := range []place{repo(t, direct, dst, "team/app"), dir} {
+		_, err := copy.New(copy.Options{}).Copy(t.Context(), copy.Job{From: repo(t, direct, host, "team/app"), At: tag("v1"), To: to, As: []ref.Reference{tag("v1")}})
+		if !fault.Has(err, remote.ReasonWrongDigest) || !contains(err, host, "the bytes that came") {
+			t.Errorf("to %s: %v", to, err)
+		}
+		mustLack(t, to, tag("v1"))
+	}
+}
+
+// altered changes the first byte.
+type altered struct {
+	io.ReadCloser
+	done bool
+}
+
+func (a *altered) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if n > 0 && !a.done {
+		p[0]++
+		a.done = true
+	}
+	return n, err
 }
 
 // Two images that share everything, copied at the same time many times over, send each blob once.

@@ -60,7 +60,7 @@ func (c *run) referrers(ctx context.Context, d oci.Digest) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, r := range all {
-		if !c.e.o.Referrers.wants(r.ArtifactType) {
+		if !c.e.o.Referrers.wants(r) {
 			continue
 		}
 		g.Go(func() error {
@@ -78,6 +78,35 @@ func (c *run) referrers(ctx context.Context, d oci.Digest) error {
 		})
 	}
 	return g.Wait()
+}
+
+// signatures brings what is kept beside a manifest to the target, before a tag names it: a target that has the manifest under no
+// name yet gets it under its digest.
+func (c *run) signatures(ctx context.Context, n *node) error {
+	s := c.e.o.Signatures
+	if s == nil {
+		return nil
+	}
+	var missing [][]byte
+	err := c.e.request(ctx, func() (err error) {
+		missing, err = s.Missing(ctx, c.j.From, c.j.To, n.d.Digest)
+		return err
+	})
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	c.res.add(func(r *Result) { r.Signed, r.Changed = r.Signed+len(missing), true })
+	if c.e.o.DryRun {
+		return nil
+	}
+	return c.e.request(ctx, func() error {
+		if !n.there {
+			if err := c.j.To.PutManifest(ctx, ref.Reference{Digest: n.d.Digest}, n.d, n.body); err != nil {
+				return err
+			}
+		}
+		return s.Put(ctx, c.j.To, n.d.Digest, missing)
+	})
 }
 
 // attach copies one manifest that belongs to another.
@@ -117,6 +146,9 @@ func (c *run) cosign(ctx context.Context, d oci.Digest) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, suffix := range cosignSuffixes {
+		if suffix == ".sig" && c.e.o.Referrers.Unsigned {
+			continue
+		}
 		tag := remote.FallbackTag(d) + suffix
 		g.Go(func() error {
 			if there, known := c.e.tagged(ctx, c.j.From, tag); known && !there {

@@ -228,10 +228,16 @@ func (c *run) ensure(ctx context.Context, n *node, below bool) error {
 			return err
 		}
 	}
-	if err := c.needs(ctx, n); err != nil || n.there {
+	if err := c.needs(ctx, n); err != nil {
 		return err
 	}
-	return c.put(ctx, n, ref.Reference{Digest: n.d.Digest})
+	if !n.there {
+		if err := c.put(ctx, n, ref.Reference{Digest: n.d.Digest}); err != nil {
+			return err
+		}
+		n.there = !c.e.o.DryRun
+	}
+	return c.signatures(ctx, n)
 }
 
 // look finds out whether the target has a manifest.

@@ -24,9 +24,9 @@ type token struct {
 	until time.Time
 }
 
-// authorized sends a request with what is known, and once more with what the registry's challenge asks for. login says
-// whose credentials were used.
-func (c *Client) authorized(ctx context.Context, h *host, cl *call) (resp *http.Response, login string, err error) {
+// authorized sends a request with what is known, and once more with what the registry's challenge asks for. login is what was
+// found to log in with; the zero value where nobody asked for a login.
+func (c *Client) authorized(ctx context.Context, h *host, cl *call) (resp *http.Response, login Credentials, err error) {
 	h.mu.Lock()
 	known := h.auth
 	h.mu.Unlock()
@@ -46,7 +46,7 @@ func (c *Client) authorized(ctx context.Context, h *host, cl *call) (resp *http.
 	}
 	fresh, login, err := c.authorization(ctx, h, cl, asked, auth != "")
 	if errors.Is(err, errNoLogin) {
-		return resp, "", nil // the registry's own words are better than ours
+		return resp, login, nil // the registry's own words are better than ours
 	}
 	if err != nil {
 		discard(resp)
@@ -76,18 +76,18 @@ func pick(all []challenge) *challenge {
 }
 
 // authorization is the value of the header that answers a challenge. renew asks for a token although one is there.
-func (c *Client) authorization(ctx context.Context, h *host, cl *call, ch *challenge, renew bool) (auth, login string, err error) {
-	cred, err := c.o.Credentials(ctx, h.name, cl.repo)
+func (c *Client) authorization(ctx context.Context, h *host, cl *call, ch *challenge, renew bool) (auth string, cred Credentials, err error) {
+	cred, err = c.o.Credentials(ctx, h.name, cl.repo)
 	if err != nil {
-		return "", "", fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "%s: %s: the credentials cannot be read", h.name, cl.describe()).Because(err)
+		return "", cred, fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "%s: %s: the credentials cannot be read", h.name, cl.describe()).Because(err)
 	}
 	switch {
 	case cred.Registry != "":
-		return "Bearer " + cred.Registry, cred.Source, nil
+		return "Bearer " + cred.Registry, cred, nil
 	case ch.scheme == "basic" && (cred.User != "" || cred.Password != ""):
-		return basic(cred), cred.Source, nil
+		return basic(cred), cred, nil
 	case ch.scheme == "basic":
-		return "", "", errNoLogin
+		return "", cred, errNoLogin
 	}
 	scope := cl.scopes(ch)
 	key := strings.Join(scope, " ") + "\x00" + cred.User
@@ -98,16 +98,16 @@ func (c *Client) authorization(ctx context.Context, h *host, cl *call, ch *chall
 	t, ok := h.tokens[key]
 	h.mu.Unlock()
 	if ok && !renew && c.o.Now().Before(t.until) {
-		return "Bearer " + t.text, cred.Source, nil
+		return "Bearer " + t.text, cred, nil
 	}
 	t, err = c.token(ctx, h, cl, ch, cred, scope)
 	if err != nil {
-		return "", cred.Source, err
+		return "", cred, err
 	}
 	h.mu.Lock()
 	h.tokens[key] = t
 	h.mu.Unlock()
-	return "Bearer " + t.text, cred.Source, nil
+	return "Bearer " + t.text, cred, nil
 }
 
 func (h *host) lock(key string) *sync.Mutex {
@@ -166,7 +166,7 @@ func (c *Client) token(ctx context.Context, h *host, cl *call, ch *challenge, cr
 		return token{}, get.broken(ctx, h, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return token{}, get.refusal(h, resp, cred.Source)
+		return token{}, get.refusal(h, resp, cred)
 	}
 	defer discard(resp)
 	var doc struct {

@@ -42,18 +42,26 @@ func (r *Repository) Blob(ctx context.Context, d oci.Descriptor, from int64) (io
 	if from == 0 {
 		b.hash = oci.NewHasher(d.Digest.Algorithm())
 	}
-	if d.Size == from {
-		return b, nil
-	}
-	return b, b.open()
+	return b, b.begin()
 }
+
+// BlobUnverified is Blob for a reader that compares the digest itself: only the size is checked.
+func (r *Repository) BlobUnverified(ctx context.Context, d oci.Descriptor, from int64) (io.ReadCloser, error) {
+	b := &blobReader{r: r, ctx: ctx, d: d, at: from}
+	return b, b.begin()
+}
+
+// Verifies reports that PutBlob ends well only when the bytes have the digest: a registry has to compare it.
+//
+// Spec: OCI distribution v1.1.1, "Pushing blobs".
+func (r *Repository) Verifies() bool { return true }
 
 // blobReader is a blob on its way. Not safe for concurrent use.
 type blobReader struct {
 	r    *Repository
 	ctx  context.Context
 	d    oci.Descriptor
-	hash *oci.Hasher // nil when the beginning was not read
+	hash *oci.Hasher // nil when the beginning was not read, or the reader compares
 	at   int64       // of the next byte
 
 	body   io.ReadCloser // nil between connections
@@ -69,6 +77,14 @@ var errStalled = errors.New("the transfer stood still")
 func (b *blobReader) call() *call {
 	return &call{method: http.MethodGet, path: b.r.path("blobs", b.d.Digest.String()), scope: b.r.pull(), repo: b.r.name.String(),
 		what: "get blob " + b.d.Digest.Short() + " of " + b.r.name.String(), missing: fault.BlobUnknown}
+}
+
+// begin connects where there is something to read.
+func (b *blobReader) begin() error {
+	if b.d.Size == b.at {
+		return nil
+	}
+	return b.open()
 }
 
 // open connects at b.at.

@@ -20,7 +20,7 @@ type Credentials struct {
 	User, Password string
 	Refresh        string // an identity token, used in place of user and password
 	Registry       string // a token that is sent to the registry as it is
-	Source         string // where they come from, for messages: "/run/user/0/containers/auth.json"
+	Source         string // for messages, also of nobody: who it is and where that stands: "alice, from /run/user/0/containers/auth.json"
 }
 
 // None reports whether there is nothing to log in with.
@@ -167,6 +167,7 @@ type host struct {
 	asking      map[string]*sync.Mutex
 	until       time.Time // no request before
 	noReferrers bool      // it does not offer the referrers API
+	signatures  *bool     // it keeps GPG signatures; nil is not asked yet; under the lock "version check"
 	limit       Limit
 }
 

@@ -33,7 +33,8 @@ type Answer struct {
 	Code        string // of the first error in the body; "" when it has none
 	Message     string // likewise
 	Request     string // the registry's id of the request, for its log; "" when not said
-	Login       string // whose credentials were used: where they come from; "" without
+	Login       string // of a refusal for want of a login: Credentials.Source of what was found
+	Nobody      bool   // there were no credentials
 }
 
 // Error is one line: status, code and message.
@@ -52,11 +53,11 @@ func (a *Answer) Error() string {
 const maxErrorBody = 64 << 10
 
 // refusal makes a fault of an answer that was not hoped for, and closes its body.
-func (cl *call) refusal(h *host, resp *http.Response, login string) error {
+func (cl *call) refusal(h *host, resp *http.Response, login Credentials) error {
 	defer discard(resp)
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what could be read is as good as it gets
 	a := &Answer{Method: resp.Request.Method, URL: resp.Request.URL.Scheme + "://" + resp.Request.URL.Host + resp.Request.URL.Path,
-		Status: resp.StatusCode, Request: plain(resp.Header.Get("X-Request-Id"), 80), Login: login}
+		Status: resp.StatusCode, Request: plain(resp.Header.Get("X-Request-Id"), 80), Login: login.Source, Nobody: login.None()}
 	said := a.read(resp.Header.Get("Content-Type"), body)
 	kind, reason := classify(a.Status)
 	if a.Code != "" {

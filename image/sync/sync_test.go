@@ -187,6 +187,14 @@ func TestNewTagsOnly(t *testing.T) {
 	if rep := w.run(t, w.rule()); rep.Actions[sync.Unchanged] != 21 || len(rep.Actions) != 1 {
 		t.Errorf("the last run: %v", rep.Actions)
 	}
+	// So are the images for one platform, where a tag names an image and no index: that would have to be read. Two manifests belong to
+	// one of them.
+	one := w.rule()
+	one.Options.One = &copy.Platform{OS: "linux", Architecture: "amd64"}
+	before = w.count.of(w.src.Addr)
+	if rep := w.run(t, one); rep.Actions[sync.Unchanged] != 21 || len(rep.Actions) != 1 || w.count.of(w.src.Addr)-before > 2 {
+		t.Errorf("of one platform: %v, %d manifests were pulled", rep.Actions, w.count.of(w.src.Addr)-before)
+	}
 }
 
 func TestFilters(t *testing.T) {
