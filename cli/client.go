@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/pkg/tlsclientconfig"
 	"go.podman.io/image/v5/types"
@@ -35,7 +33,7 @@ func (a *app) client(sys *types.SystemContext, retry option.Retry, show func(str
 // registries is client for a command that may name images of several registries, with how they are reached. home is the host
 // that --creds and --registry-token are for; "" is every host.
 func (a *app) registries(sys *types.SystemContext, home string, retry option.Retry, show func(string)) (*remote.Client, *reach) {
-	c := &reach{sys: sys, home: home, transports: map[string]http.RoundTripper{}}
+	c := &reach{sys: sys, home: home, t: a.t, now: a.now, transports: map[string]http.RoundTripper{}}
 	o := remote.Options{
 		Delay:    retry.Delay,
 		Endpoint: c.endpoint, Credentials: c.credentials, Agent: sys.DockerRegistryUserAgent, Uploads: newUploads(),
@@ -45,8 +43,8 @@ func (a *app) registries(sys *types.SystemContext, home string, retry option.Ret
 			}
 		},
 	}
-	if retry.Given() {
-		o.Tries, o.Backoff = max(retry.Times, 0)+1, time.Second
+	if times, given := a.global.Retries(retry); given {
+		o.Tries, o.Backoff = max(times, 0)+1, time.Second
 	}
 	return remote.New(o), c
 }
@@ -55,9 +53,13 @@ func (a *app) registries(sys *types.SystemContext, home string, retry option.Ret
 type reach struct {
 	sys  *types.SystemContext
 	home string // the host that credentials of the command line are for; "" is every host
+	t    option.Text
+	now  func() time.Time
 
 	mu         sync.Mutex
 	transports map[string]http.RoundTripper
+	asking     sync.Mutex
+	logins     map[string]login // by host and repository
 }
 
 // endpoint is https with the certificates for the host; without verification, and with http where there is no https, when a
@@ -116,28 +118,6 @@ func (r *reach) certDirs(host string) []string {
 		}
 	}
 	return nil
-}
-
-// credentials are those of a flag, else what auth.json, docker's config and helpers know.
-func (r *reach) credentials(_ context.Context, host, repository string) (remote.Credentials, error) {
-	ours := r.home == "" || r.home == host
-	if r.sys.DockerBearerRegistryToken != "" && ours {
-		return remote.Credentials{Registry: r.sys.DockerBearerRegistryToken, Source: "--registry-token"}, nil
-	}
-	if auth := r.sys.DockerAuthConfig; auth != nil && ours {
-		return remote.Credentials{User: auth.Username, Password: auth.Password, Refresh: auth.IdentityToken, Source: "the command line"}, nil
-	}
-	key := host
-	if repository != "" {
-		key += "/" + repository
-	}
-	sys := *r.sys
-	sys.DockerAuthConfig = nil // what the library would answer for every host
-	auth, err := config.GetCredentials(&sys, key)
-	if err != nil {
-		return remote.Credentials{}, err
-	}
-	return remote.Credentials{User: auth.Username, Password: auth.Password, Refresh: auth.IdentityToken, Source: "the file of logins"}, nil
 }
 
 // plainRegistry reports whether a repository is read where its name says: registries.conf has no mirror and no other place for

@@ -141,7 +141,7 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	}
 	show, finish := a.follow(o.quiet, options)
 	var written []byte
-	err = again(ctx, o.retry, func() error {
+	err = a.again(ctx, o.retry, func() error {
 		written, err = copy.Image(ctx, policy, target, source, options)
 		return err
 	})

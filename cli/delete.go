@@ -25,7 +25,7 @@ func deleteCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = again(ctx, o.retry, func() error { return ref.DeleteImage(ctx, sys) })
+		err = a.again(ctx, o.retry, func() error { return ref.DeleteImage(ctx, sys) })
 		return failed(err, a.t("cannot delete %s", "无法删除 %s"), args[0])
 	})
 	return c

@@ -193,7 +193,15 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 		return false, errors.Join(err, a.cannotRelate(o))
 	}
 	defer to.release()
-	opt.Check = a.policyCheck(source, sourceSystem)
+	opt.Check = a.policyCheck(source, sourceSystem, o.retry)
+	if !o.convert.RemoveSignatures {
+		opt.Signatures = &signatureStores{a: a, system: func(_ string, target bool) *types.SystemContext {
+			if target {
+				return targetSystem
+			}
+			return sourceSystem
+		}}
+	}
 	show := a.progress(o.quiet)
 	opt.Progress = a.shown(show)
 	res, err := copy.New(opt).Copy(ctx, copy.Job{From: from.source, At: from.at, To: to.target, As: []ref.Reference{to.at}})
@@ -253,6 +261,7 @@ func (a *app) engineOptions(o *copyOptions, sys *types.SystemContext) (copy.Opti
 	if opt.Referrers, err = o.related.choice(); err != nil {
 		return opt, err
 	}
+	opt.Referrers.Unsigned = o.convert.RemoveSignatures
 	for _, s := range o.platforms {
 		p, err := copy.ParsePlatform(s)
 		if err != nil {
@@ -292,6 +301,9 @@ func (a *app) copied(o *copyOptions, show *output.Progress, res *copy.Result) er
 		return enc.Encode(res)
 	}
 	show.Summary(a.t("copied", "已复制"))
+	if res.Signed > 0 && !o.quiet {
+		_, _ = a.Err.Write([]byte(sized(res.Signed, a.t("GPG signature came along", "个 GPG 签名一并复制"), a.t("GPG signatures came along", "个 GPG 签名一并复制")) + "\n"))
+	}
 	if res.Referrers > 0 && !o.quiet {
 		_, _ = a.Err.Write([]byte(sized(res.Referrers, a.t("referrer came along", "项引用一并复制"), a.t("referrers came along", "项引用一并复制")) + "\n"))
 	}
@@ -328,41 +340,54 @@ func (a *app) shown(show *output.Progress) func(copy.Event) {
 	}
 }
 
-// policyCheck is asked with the manifest that is about to be copied: policy.json decides, for exactly these bytes.
-func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext) func(context.Context, copy.Source, oci.Descriptor, []byte) error {
-	return func(ctx context.Context, from copy.Source, d oci.Descriptor, _ []byte) (err error) {
+// enginesTries is how often berth's own client makes a request again, when no flag says.
+const enginesTries = 4
+
+// policyCheck is asked with the manifest that is about to be copied: policy.json decides, for exactly these bytes. What it asks a
+// registry for is asked again as the flags say, and without them as often as the engine does that copies.
+func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext, retry option.Retry) func(context.Context, copy.Source, oci.Descriptor, []byte) error {
+	return func(ctx context.Context, from copy.Source, d oci.Descriptor, _ []byte) error {
 		if a.global.InsecurePolicy {
 			return nil
 		}
 		if open, err := a.acceptsAnything(sys); err != nil || open {
 			return err
 		}
-		p, err := a.global.PolicyOf(sys)
-		if err != nil {
-			return err
+		times, given := a.global.Retries(retry)
+		if !given {
+			times = enginesTries
 		}
-		if err := a.look(ctx, img, sys); err != nil {
-			return err
-		}
-		src, err := img.NewImageSource(ctx, sys)
-		if err != nil {
-			return err
-		}
-		defer src.Close() //nolint:errcheck // it was only read
-		unparsed := image.UnparsedInstance(src, nil)
-		body, _, err := unparsed.Manifest(ctx)
-		if err != nil {
-			return err
-		}
-		if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
-			return fault.New(fault.Conflict, remote.ReasonWrongDigest, "the image was changed while its signatures were looked at; try again")
-		}
-		o := policy.Options{RequireSigned: a.global.RequireSigned}
-		if r, ok := from.(*remote.Repository); ok {
-			o.Store = sign.Registry(r)
-		}
-		return policy.Allow(ctx, p, src, d.Digest, o)
+		return repeated(ctx, times, retry.Delay, func() error { return a.allowed(ctx, img, sys, from, d.Digest) })
 	}
+}
+
+// allowed asks the policy about an image that has to have this digest.
+func (a *app) allowed(ctx context.Context, img types.ImageReference, sys *types.SystemContext, from copy.Source, d oci.Digest) error {
+	p, err := a.global.PolicyOf(sys)
+	if err != nil {
+		return err
+	}
+	if err := a.look(ctx, img, sys); err != nil {
+		return err
+	}
+	src, err := img.NewImageSource(ctx, sys)
+	if err != nil {
+		return err
+	}
+	defer src.Close() //nolint:errcheck // it was only read
+	unparsed := image.UnparsedInstance(src, nil)
+	body, _, err := unparsed.Manifest(ctx)
+	if err != nil {
+		return err
+	}
+	if oci.FromBytes(d.Algorithm(), body) != d {
+		return fault.New(fault.Conflict, remote.ReasonWrongDigest, "the image was changed while its signatures were looked at; try again")
+	}
+	o := policy.Options{RequireSigned: a.global.RequireSigned}
+	if r, ok := from.(*remote.Repository); ok {
+		o.Store = sign.Registry(r)
+	}
+	return policy.Allow(ctx, p, src, d, o)
 }
 
 // acceptsAnything reports whether the policy asks nothing of any image, so that no signature need be looked for.

@@ -78,7 +78,7 @@ func explainCommand(a *app) *cobra.Command {
 			rows = append(rows, row{code, a.t(e.meaning, e.zhMeaning), a.t(e.do, e.zhDo)})
 			table.Rows = append(table.Rows, []string{code, a.t(e.meaning, e.zhMeaning)})
 		}
-		if len(args) == 1 && format.Kind == output.TableKind {
+		if len(args) == 1 && format.Tables() {
 			_, err := fmt.Fprintf(a.Out, "%s\n  %s\n  %s %s\n", rows[0].Code, rows[0].Meaning, a.t("what to do:", "处理办法："), rows[0].Do)
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"github.com/spf13/cobra"
 	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
@@ -156,12 +157,12 @@ func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
 		f.Code, f.Request = fmt.Sprintf("%s (%d)", e.Reason, answer.Status), answer.Request
 	}
 	switch {
-	case e.Kind == fault.Unauthenticated && answer != nil && answer.Login != "":
-		f.Fix = fmt.Sprintf(a.t("the login is from %s; sign in again: berth login %s", "凭据来自%s；请重新登录：berth login %s"), answer.Login, host)
+	case e.Kind == fault.Unauthenticated && answer != nil:
+		f.Fix = a.signIn(host, answer.Login, answer.Nobody)
 	case e.Kind == fault.Unauthenticated:
-		f.Fix = a.t("sign in: berth login ", "请登录：berth login ") + host
+		f.Fix = a.signIn(host, "", true)
 	case e.Kind == fault.Denied && answer != nil:
-		f.Fix = a.t("ask for the right, or sign in as somebody who has it: berth login ", "申请权限，或以有权限的用户登录：berth login ") + host
+		f.Fix = a.askedAs(answer.Login) + a.t("ask for the right, or sign in as somebody who has it: berth login ", "申请权限，或以有权限的用户登录：berth login ") + host
 	case e.Reason == remote.ReasonPlainHTTP:
 		f.Fix = a.t("only when you trust the network: --tls-verify=false (--src-tls-verify, --dest-tls-verify)", "仅在信任网络时使用：--tls-verify=false（--src-tls-verify、--dest-tls-verify）")
 	case e.Reason == remote.ReasonTLS:
@@ -169,6 +170,28 @@ func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
 	case e.Kind == fault.RateLimited && e.After > 0:
 		f.Fix = fmt.Sprintf(a.t("try again in %d seconds", "请在 %d 秒后重试"), e.After)
 	}
+}
+
+// askedAs says as whom a registry was asked; source is "" where that is not known.
+func (a *app) askedAs(source string) string {
+	if source == "" {
+		return ""
+	}
+	return fmt.Sprintf(a.t("asked as %s; ", "请求身份：%s；"), source)
+}
+
+// signIn says as whom a registry was asked that wants another login, and what helps.
+func (a *app) signIn(host, source string, nobody bool) string {
+	text := a.askedAs(source)
+	switch {
+	case strings.Contains(source, "--no-creds"):
+		return text + a.t("leave the flag out, or sign in: berth login ", "去掉该参数，或登录：berth login ") + host
+	case strings.Contains(source, "--"):
+		return text + a.t("compare that with what the registry knows, or sign in: berth login ", "请核对，或登录：berth login ") + host
+	case nobody:
+		return text + a.t("sign in: berth login ", "请登录：berth login ") + host
+	}
+	return text + a.t("sign in again: berth login ", "请重新登录：berth login ") + host
 }
 
 // ofPolicy reads the refusals of policy.json.
@@ -192,11 +215,11 @@ func (a *app) ofRegistry(f *output.Failure, err error) bool {
 	case errors.As(err, &credentials):
 		f.Exit, f.Code = output.ExitAuth, "UNAUTHORIZED (401)"
 		f.Why = a.t("the registry does not accept the username and password", "仓库不接受该用户名和密码")
-		f.Fix = a.t("sign in: berth login HOST", "请登录：berth login HOST")
+		f.Fix = a.signedIn(err)
 	case errors.As(err, &coded):
-		a.ofCode(f, coded.Code, coded.Message)
+		a.ofCode(f, err, coded.Code, coded.Message)
 	case errors.As(err, &coder):
-		a.ofCode(f, coder.ErrorCode(), "")
+		a.ofCode(f, err, coder.ErrorCode(), "")
 	case errors.Is(err, docker.ErrTooManyRequests):
 		f.Why, f.Code = a.t("the registry asks to slow down", "仓库要求降低请求频率"), "TOOMANYREQUESTS (429)"
 		f.Fix = a.t("try again later, or with --retry-times 3", "稍后重试，或使用 --retry-times 3")
@@ -212,7 +235,7 @@ func (a *app) ofRegistry(f *output.Failure, err error) bool {
 }
 
 // ofCode reads an error code of the distribution specification.
-func (a *app) ofCode(f *output.Failure, code errcode.ErrorCode, message string) {
+func (a *app) ofCode(f *output.Failure, err error, code errcode.ErrorCode, message string) {
 	d := code.Descriptor()
 	f.Why = message
 	if f.Why == "" || f.Why == d.Message {
@@ -228,10 +251,33 @@ func (a *app) ofCode(f *output.Failure, code errcode.ErrorCode, message string) 
 	}
 	switch f.Exit {
 	case output.ExitAuth:
-		f.Fix = a.t("sign in: berth login HOST", "请登录：berth login HOST")
+		f.Fix = a.signedIn(err)
 	case output.ExitDenied:
-		f.Fix = a.t("ask for the right, or sign in as somebody who has it: berth login HOST", "申请权限，或以有权限的用户登录：berth login HOST")
+		host, c := a.asked(err)
+		f.Fix = a.askedAs(c.Source) + a.t("ask for the right, or sign in as somebody who has it: berth login ", "申请权限，或以有权限的用户登录：berth login ") + host
 	}
+}
+
+// signedIn is signIn for an error of the library, which says neither host nor login.
+func (a *app) signedIn(err error) string {
+	host, c := a.asked(err)
+	return a.signIn(host, c.Source, c.None())
+}
+
+// asked finds out which registry an error of the library is about, by the names on the command line, and as whom it was asked.
+// What cannot be found out is HOST, and nobody.
+func (a *app) asked(err error) (host string, c remote.Credentials) {
+	for i, arg := range a.arguments {
+		named, perr := reference.ParseNormalizedNamed(strings.TrimPrefix(arg, "docker://"))
+		if perr != nil || !strings.Contains(err.Error(), reference.Domain(named)) || len(a.systems) == 0 {
+			continue
+		}
+		host = reference.Domain(named)
+		r := &reach{sys: a.systems[min(i, len(a.systems)-1)], t: a.t, now: a.now}
+		c, _ = r.credentials(context.Background(), host, reference.Path(named)) // what cannot be read was not used either
+		return host, c
+	}
+	return "HOST", c
 }
 
 func exitOfStatus(status int) int {

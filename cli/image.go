@@ -45,23 +45,31 @@ func (a *app) system(side interface {
 	if err != nil {
 		return nil, err
 	}
+	a.systems = append(a.systems, sys)
 	return sys, side.Apply(sys)
 }
 
 // again does something, and again as often as the flags allow, as long as trying again can help.
-func again(ctx context.Context, r option.Retry, do func() error) error {
+func (a *app) again(ctx context.Context, r option.Retry, do func() error) error {
+	times, _ := a.global.Retries(r)
+	return repeated(ctx, times, r.Delay, do)
+}
+
+// repeated does something, and again so many times as long as trying again can help. delay is the pause; 0 is a second, doubled
+// for each further try.
+func repeated(ctx context.Context, times int, delay time.Duration, do func() error) error {
 	wait := time.Second
 	for n := 0; ; n++ {
 		err := do()
-		if err == nil || n >= r.Times || !passing(err) {
+		if err == nil || n >= times || !passing(err) {
 			return err
 		}
-		delay := r.Delay
-		if delay == 0 {
-			delay, wait = wait, min(2*wait, time.Minute)
+		pause := delay
+		if pause == 0 {
+			pause, wait = wait, min(2*wait, time.Minute)
 		}
 		select {
-		case <-time.After(delay):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

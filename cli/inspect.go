@@ -82,7 +82,7 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 	}
 	var source types.ImageSource
 	var body []byte
-	err = again(ctx, o.retry, func() error {
+	err = a.again(ctx, o.retry, func() error {
 		if source, err = ref.NewImageSource(ctx, sys); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 func (a *app) inspectConfig(ctx context.Context, o *inspectOptions, img types.Image) error {
 	if o.raw {
 		var blob []byte
-		err := again(ctx, o.retry, func() (err error) {
+		err := a.again(ctx, o.retry, func() (err error) {
 			blob, err = img.ConfigBlob(ctx)
 			return err
 		})

@@ -169,7 +169,7 @@ func keysShowCommand(a *app) *cobra.Command {
 		if err != nil {
 			return failed(err, a.t("cannot show %s", "无法显示 %s"), args[0])
 		}
-		if format.Kind == output.TableKind && k.Public != "" {
+		if format.Tables() && k.Public != "" {
 			fmt.Fprintf(a.Err, "%s  %s\n", k.Kind, k.ID)
 			_, err := fmt.Fprint(a.Out, k.Public)
 			return err

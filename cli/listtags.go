@@ -39,7 +39,7 @@ func listTagsCommand(a *app) *cobra.Command {
 		if strings.HasPrefix(args[0], archive.Transport.Name()+":") {
 			list.Tags, err = a.archiveTags(ctx, sys, args[0])
 		} else {
-			err = again(ctx, o.retry, func() error {
+			err = a.again(ctx, o.retry, func() error {
 				list, err = a.registryTags(ctx, sys, args[0])
 				return err
 			})

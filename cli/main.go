@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/image/v5/types"
 	"golang.org/x/term"
 
 	"github.com/berth-registry/berth/cli/option"
@@ -35,6 +36,9 @@ type app struct {
 	global option.Global
 
 	context contextView // of --context or the current one; the zero value when there is none
+
+	arguments []string               // of the command that runs
+	systems   []*types.SystemContext // that it made: how the images of the command line are reached, in their order
 }
 
 // Main runs the tool with the arguments of a process, the program's name first, and returns the exit code. It ends
@@ -114,6 +118,7 @@ func (a *app) run(do func(ctx context.Context, args []string) error) func(*cobra
 		if err := option.CheckRefused(cmd.Flags()); err != nil {
 			return err
 		}
+		a.arguments = args
 		ctx := cmd.Context()
 		if a.global.Timeout > 0 {
 			var cancel context.CancelFunc

@@ -145,7 +145,7 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	defer open.Destroy() //nolint:errcheck // nothing of it is used any more
 	source := index.Reference(name, kind, body, l, p.opener)
 	var pushed []byte
-	err = again(ctx, f.retry, func() error {
+	err = a.again(ctx, f.retry, func() error {
 		show, finish := a.follow(f.quiet, options)
 		pushed, err = copy.Image(ctx, open, dest, source, options)
 		if finish(); err == nil {

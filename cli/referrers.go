@@ -60,7 +60,7 @@ func referrersCommand(a *app) *cobra.Command {
 		}
 		table := output.Table{Header: []string{"DIGEST", "TYPE", "SIZE"}}
 		grown(&table, nodes)
-		if format.Kind == output.TableKind {
+		if format.Tables() {
 			_, err := fmt.Fprint(a.Out, o.full(), "\n", drawn(nodes, ""))
 			return err
 		}

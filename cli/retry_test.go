@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +15,8 @@ import (
 	"github.com/berth-registry/berth/cli"
 )
 
-// busy is a registry that answers requests for manifests with 503, and notes when they came.
+// busy is a registry that answers requests for manifests with 503, and notes when those for repository a, the source, came: a sync
+// asks for both ends at once.
 type busy struct {
 	mu   sync.Mutex
 	came []time.Time
@@ -22,10 +26,70 @@ func (b *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.URL.Path, "/manifests/") {
 		return // GET /v2/
 	}
-	b.mu.Lock()
-	b.came = append(b.came, time.Now())
-	b.mu.Unlock()
+	if strings.HasPrefix(r.URL.Path, "/v2/a/") {
+		b.mu.Lock()
+		b.came = append(b.came, time.Now())
+		b.mu.Unlock()
+	}
 	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// half answers the first request for a manifest, and is busy from then on.
+type half struct {
+	busy
+	manifest string
+}
+
+func (h *half) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	first := len(h.came) == 0
+	h.mu.Unlock()
+	if first && strings.Contains(r.URL.Path, "/manifests/") {
+		h.mu.Lock()
+		h.came = append(h.came, time.Now())
+		h.mu.Unlock()
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+		_, _ = w.Write([]byte(h.manifest))
+		return
+	}
+	h.busy.ServeHTTP(w, r)
+}
+
+// The questions that policy.json makes necessary are asked again as the flags say, too, in front of the command or behind it.
+func TestRetriesOfPolicy(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_STATE_HOME", home)
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	policy := filepath.Join(home, "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyData": "AAAA"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		front, behind []string
+		tries         int
+	}{
+		"never":                {nil, []string{"--retry-times", "0"}, 1},
+		"often":                {nil, []string{"--retry-times", "2", "--retry-delay", "1ms"}, 3},
+		"as the engine":        {nil, []string{"--retry-delay", "1ms"}, 5},
+		"of every command":     {[]string{"--retry", "1"}, []string{"--retry-delay", "1ms"}, 2},
+		"the command's own":    {[]string{"--retry", "7"}, []string{"--retry-times", "1", "--retry-delay", "1ms"}, 2},
+		"until the time is up": {[]string{"--timeout", "300ms"}, []string{"--retry-times", "9", "--retry-delay", "1h"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &half{manifest: `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`}
+			server := httptest.NewServer(h)
+			defer server.Close()
+			at := strings.TrimPrefix(server.URL, "http://")
+			args := slices.Concat([]string{"berth", "--policy", policy}, test.front, []string{"copy", "--src-tls-verify=false", "--dest-tls-verify=false"}, test.behind,
+				[]string{"docker://" + at + "/a:1", "docker://" + at + "/b:1"})
+			var out, errs bytes.Buffer
+			code := cli.Main(args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+			if code == 0 || len(h.came) != 1+test.tries {
+				t.Fatalf("exit code %d after %d requests for the manifest, want %d: %s", code, len(h.came), 1+test.tries, errs.String())
+			}
+		})
+	}
 }
 
 // What --retry-times and --retry-delay say holds where berth's own engine copies, in place of the engine's own habits: five

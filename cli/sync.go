@@ -130,7 +130,7 @@ func (a *app) sync(ctx context.Context, o *syncOptions, from, to string) (err er
 	}
 	defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
 	var sources []syncSource
-	err = again(ctx, o.retry, func() error {
+	err = a.again(ctx, o.retry, func() error {
 		sources, err = a.syncSources(ctx, o, from, sourceSystem)
 		return err
 	})
@@ -205,7 +205,7 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 	}
 	show, finish := s.app.follow(false, s.options)
 	var written []byte
-	err = again(ctx, s.o.retry, func() error {
+	err = s.app.again(ctx, s.o.retry, func() error {
 		written, err = copy.Image(ctx, s.policy, target, image, s.options)
 		return err
 	})

@@ -216,9 +216,13 @@ func (s *directSync) run(ctx context.Context, rules []sync.Rule) (err error) {
 	if err != nil {
 		return err
 	}
+	related.Unsigned = s.o.convert.RemoveSignatures
 	show := s.a.progress(s.o.rules.asJSON)
 	e := &sync.Engine{Open: s.open, Catalog: s.catalog, Images: int(s.o.rules.images), Prune: s.o.rules.prune, DryRun: s.o.dryRun, Keep: s.o.keepGoing, //nolint:gosec // a small number
 		Copy: copy.Options{Referrers: related, Parallel: int(s.o.rules.layers), Progress: s.a.shown(show), Check: s.check}, Limit: s.limit} //nolint:gosec // a small number
+	if !s.o.convert.RemoveSignatures {
+		e.Copy.Signatures = &signatureStores{a: s.a, system: s.system}
+	}
 	e.Tell = func(o sync.Outcome) { s.tell(ctx, o) }
 	if s.o.rules.state != "" && !s.o.dryRun {
 		if e.State, err = sync.OpenState(s.o.rules.state); err != nil {
@@ -375,5 +379,5 @@ func (s *directSync) check(ctx context.Context, from copy.Source, d oci.Descript
 	if err != nil {
 		return err
 	}
-	return s.a.policyCheck(img, s.system(r.Host(), false))(ctx, from, d, body)
+	return s.a.policyCheck(img, s.system(r.Host(), false), s.o.retry)(ctx, from, d, body)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
@@ -308,11 +309,11 @@ func (p *places) manage(ctx context.Context, method string, tagged reference.Nam
 	if resp.StatusCode == http.StatusOK && strings.Contains(resp.Header.Get("Content-Type"), "json") {
 		return json.Unmarshal(content, answer)
 	}
-	return p.refusal(resp, content)
+	return p.refusal(resp, content, login)
 }
 
 // refusal makes a failure of an answer that is none.
-func (p *places) refusal(resp *http.Response, content []byte) error {
+func (p *places) refusal(resp *http.Response, content []byte, login remote.Credentials) error {
 	var problem struct {
 		Title  string `json:"title"`
 		Detail string `json:"detail"`
@@ -326,7 +327,7 @@ func (p *places) refusal(resp *http.Response, content []byte) error {
 	f.Why = orElse(problem.Detail, problem.Title)
 	f.Code = fmt.Sprintf("%s (%d)", orElse(problem.Reason, http.StatusText(resp.StatusCode)), resp.StatusCode)
 	if resp.StatusCode == http.StatusUnauthorized {
-		f.Fix = "berth login " + resp.Request.URL.Host
+		f.Fix = p.a.signIn(resp.Request.URL.Host, login.Source, login.None())
 	}
 	return f
 }

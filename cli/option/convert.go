@@ -18,7 +18,7 @@ import (
 
 // Convert are the flags of copy and sync about what an image becomes on its way: its form and its signatures.
 type Convert struct {
-	removeSignatures bool
+	RemoveSignatures bool
 	signBy           string
 	sigstoreParams   string
 	sigstoreKey      string
@@ -29,7 +29,7 @@ type Convert struct {
 
 // AddFlags adds them.
 func (c *Convert) AddFlags(f *pflag.FlagSet, t Text) {
-	f.BoolVar(&c.removeSignatures, "remove-signatures", false, t("leave the signatures of the source behind", "不复制来源的签名"))
+	f.BoolVar(&c.RemoveSignatures, "remove-signatures", false, t("leave the signatures of the source behind", "不复制来源的签名"))
 	f.StringVar(&c.signBy, "sign-by", "", t("sign with the GPG key `FINGERPRINT`", "使用该指纹的 GPG 密钥签名"))
 	f.StringVar(&c.sigstoreParams, "sign-by-sigstore", "", t("sign as the sigstore parameter `FILE` says", "按 sigstore 参数文件签名"))
 	f.StringVar(&c.sigstoreKey, "sign-by-sigstore-private-key", "", t("sign with the sigstore private key `FILE`", "使用 sigstore 私钥文件签名"))
@@ -40,7 +40,7 @@ func (c *Convert) AddFlags(f *pflag.FlagSet, t Text) {
 }
 
 // Converts reports whether the flags ask for more than the bytes of the source.
-func (c *Convert) Converts() bool { return c.format.Given || c.Signs() || c.removeSignatures }
+func (c *Convert) Converts() bool { return c.format.Given || c.Signs() }
 
 // Signs reports whether a signature is to be made.
 func (c *Convert) Signs() bool {
@@ -49,7 +49,7 @@ func (c *Convert) Signs() bool {
 
 // Options makes what copy.Image takes. ask gets the passphrase for a key from a person. The caller calls done.
 func (c *Convert) Options(_ context.Context, ask func(key string) (string, error)) (o *copy.Options, done func(), err error) {
-	o = &copy.Options{RemoveSignatures: c.removeSignatures, SignBy: c.signBy, SignBySigstorePrivateKeyFile: c.sigstoreKey, PreserveDigests: c.PreserveDigests}
+	o = &copy.Options{RemoveSignatures: c.RemoveSignatures, SignBy: c.signBy, SignBySigstorePrivateKeyFile: c.sigstoreKey, PreserveDigests: c.PreserveDigests}
 	if c.format.Given {
 		if c.PreserveDigests {
 			return nil, nil, output.Usage("--format and --preserve-digests contradict each other")

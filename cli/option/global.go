@@ -36,12 +36,17 @@ type Global struct {
 	Progress       string             // auto, bar, plain, json, none
 	Lang           string             // read before flags are, by the language of the help
 	TLSVerify      types.OptionalBool // in front of the command, as older scripts have it
+	retry          int
+	flags          *pflag.FlagSet
 }
 
 // AddFlags adds them to the flags that all commands inherit.
 func (g *Global) AddFlags(f *pflag.FlagSet, t func(en, zh string) string) {
 	f.BoolVar(&g.Debug, "debug", false, t("say what is asked and answered, without secrets", "显示请求与应答，不含机密"))
-	f.DurationVar(&g.Timeout, "command-timeout", 0, t("end the command after this time, such as 30s", "命令的时间上限，如 30s"))
+	g.flags = f
+	f.DurationVar(&g.Timeout, "timeout", 0, t("end the command after this time, such as 30s (skopeo: --command-timeout)", "命令的时间上限，如 30s（skopeo：--command-timeout）"))
+	f.DurationVar(&g.Timeout, "command-timeout", 0, "")
+	f.IntVar(&g.retry, "retry", 0, t("make a request that failed again this many `TIMES` (--retry-times of a command goes before it); else 4, where berth itself asks a registry", "请求失败后的重试次数（命令自身的 --retry-times 优先）；berth 自行访问仓库时默认 4"))
 	f.StringVar(&g.Policy, "policy", "", t("trust policy `FILE` in place of the user's or the system's policy.json", "信任策略文件，替代用户或系统的 policy.json"))
 	f.BoolVar(&g.InsecurePolicy, "insecure-policy", false, t("run without any trust policy", "不使用信任策略"))
 	f.BoolVar(&g.RequireSigned, "require-signed", false, t("refuse an image for which the policy asks no signature", "拒绝策略未要求签名的镜像"))
@@ -57,9 +62,21 @@ func (g *Global) AddFlags(f *pflag.FlagSet, t func(en, zh string) string) {
 	f.StringVar(&g.Color, "color", "auto", t("colors: auto, always, never", "颜色：auto、always、never"))
 	f.StringVar(&g.Progress, "progress", "auto", t("progress: auto, bar, plain, json, none", "进度：auto、bar、plain、json、none"))
 	f.StringVar(&g.Lang, "lang", "", t("language: en, zh-CN", "语言：en、zh-CN"))
-	for _, name := range []string{"registries-conf", "tls-details", "user-agent-prefix", "tmpdir"} {
+	for _, name := range []string{"command-timeout", "registries-conf", "tls-details", "user-agent-prefix", "tmpdir"} {
 		f.Lookup(name).Hidden = true
 	}
+}
+
+// Retries is how often something that failed is done again: as the command's own flags say, else as --retry does. given is false
+// when neither was.
+func (g *Global) Retries(r Retry) (times int, given bool) {
+	switch {
+	case r.Given():
+		return r.Times, true
+	case g.flags != nil && g.flags.Changed("retry"):
+		return g.retry, true
+	}
+	return r.Times, false
 }
 
 // Check refuses values and combinations that have no meaning.

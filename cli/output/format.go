@@ -32,6 +32,10 @@ type Format struct {
 	Kind      Kind
 	Text      string
 	NoHeading bool
+	Quiet     bool // names only, one on a line
+	Short     bool // digests in a table are cut, as for a person who looks at a terminal
+	NoTrunc   bool // they are not, whoever looks
+	given     bool
 }
 
 // Table is a result as rows of text; the first column names the row.
@@ -54,7 +58,7 @@ func (*Format) Type() string { return "FORMAT" }
 // Set reads the value of the flag.
 func (f *Format) Set(s string) error {
 	kind, text, hasText := strings.Cut(s, "=")
-	f.Kind, f.Text = Kind(kind), text
+	f.Kind, f.Text, f.given = Kind(kind), text, true
 	switch f.Kind {
 	case TableKind, Wide, JSON, YAML, Name, CSV:
 		if hasText {
@@ -72,7 +76,14 @@ func (f *Format) Set(s string) error {
 
 // Print writes a result: value for the kinds that have a structure, table for the others.
 func (f *Format) Print(w io.Writer, value any, table Table) error {
-	switch f.Kind {
+	kind := f.Kind
+	if f.Quiet {
+		if f.given && kind != Name {
+			return Usage("--quiet and --output %s contradict each other", f)
+		}
+		kind = Name
+	}
+	switch kind {
 	case JSON:
 		return WriteJSON(w, value)
 	case YAML:
@@ -109,8 +120,40 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		}
 		return writePath(w, f.Text, plain)
 	}
+	if f.Short && !f.NoTrunc && kind == TableKind {
+		table = table.shortened()
+	}
 	return table.write(w, !f.NoHeading)
 }
+
+// shortened is the table with the first twelve digits of each digest.
+func (t Table) shortened() Table {
+	rows := make([][]string, len(t.Rows))
+	for i, row := range t.Rows {
+		rows[i] = make([]string, len(row))
+		for j, cell := range row {
+			rows[i][j] = cutDigest(cell)
+		}
+	}
+	return Table{t.Header, rows}
+}
+
+// cutDigest leaves twelve digits of a digest at the end of a text, alone or behind a name.
+func cutDigest(s string) string {
+	const keep = 12
+	i := max(strings.LastIndex(s, "sha256:"), strings.LastIndex(s, "sha512:"))
+	if i < 0 {
+		return s
+	}
+	digits := s[i+len("sha256:"):]
+	if len(digits) < 64 || strings.Trim(digits, "0123456789abcdef") != "" {
+		return s
+	}
+	return s[:len(s)-len(digits)+keep]
+}
+
+// Tables reports whether the result is to be a table.
+func (f *Format) Tables() bool { return f.Kind == TableKind && !f.Quiet }
 
 // WriteJSON writes a value as skopeo does, to the byte: four spaces, and a line feed at the end.
 func WriteJSON(w io.Writer, value any) error {

@@ -3,6 +3,7 @@ package interop_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -171,6 +172,49 @@ func TestSimpleSigning(t *testing.T) {
 	file := writeFile(t, filepath.Join(skopeo.home, "signature"), sig)
 	fingerprint := strings.Fields(berth.run(t, "keys", "show", "-o", "name", signer.public))[0]
 	mustContain(t, skopeo.run(t, "standalone-verify", manifest, app+":berth", fingerprint, file), digest)
+}
+
+// GPG signatures travel with the engine of berth, from registry to registry, once, and also when they are made later; not with
+// --remove-signatures.
+func TestSimpleSigningTravels(t *testing.T) {
+	t.Parallel()
+	r := openRegistry(t)
+	signer := newGPG(t, "signer@example.com")
+	berth := newBerth(t, r)
+	img := ociImage(t, "a")
+	r.push(t, img, "library/app:1")
+	app, digest := r.host+"/library/app:1", strings.Replace(digestOf(t, img), ":", "=", 1)
+	berth.run(t, "sign", "--format", "gpg", "--key", signer.secret, app)
+	signatures := func(repository string) (all [][]byte) {
+		t.Helper()
+		for n := 1; ; n++ {
+			status, _, body := r.get(t, fmt.Sprintf("/lookaside/%s@%s/signature-%d", repository, digest, n))
+			if status != 200 {
+				return all
+			}
+			all = append(all, body)
+		}
+	}
+	for range 2 {
+		berth.run(t, "copy", "docker://"+app, "docker://"+r.host+"/library/copied:1")
+		berth.run(t, "sync", "--src", "docker", "--dest", "docker", r.host+"/library/app", r.host+"/mirror")
+	}
+	berth.run(t, "copy", "--remove-signatures", "docker://"+app, "docker://"+r.host+"/library/bare:1")
+	want := signatures("library/app")
+	for repository, n := range map[string]int{"library/copied": 1, "mirror/app": 1, "library/bare": 0} {
+		if got := signatures(repository); len(got) != n || n > 0 && !bytes.Equal(got[0], want[0]) {
+			t.Errorf("%s has %d signatures, want %d as at the source", repository, len(got), n)
+		}
+	}
+	if n := r.requests(t, "method=PUT", "/signatures/"); n != 3 {
+		t.Errorf("%d signatures were put, want 3: what is there is not put again", n)
+	}
+	berth.run(t, "sign", "--format", "gpg", "--key", signer.secret, "--sign-container-identity", r.host+"/mirror/app:1", app)
+	berth.run(t, "sync", "--src", "docker", "--dest", "docker", r.host+"/library/app", r.host+"/mirror")
+	if got := signatures("mirror/app"); len(got) != 2 {
+		t.Errorf("mirror/app has %d signatures after another one was made, want 2", len(got))
+	}
+	berth.run(t, "verify", "--format", "gpg", "--key", signer.public, r.host+"/mirror/app:1")
 }
 
 // A client that knows no extension reads the same signatures as files below /lookaside/: registries.d names it.
