@@ -133,21 +133,15 @@ func roff(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// standIns are the tools that berth stands in for when it is called by their name, and which commands they have. Each
-// has the flags, the output and the exit codes of that tool.
-func standIns() map[string][]string {
-	return map[string][]string{
-		"skopeo": {"copy", "delete", "generate-sigstore-key", "inspect", "list-tags", "login", "logout", "manifest-digest", "standalone-sign", "standalone-verify", "sync"},
-	}
-}
-
 func aliasCommand(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "alias", Short: a.t("be called by the names of other tools", "以其他工具的名称调用"), Args: a.args(0, 0)}
 	var force bool
 	install := &cobra.Command{
 		Use: "install DIR [NAME…]", Short: a.t("make links in a folder, by which berth is called as another tool", "在目录中创建链接，以其他工具的名称调用 berth"),
 		Example: "berth alias install ~/bin\nskopeo inspect docker://registry.example.com/team/app:v1",
-		Args:    a.args(1, 0),
+		Long: a.t("Without names, links for all tools that berth stands in for: skopeo, crane and the parts of podman that need neither a store nor containers (manifest, image trust, login, logout). What a tool has and berth has not is refused with the reason.",
+			"省略名称时为所有可代替的工具创建链接：skopeo、crane，以及 podman 中不需要本地存储与容器的部分（manifest、image trust、login、logout）。berth 没有的功能会说明原因并拒绝。"),
+		Args: a.args(1, 0),
 	}
 	install.Flags().BoolVar(&force, "force", false, a.t("take the place of what is there", "替换已存在的文件"))
 	install.RunE = a.run(func(_ context.Context, args []string) error {
@@ -163,7 +157,7 @@ func aliasCommand(a *app) *cobra.Command {
 			return err
 		}
 		for _, name := range names {
-			if standIns()[name] == nil {
+			if _, known := standIns()[name]; !known {
 				return output.Usage(a.t("berth does not stand in for %s", "berth 不能代替 %s"), name)
 			}
 			link := filepath.Join(args[0], name)

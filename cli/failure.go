@@ -362,12 +362,14 @@ func (a *app) ofFiles(f *output.Failure, err error) bool {
 // innermost is the text of an error for people: the whole chain, without Go's prefixes.
 func innermost(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
 
-// exit is the exit code of a failure: skopeo's two when the tool stands in for it.
+// exit is the exit code of a failure: those of the tool that berth stands in for.
 func (a *app) exit(f *output.Failure) int {
 	switch {
+	case standIns()[a.name].exit != 0:
+		return standIns()[a.name].exit
 	case a.name == "skopeo" && isNotFound(f.Cause):
 		return output.ExitNotFound
-	case a.name == "skopeo", f.Exit == 0:
+	case a.name == "skopeo", a.name == "crane", f.Exit == 0:
 		return output.ExitFailure
 	}
 	return f.Exit

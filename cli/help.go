@@ -10,7 +10,7 @@ import (
 
 // commonest is what berth prints without arguments.
 func (a *app) commonest() string {
-	if standIns()[a.name] != nil {
+	if _, other := standIns()[a.name]; other {
 		return a.t("berth stands in for "+a.name+"; its commands: "+a.name+" --help\n", "berth 代替 "+a.name+" 运行；命令列表："+a.name+" --help\n")
 	}
 	if a.lang != "zh-CN" {

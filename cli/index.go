@@ -28,11 +28,11 @@ func indexCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "index",
 		Aliases: []string{"imagetools"},
-		Short:   a.t("make an index in one step", "一步创建索引"),
+		Short:   a.t("make, add to and filter an index in one step", "一步创建、追加与筛选索引"),
 		Example: "berth index create -t registry.example.com/team/app:v1 registry.example.com/team/app:amd64 registry.example.com/team/app:arm64",
 	}
 	inspect := manifestInspectCommand(a)
-	c.AddCommand(indexCreateCommand(a), inspect)
+	c.AddCommand(indexCreateCommand(a), indexAppendCommand(a), indexFilterCommand(a), inspect)
 	return a.family(c)
 }
 
@@ -93,6 +93,100 @@ func indexCreateCommand(a *app) *cobra.Command {
 		return b.deliver(ctx)
 	})
 	return c
+}
+
+// indexAppendCommand and indexFilterCommand are crane's.
+func indexAppendCommand(a *app) *cobra.Command {
+	var f indexFlags
+	var manifests []string
+	var tag string
+	var docker bool
+	c := &cobra.Command{
+		Use:   "append [flags] [BASE]",
+		Short: a.t("push an index with the images of another one, and more", "在已有索引的基础上追加镜像并推送"),
+		Long:  a.t("Without --tag it is pushed as BASE. Of an index among what is added, its images are taken. Without BASE the index is a new one.", "省略 --tag 时推送为 BASE。追加的若为索引则加入其全部镜像。省略 BASE 时创建新索引。"),
+		Example: "berth index append registry.example.com/team/app:v1 -m registry.example.com/team/app:riscv64\n" +
+			"berth index append -m registry.example.com/team/app-amd64:v1 -m registry.example.com/team/app-arm64:v1 -t registry.example.com/team/app:v1",
+		Args: a.args(0, 1),
+	}
+	p := a.placesFlags(c.Flags())
+	c.Flags().StringArrayVarP(&manifests, "manifest", "m", nil, a.t("add this `IMAGE`; may be given several times", "追加该镜像，可多次指定"))
+	c.Flags().StringVarP(&tag, "tag", "t", "", a.t("push it as this `IMAGE`", "推送为该名称"))
+	c.Flags().BoolVar(&docker, "docker-empty-base", false, a.t("without BASE make an index of docker's type", "省略 BASE 时使用 docker 的索引类型"))
+	c.Flags().Bool("flatten", true, a.t("take the images of an index that is added", "追加索引时加入其镜像"))
+	c.RunE = a.run(func(ctx context.Context, args []string) error {
+		if flatten, err := c.Flags().GetBool("flatten"); err != nil || !flatten {
+			return output.Usage("%s", a.t("--flatten=false would put an index into an index, which clients do not look into", "--flatten=false 会产生嵌套索引，客户端不会查看"))
+		}
+		if len(manifests) == 0 {
+			return output.Usage("%s", a.t("name what is added: --manifest IMAGE", "请指定追加的镜像：--manifest IMAGE"))
+		}
+		f.mediaType = oci.MediaTypeIndex
+		if docker && len(args) == 0 {
+			f.mediaType = oci.MediaTypeDockerList
+		}
+		return a.reindex(ctx, p, &f, args, manifests, tag)
+	})
+	return c
+}
+
+func indexFilterCommand(a *app) *cobra.Command {
+	var f indexFlags
+	var tag string
+	c := &cobra.Command{
+		Use:     "filter [flags] BASE --platform OS[/ARCH[/VARIANT]]...",
+		Short:   a.t("push an index with some platforms of another one", "筛选索引中的平台并推送"),
+		Long:    a.t("Without --tag it is pushed as BASE. Attestations of the images that stay are kept.", "省略 --tag 时推送为 BASE。保留的镜像的证明也会保留。"),
+		Example: "berth index filter registry.example.com/team/app:v1 --platform linux/amd64 --platform linux/arm64 -t registry.example.com/team/app:small",
+		Args:    a.args(1, 1),
+	}
+	p := a.placesFlags(c.Flags())
+	c.Flags().StringSliceVar(&f.platforms, "platform", nil, a.t("keep the images for `OS[/ARCH[/VARIANT]]`; may be given several times", "保留该平台的镜像，可多次指定"))
+	c.Flags().StringVarP(&tag, "tag", "t", "", a.t("push it as this `IMAGE`", "推送为该名称"))
+	c.RunE = a.run(func(ctx context.Context, args []string) error {
+		if len(f.platforms) == 0 {
+			return output.Usage("%s", a.t("say which platforms stay: --platform OS/ARCH", "请指定保留的平台：--platform OS/ARCH"))
+		}
+		f.mediaType = oci.MediaTypeIndex
+		return a.reindex(ctx, p, &f, args, nil, tag)
+	})
+	return c
+}
+
+// reindex makes an index of what base, if there is one, and more have, and pushes it as tag or in the place of base. The index
+// keeps the type that base has.
+func (a *app) reindex(ctx context.Context, p *places, f *indexFlags, base, more []string, tag string) error {
+	if tag == "" {
+		if len(base) == 0 {
+			return output.Usage("%s", a.t("say what it is pushed as: --tag IMAGE", "请指定推送名称：--tag IMAGE"))
+		}
+		tag = base[0]
+	}
+	if err := p.prepare(tag); err != nil {
+		return err
+	}
+	defer p.close()
+	if named, err := p.remoteName(tag); err != nil {
+		return err
+	} else if _, digested := named.(reference.Digested); digested {
+		tag = named.Name() // the new index has another digest, and is pushed under that
+	}
+	if len(base) > 0 {
+		o, err := p.get(ctx, base[0])
+		if err != nil {
+			return failed(err, a.t("cannot open %s", "无法打开 %s"), base[0])
+		}
+		if !o.IsIndex() {
+			return output.Usage(a.t("%s is an image and no index", "%s 是镜像而不是索引"), base[0]).WithFix("berth index create -t NAME %s …", base[0])
+		}
+		f.mediaType = o.Descriptor.MediaType
+	}
+	f.tags = []string{tag}
+	b := &indexBuilder{places: p, flags: f, nodes: map[v1.Hash]*opened{}, show: a.progress(false)}
+	if err := b.collect(ctx, append(base, more...)); err != nil {
+		return err
+	}
+	return b.deliver(ctx)
 }
 
 // indexBuilder puts an index together.
@@ -229,8 +323,8 @@ func (b *indexBuilder) filter() error {
 	var want []v1.Platform
 	for _, text := range b.flags.platforms {
 		w, err := v1.ParsePlatform(text)
-		if err != nil || w.Architecture == "" {
-			return output.Usage("--platform %q is not OS/ARCH[/VARIANT]", text)
+		if err != nil || w.OS == "" {
+			return output.Usage("--platform %q is not OS[/ARCH[/VARIANT]]", text)
 		}
 		want = append(want, *w)
 	}

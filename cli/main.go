@@ -37,6 +37,7 @@ type app struct {
 
 	context contextView // of --context or the current one; the zero value when there is none
 
+	platform  string                 // of crane: what it wants of an index, of every command
 	arguments []string               // of the command that runs
 	systems   []*types.SystemContext // that it made: how the images of the command line are reached, in their order
 }

@@ -64,13 +64,21 @@ func (a *app) root() *cobra.Command {
 		Version: version,
 	}
 	root.SetVersionTemplate(a.versionLine() + "\n")
-	root.Flags().BoolP("version", "v", false, a.t("print the version", "显示版本"))
+	short := "v"
+	if a.name == "crane" { // where it is --verbose
+		short = ""
+	}
+	root.Flags().BoolP("version", short, false, a.t("print the version", "显示版本"))
 	option.OptionalBool(root.Flags(), &a.global.TLSVerify, "tls-verify", "")
 	root.Flags().Lookup("tls-verify").Hidden = true
 	a.global.AddFlags(root.PersistentFlags(), a.t)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(a.flagError)
-	only := standIns()[a.name]
+	if a.populate(root) {
+		a.help(root)
+		return root
+	}
+	only := standIns()[a.name].only
 	for _, g := range groups() {
 		for _, make := range g.commands {
 			c := make(a)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
 	"strings"
 	stdsync "sync"
 
@@ -16,6 +17,7 @@ import (
 	"go.podman.io/image/v5/types"
 
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/image/sync"
@@ -98,6 +100,32 @@ type directSync struct {
 	sources              map[string]bool
 }
 
+func newDirectSync(a *app, o *syncOptions) *directSync {
+	return &directSync{a: a, o: o, logins: map[string]sync.Login{}, clients: map[string]*remote.Client{}, targets: map[string]bool{}, sources: map[string]bool{}}
+}
+
+// present are patterns of the tags that a repository has; one that is not there has none.
+func (s *directSync) present(ctx context.Context, name string) ([]*regexp.Regexp, error) {
+	s.targets[name] = true
+	p, err := s.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := p.Tags(ctx)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	var all []*regexp.Regexp
+	for _, tag := range tags {
+		re, err := sync.Anchored(regexp.QuoteMeta(tag))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, re)
+	}
+	return all, nil
+}
+
 // syncDirect syncs by image/sync when it can: registries at both ends, nothing converted. done is false when it cannot.
 func (a *app) syncDirect(ctx context.Context, o *syncOptions, from, to string) (done bool, err error) {
 	if o.convert.Converts() || o.to != "docker" && o.from != "regsync" || o.from == "dir" {
@@ -106,7 +134,7 @@ func (a *app) syncDirect(ctx context.Context, o *syncOptions, from, to string) (
 		}
 		return false, nil
 	}
-	s := &directSync{a: a, o: o, logins: map[string]sync.Login{}, clients: map[string]*remote.Client{}, targets: map[string]bool{}, sources: map[string]bool{}}
+	s := newDirectSync(a, o)
 	if s.sourceSys, err = a.system(o.source); err != nil {
 		return false, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
@@ -39,8 +40,10 @@ func tagsListCommand(a *app) *cobra.Command {
 		Example: "berth tags ls registry.example.com/team/app\nberth tags ls --digests registry.example.com/team/app",
 		Args:    a.args(1, 1),
 	}
-	var digests bool
+	var digests, full, omit bool
 	p := a.placesFlags(c.Flags())
+	c.Flags().BoolVar(&full, "full-ref", false, a.t("print HOST/REPOSITORY:TAG", "显示 HOST/REPOSITORY:TAG"))
+	c.Flags().BoolVarP(&omit, "omit-digest-tags", "O", false, a.t("leave out tags that belong to a digest (sha256-…)", "不显示属于摘要的标签（sha256-…）"))
 	c.Flags().BoolVar(&digests, "digests", false, a.t("say what each tag points at", "显示每个标签的摘要"))
 	format := a.formatFlag(c.Flags(), output.Name)
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
@@ -74,6 +77,9 @@ func tagsListCommand(a *app) *cobra.Command {
 			}
 		}
 		for _, tag := range tags {
+			if omit && copy.CosignTag(tag) {
+				continue
+			}
 			l := line{Tag: tag}
 			if digests {
 				d, err := repo.Head(ctx, ref.Reference{Tag: tag})
@@ -84,6 +90,9 @@ func tagsListCommand(a *app) *cobra.Command {
 					return failed(err, a.t("cannot look at tag %s", "无法查看标签 %s"), tag)
 				}
 				l.Digest, l.MediaType = d.Digest.String(), d.MediaType
+			}
+			if full {
+				l.Tag = named.Name() + ":" + tag
 			}
 			lines = append(lines, l)
 			table.Rows = append(table.Rows, []string{l.Tag, l.Digest, l.MediaType}[:len(table.Header)])
