@@ -48,17 +48,23 @@ func start(t testing.TB, env ...string) *daemon {
 // startFile is start with a configuration file; "" is without one.
 func startFile(t testing.TB, file string, env ...string) *daemon {
 	t.Helper()
-	dir := t.TempDir()
-	users := filepath.Join(dir, "htpasswd")
+	users := filepath.Join(t.TempDir(), "htpasswd")
 	for _, name := range []string{"alice", "bob"} {
 		if _, err := htpasswd.Set(users, name, alicePassword); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return startBare(t, file, append([]string{"REGISTRY_AUTH_HTPASSWD_PATH=" + users}, env...)...)
+}
+
+// startBare is startFile without alice and bob, who are in an htpasswd file.
+func startBare(t testing.TB, file string, env ...string) *daemon {
+	t.Helper()
+	dir := t.TempDir()
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(testkit.FreePort(t)))
 	loaded, err := config.Load(config.LoadOptions{File: file, Search: []string{}, Fallback: []string{}, Env: append([]string{
 		"BERTH_DATA=" + filepath.Join(dir, "data"), "BERTH_ADDR=" + addr, "BERTH_ADMIN_PASSWORD=" + adminPassword,
-		"REGISTRY_AUTH_HTPASSWD_PATH=" + users, "BERTH_LOG_LEVEL=error", "REGISTRY_LOG_ACCESSLOG_DISABLED=true",
+		"BERTH_LOG_LEVEL=error", "REGISTRY_LOG_ACCESSLOG_DISABLED=true",
 	}, env...)})
 	if err != nil {
 		t.Fatal(err)
