@@ -34,6 +34,11 @@ var volatile = []struct {
 	{regexp.MustCompile(`"(request|requestId|request_id|req)":"[^"]+"`), `"$1":"REQUEST"`},
 	{regexp.MustCompile(`(/[\w.-]+)*/(Test[\w.-]+/|interop)\d+(/[\w.-]+)*`), "FILE"},
 	{regexp.MustCompile(`\(\d+ \w+ ago\)`), "(AGE ago)"},
+	{regexp.MustCompile(`"manifest-sha256:[0-9a-f]{64}"`), `"manifest-DIGEST"`},
+	// Layers are sent side by side, in any order.
+	{regexp.MustCompile(`mount=sha256:[0-9a-f]{64}`), "mount=DIGEST"},
+	{regexp.MustCompile(`trying to reuse blob sha256:[0-9a-f]{64}`), "trying to reuse blob DIGEST"},
+	{regexp.MustCompile(`try again in \d+ seconds`), "try again in N seconds"},
 	{regexp.MustCompile(`\r`), ""},
 	{regexp.MustCompile(`[ \t]+\n`), "\n"},
 }

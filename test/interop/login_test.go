@@ -135,22 +135,28 @@ func htpasswdEnv(t testing.TB) []string {
 	return []string{"REGISTRY_AUTH_HTPASSWD_REALM=berth", "REGISTRY_AUTH_HTPASSWD_PATH=" + file}
 }
 
-// signIn signs the client in as builder, in its own way.
+// signIn signs the client in as builder.
 func signIn(t testing.TB, c *client, r *registry) {
 	t.Helper()
-	args := []string{"login", "--username", "builder", "--password-stdin", r.host}
+	signInAs(t, c, r, "builder", builderPassword)
+}
+
+// signInAs signs the client in, in its own way.
+func signInAs(t testing.TB, c *client, r *registry, name, password string) {
+	t.Helper()
+	args := []string{"login", "--username", name, "--password-stdin", r.host}
 	switch c.name {
 	case "crane":
 		args = append([]string{"auth"}, args...)
 	case "helm":
 		args = append([]string{"registry"}, args...)
 	case "regctl":
-		args = []string{"registry", "login", r.host, "--user", "builder", "--pass-stdin"}
+		args = []string{"registry", "login", r.host, "--user", name, "--pass-stdin"}
 	case "ctr": // it keeps no credentials: a flag at the end of each command
-		c.suffix = []string{"--user", "builder:" + builderPassword}
+		c.suffix = []string{"--user", name + ":" + password}
 		return
 	}
-	c.pipe(t, strings.NewReader(builderPassword), args...)
+	c.pipe(t, strings.NewReader(password), args...)
 }
 
 // login runs a login command with the admin's password on standard input.

@@ -57,6 +57,12 @@ type refusal struct {
 	commands [][]string
 	stdin    string
 	signedIn bool // as builder, of an htpasswd file
+
+	// account makes whom the clients are signed in as, instead; of them only signs, when it is set. then is what happens after that.
+	account func(testing.TB, *registry) (name, password string)
+	signs   []string
+	then    func(testing.TB, *registry)
+	before  func(testing.TB, *registry) // before each command
 }
 
 // Every image of the tests here is at library/app (public) and team/app (private), tags 1, 2 and 3.
@@ -122,6 +128,21 @@ var refusals = []refusal{
 		name: "pull-hidden-user", signedIn: true, env: []string{"BERTH_AUTH_USERS=none"},
 		says: "team/app", mute: []string{"ctr"},
 		commands: pulls("team/app:1"),
+	},
+	{
+		// Who sees that it is there, and may not pull it.
+		name: "pull-denied-user", account: lister, says: "you are signed in as dora", mute: []string{"skopeo"},
+		commands: pulls("team/app:1"),
+	},
+	{name: "robot-expired", account: robot, then: expire, says: "robot ci is disabled or has expired", mute: []string{"podman", "skopeo", "regctl", "ctr"}, commands: credentials()},
+	{name: "user-disabled", account: developer, then: disable, says: "account dora is disabled", mute: []string{"podman", "skopeo", "regctl", "ctr"}, commands: credentials()},
+	{name: "password-changed", account: developer, then: anotherPassword, before: unlock, says: "user name or password is wrong", mute: []string{"podman", "skopeo", "regctl", "ctr"}, commands: credentials()},
+	{name: "token-revoked", account: ownToken, then: revoke, says: "has ended; ask for a new one", mute: []string{"podman", "skopeo", "regctl", "ctr"}, commands: credentials()},
+	{
+		name: "locked-out", env: []string{"BERTH_LIMITS_LOGIN_FAILURES=1", "BERTH_LIMITS_LOGIN_PAUSE=15m", "BERTH_LIMITS_LOGIN_WINDOW=30m"},
+		account: func(testing.TB, *registry) (string, string) { return "admin", "not-the-password" }, signs: []string{"crane", "ctr"}, then: guess,
+		says: "too many failed logins", mute: []string{"podman", "skopeo", "ctr"},
+		commands: append(logins(), []string{"crane", "manifest", "HOST/team/app:1"}, []string{"ctr", "images", "pull", "--local", "--plain-http", "HOST/team/app:1"}),
 	},
 	{
 		name: "login-wrong-password", says: "password", stdin: "not-the-password",
@@ -190,7 +211,22 @@ func pushes(reference string) [][]string {
 		{"crane", "push", "ARCHIVE", "HOST/" + reference},
 		{"regctl", "image", "copy", "REGCTL-LAYOUT", "HOST/" + reference},
 		{"helm", "push", "CHART", "oci://HOST/" + path.Dir(reference)},
+		{"ctr", "images", "push", "--local", "--plain-http", "HOST/" + reference},
 	}
+}
+
+// logins log in again as whom the clients are signed in as.
+func logins() [][]string {
+	return [][]string{
+		{"docker", "login", "HOST", "--username", "NAME", "--password-stdin"},
+		{"podman", "login", "HOST", "--username", "NAME", "--password-stdin"},
+		{"skopeo", "login", "HOST", "--username", "NAME", "--password-stdin"},
+	}
+}
+
+// credentials are all that a client does with what it has stored: log in again, pull, push.
+func credentials() [][]string {
+	return slices.Concat(logins(), pulls("team/app:1"), slices.DeleteFunc(pushes("team/app:new"), func(c []string) bool { return c[0] == "helm" || c[0] == "regctl" }))
 }
 
 func curl(args ...string) []string {
@@ -221,19 +257,37 @@ func TestMessages(t *testing.T) {
 			if slices.ContainsFunc(refusal.commands, func(c []string) bool { return slices.Contains(c, "push") || slices.Contains(c, "copy") }) {
 				place = pushSources(t, all, refusal.commands)
 			}
-			if refusal.signedIn {
+			name, secret := "builder", builderPassword
+			if refusal.account != nil {
+				name, secret = refusal.account(t, r)
+			}
+			if refusal.signedIn || refusal.account != nil {
+				signed := map[string]bool{}
 				for _, command := range refusal.commands {
-					signIn(t, all.get(command[0]), r)
+					if c := command[0]; !signed[c] && (refusal.signs == nil || slices.Contains(refusal.signs, c)) {
+						signed[c] = true
+						signInAs(t, all.get(c), r, name, secret)
+					}
 				}
+			}
+			if refusal.then != nil {
+				refusal.then(t, r)
 			}
 			seen := &transcript{registries: []*registry{r}}
 			for _, command := range refusal.commands {
 				c := all.get(command[0])
 				args := make([]string, len(command)-1)
 				for i, arg := range command[1:] {
-					args[i] = strings.ReplaceAll(place.Replace(arg), "HOST", r.host)
+					args[i] = strings.NewReplacer("HOST", r.host, "NAME", name).Replace(place.Replace(arg))
 				}
-				result := c.exec(t, strings.NewReader(refusal.stdin), args...)
+				stdin := refusal.stdin
+				if stdin == "" && slices.Contains(command, "--password-stdin") {
+					stdin = secret
+				}
+				if refusal.before != nil {
+					refusal.before(t, r)
+				}
+				result := c.exec(t, strings.NewReader(stdin), args...)
 				if result.code == 0 {
 					t.Errorf("succeeded, should have been refused:\n%s", result)
 				}
@@ -272,6 +326,9 @@ func pushSources(t *testing.T, all *clients, commands [][]string) *strings.Repla
 	places := []string{"REGCTL-LAYOUT", "ocidir://" + ociLayout(t, ociImage(t, "x")) + ":v1",
 		"LAYOUT", "oci:" + ociLayout(t, ociImage(t, "x")) + ":v1"}
 	for _, command := range commands {
+		if !slices.Contains(command, "push") {
+			continue
+		}
 		switch command[0] {
 		case "docker":
 			loadDocker(t, all.get("docker"), "x", strings.Replace(command[2], "HOST", all.r.host, 1))
@@ -280,6 +337,13 @@ func pushSources(t *testing.T, all *clients, commands [][]string) *strings.Repla
 		case "crane":
 			archive, _ := dockerArchive(t, makeImage(t, "x"), "local/image:1")
 			places = append(places, "ARCHIVE", archive)
+		case "ctr":
+			pull := []string{"images", "pull", "--local", "--plain-http"}
+			if !all.r.open {
+				pull = append(pull, "--user", "admin:"+password)
+			}
+			all.get("ctr").run(t, append(pull, all.r.host+"/library/app:1")...)
+			all.get("ctr").run(t, "images", "tag", "--local", "--force", all.r.host+"/library/app:1", strings.Replace(command[5], "HOST", all.r.host, 1))
 		case "helm":
 			places = append(places, "CHART", helmChart(t, all.get("helm"), "0.1.0"))
 		}
