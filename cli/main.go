@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,18 @@ type Streams struct {
 
 // Process returns the streams of this process.
 func Process() Streams { return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
+
+// oneByOne is a writer for whoever works side by side and has a line for people.
+type oneByOne struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (o *oneByOne) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(p)
+}
 
 // app is one run of the tool: what its commands share.
 type app struct {
@@ -48,6 +61,9 @@ func Main(args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	survive()
+	if _, ok := s.Err.(*os.File); !ok { // a file takes one line at a time
+		s.Err = &oneByOne{w: s.Err}
+	}
 	a := &app{Streams: s, now: time.Now, lang: language(args)}
 	a.name = strings.TrimSuffix(filepath.Base(args[0]), ".exe")
 	root := a.root()

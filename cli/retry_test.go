@@ -15,39 +15,50 @@ import (
 	"github.com/berth-registry/berth/cli"
 )
 
-// busy is a registry that answers requests for manifests with 503, and notes when those for repository a, the source, came: a sync
-// asks for both ends at once.
+// busy is a registry that answers requests for manifests with 503, and notes when they came.
 type busy struct {
 	mu   sync.Mutex
-	came []time.Time
+	came map[string][]time.Time // by path
 }
 
 func (b *busy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.URL.Path, "/manifests/") {
 		return // GET /v2/
 	}
-	if strings.HasPrefix(r.URL.Path, "/v2/a/") {
-		b.mu.Lock()
-		b.came = append(b.came, time.Now())
-		b.mu.Unlock()
+	b.mu.Lock()
+	if b.came == nil {
+		b.came = map[string][]time.Time{}
 	}
+	b.came[r.URL.Path] = append(b.came[r.URL.Path], time.Now())
+	b.mu.Unlock()
 	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// most are the requests for what was asked for most often: sync asks both ends at once, and gives up when one of them has failed.
+func (b *busy) most() (came []time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, all := range b.came {
+		if len(all) > len(came) {
+			came = all
+		}
+	}
+	return came
 }
 
 // half answers the first request for a manifest, and is busy from then on.
 type half struct {
 	busy
 	manifest string
+	answered bool
 }
 
 func (h *half) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	first := len(h.came) == 0
+	first := !h.answered && strings.HasPrefix(r.URL.Path, "/v2/a/manifests/")
+	h.answered = h.answered || first
 	h.mu.Unlock()
-	if first && strings.Contains(r.URL.Path, "/manifests/") {
-		h.mu.Lock()
-		h.came = append(h.came, time.Now())
-		h.mu.Unlock()
+	if first {
 		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 		_, _ = w.Write([]byte(h.manifest))
 		return
@@ -85,8 +96,14 @@ func TestRetriesOfPolicy(t *testing.T) {
 				[]string{"docker://" + at + "/a:1", "docker://" + at + "/b:1"})
 			var out, errs bytes.Buffer
 			code := cli.Main(args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
-			if code == 0 || len(h.came) != 1+test.tries {
-				t.Fatalf("exit code %d after %d requests for the manifest, want %d: %s", code, len(h.came), 1+test.tries, errs.String())
+			again := 0
+			for path, came := range h.came {
+				if strings.HasPrefix(path, "/v2/a/") {
+					again += len(came)
+				}
+			}
+			if code == 0 || again != test.tries {
+				t.Fatalf("exit code %d after %d more requests for the manifest, want %d: %s", code, again, test.tries, errs.String())
 			}
 		})
 	}
@@ -124,15 +141,16 @@ func TestRetryFlags(t *testing.T) {
 				}
 				var out, errs bytes.Buffer
 				code := cli.Main(append(append(args, test.args...), last...), cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
-				if code == 0 || len(b.came) != test.tries {
-					t.Fatalf("exit code %d after %d requests, want %d: %s", code, len(b.came), test.tries, errs.String())
+				came := b.most()
+				if code == 0 || len(came) != test.tries {
+					t.Fatalf("exit code %d after %d requests, want %d: %s", code, len(came), test.tries, errs.String())
 				}
-				for i := 1; i < len(b.came); i++ {
-					if d := b.came[i].Sub(b.came[i-1]); d < test.pause {
+				for i := 1; i < len(came); i++ {
+					if d := came[i].Sub(came[i-1]); d < test.pause {
 						t.Errorf("the pause before try %d was %s, want at least %s", i+1, d, test.pause)
 					}
 				}
-				if d := b.came[len(b.came)-1].Sub(b.came[0]); test.whole > 0 && d >= test.whole {
+				if d := came[len(came)-1].Sub(came[0]); test.whole > 0 && d >= test.whole {
 					t.Errorf("all tries took %s, want less than %s", d, test.whole)
 				}
 			})

@@ -57,6 +57,8 @@ func TestLeftBeside(t *testing.T) {
 	if r := c.run(t, "backup", target); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
+	d.Restart(t) // a stop in order writes the journal
+	pushIndex(t, d, "v2")
 	d.Kill()
 	removeDatabase(t, data, "berth.db")
 	for _, args := range [][]string{{"serve", "--addr", "127.0.0.1:0"}, {"rebuild"}, {"restore", target}} {
