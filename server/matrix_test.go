@@ -586,9 +586,23 @@ func (m *matrix) everything(t *testing.T) string {
 		if a.status != http.StatusOK {
 			t.Fatalf("%s: %d %s", path, a.status, a.body)
 		}
-		fmt.Fprintf(&out, "%s %s\n", path, a.body)
+		text := a.body
+		if path == "/api/v1/jobs" {
+			text = jobsAskedFor(t, text)
+		}
+		fmt.Fprintf(&out, "%s %s\n", path, text)
 	}
 	return out.String()
+}
+
+// jobsAskedFor are the jobs of a list but those that the server gives itself every minute.
+func jobsAskedFor(t *testing.T, list string) string {
+	t.Helper()
+	var jobs struct{ Items []map[string]any }
+	if err := json.Unmarshal([]byte(list), &jobs); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(slices.DeleteFunc(jobs.Items, func(j map[string]any) bool { return j["kind"] == "blob.settle" || j["kind"] == "upload.sweep" }))
 }
 
 // TestObjectsOfOthers: whoever has no part in project other gets the same bytes for what is there as for what is not, in project
