@@ -16,6 +16,8 @@ const (
 	// claimTime is how long a claim holds; the deletion gets a third of it, so that it has surely ended when somebody else may
 	// take the claim over, and is not begun when half of it is over, as after a machine stood still.
 	claimTime = 15 * time.Second
+	// yield is many times what a push that waits needs to ask again.
+	yield = 2 * time.Second
 	// retryPause is when collection comes back to what the store did not delete.
 	retryPause = time.Minute
 	// policyEvery is how often Run looks through the manifests.
@@ -224,7 +226,7 @@ func (c *collecting) decide(ctx context.Context, size int) (*metadb.Collected, e
 	}
 	var found metadb.Collected
 	err = c.s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) {
-		found, err = tx.Collect(metadb.Collecting{Due: c.p.due, After: after, Limit: n, Hold: claimTime, TrashHold: c.s.o.TrashHold,
+		found, err = tx.Collect(metadb.Collecting{Due: c.p.due, After: after, Limit: n, Hold: claimTime, Yield: yield, TrashHold: c.s.o.TrashHold,
 			Read: func(next metadb.DueCursor, more bool) { c.read(next, more, pass) }})
 		if err != nil {
 			return err

@@ -17,6 +17,9 @@ type Collecting struct {
 	Limit int
 	// Hold is how long the claims hold from now.
 	Hold time.Duration
+	// Yield is how long a claim that was not ended in time is left to pushes that wait for it, before it is taken over: who claims
+	// without a pause would always be there first, and a push would wait for as long as the store does not delete.
+	Yield time.Duration
 	// TrashHold is how long manifests that follow their parents stay in the trash.
 	TrashHold time.Duration
 	// Read, when not nil, hears where the next batch begins as soon as this one has locked what it is about and waits for no row
@@ -106,7 +109,7 @@ func (tx *Tx) Collect(o Collecting) (c Collected, err error) {
 	}
 	due, err := many(tx.ctx, tx.s, scanDueBlob, `SELECT v.digest, v.size, v.place, v.inline, v.stored, v.state, v.lease_until, `+ask+` FROM blob v
 		WHERE v.lease_until > 0 AND v.lease_until <= $1 AND (v.lease_until, v.digest) > ($2, $3) AND (v.state <> 1 OR v.lease_until <= $4)
-		ORDER BY v.lease_until, v.digest LIMIT $5`+tx.d.skipLocked, toMicros(o.Due), o.After.At, o.After.Digest, toMicros(now), o.Limit)
+		ORDER BY v.lease_until, v.digest LIMIT $5`+tx.d.skipLocked, toMicros(o.Due), o.After.At, o.After.Digest, toMicros(now.Add(-o.Yield)), o.Limit)
 	if err != nil || len(due) == 0 {
 		o.read(c)
 		return c, err
