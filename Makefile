@@ -37,7 +37,7 @@ setup:
 
 test: setup fmt-check vet
 	@echo "== rooms, with the race detector"
-	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test $(RACE) -timeout 30m $(UNIT)
+	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test $(RACE) -timeout 20m $(UNIT)
 	@echo "== the whole product: conformance, crash, interop with real clients"
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -count=1 -timeout 30m -p 1 $(WHOLE)
 

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/berth-registry/berth/internal/testkit"
 )
 
 // wicked is a registry that has the image of a layout as team/app:v1, and answers some requests in a way of its own.
@@ -34,7 +36,7 @@ func registryOf(t *testing.T, addr, dir string, does func(w http.ResponseWriter,
 	t.Helper()
 	l, err := net.Listen("tcp", addr+":0")
 	if err != nil {
-		t.Skipf("this machine has no address %s: %v", addr, err)
+		testkit.Missing(t, "this machine has no address %s: %v", addr, err)
 	}
 	s := &wicked{dir: dir, does: does}
 	s.Server = &httptest.Server{Listener: l, Config: &http.Server{Handler: s}} //nolint:gosec // of a test

@@ -103,17 +103,21 @@ func (c *client) ensure(repo string, b stand.Blob) error {
 	return c.push(repo, b)
 }
 
-// put pushes a manifest whose blobs were all answered for.
-func (c *client) put(repo, ref string, m stand.Manifest) error {
+// put pushes a manifest whose blobs were all answered for since began. A refusal for want of a blob is a fault when it came before what was
+// said of the first blob can have ended; later, as on a machine that is too slow, it is none, and done is false.
+func (c *client) put(repo, ref string, m stand.Manifest, began time.Time) (done bool, err error) {
 	if ref == "" {
 		ref = m.Digest
 	}
 	a := c.any().PutManifest(repo, ref, m)
+	if a.Status == http.StatusNotFound && time.Since(began) > promised {
+		return false, nil
+	}
 	if err := c.want(fmt.Sprintf("manifest %s to %s, all of whose blobs were answered for", m.Digest, repo), a, http.StatusCreated); err != nil {
-		return err
+		return false, err
 	}
 	c.pushes.Add(1)
-	return nil
+	return true, nil
 }
 
 // remove deletes a manifest that may be there.
@@ -137,10 +141,10 @@ func (c *client) skip() error {
 			return err
 		}
 	}
-	if late(began) {
-		return nil
+	if c.waits && time.Since(began) > promised/2 {
+		return nil // it was told to wait for longer than what it was told before is worth
 	}
-	if err := c.put(repo, "latest", m); err != nil {
+	if done, err := c.put(repo, "latest", m, began); !done {
 		return err
 	}
 	c.pause()
@@ -170,10 +174,7 @@ func (c *client) mountImage() error {
 		}
 	}
 	m := stand.NewImage("mount", nil, blobs...)
-	if late(began) {
-		return nil
-	}
-	if err := c.put(repo, "latest", m); err != nil {
+	if done, err := c.put(repo, "latest", m, began); !done {
 		return err
 	}
 	c.pause()
@@ -191,10 +192,10 @@ func (c *client) again() error {
 			return err
 		}
 	}
-	if late(began) {
+	if c.waits && time.Since(began) > promised/2 {
 		return nil
 	}
-	if err := c.put(repo, "latest", m); err != nil {
+	if done, err := c.put(repo, "latest", m, began); !done {
 		return err
 	}
 	if err := c.remove(repo, m); err != nil {
@@ -230,13 +231,11 @@ func (c *client) shareAndPush() error {
 			return err
 		}
 	}
-	if time.Since(began) > promised/4 {
-		return nil
-	}
 	if c.rnd.IntN(3) == 0 {
 		time.Sleep(time.Duration(c.rnd.IntN(int(grace/2/time.Millisecond))) * time.Millisecond)
 	}
-	return c.put("race/shared", fmt.Sprint("s", i), m)
+	_, err := c.put("race/shared", fmt.Sprint("s", i), m, began)
+	return err
 }
 
 // shareAndDelete deletes what others push.
@@ -268,7 +267,7 @@ func (c *client) pushSlowly() error {
 	if time.Since(began) > promised-100*time.Millisecond {
 		return nil // the machine was too slow to say anything
 	}
-	if err := c.put(repo, "latest", m); err != nil {
+	if done, err := c.put(repo, "latest", m, began); !done {
 		return err
 	}
 	return c.remove(repo, m)
@@ -276,10 +275,6 @@ func (c *client) pushSlowly() error {
 
 // promised is for how long an answer about a blob holds at least.
 const promised = grace
-
-// late says that what a client was told about its first blob may be worth nothing when it pushes the manifest: it was told to wait, or the machine
-// is too slow to say anything.
-func late(began time.Time) bool { return time.Since(began) > promised/2 }
 
 // trickle sends a blob in one request, a little at a time.
 func (c *client) trickle(repo string, b stand.Blob, length time.Duration) error {
@@ -329,11 +324,8 @@ func (c *client) keep() error {
 			return err
 		}
 	}
-	if late(began) {
-		return nil
-	}
 	for ref, m := range map[string]stand.Manifest{"latest": m, "": signature} {
-		if err := c.put(repo, ref, m); err != nil {
+		if done, err := c.put(repo, ref, m, began); !done {
 			return err
 		}
 		c.race.keep(repo, m)

@@ -51,7 +51,7 @@ func (r *race) finalImages() {
 					r.t.Errorf("push of a shared blob: %s", a)
 				}
 			}
-			pushed = !late(began)
+			pushed = time.Since(began) <= promised/2 // else a machine that is too slow tries again
 		}
 		if a := to.PutManifest("race/shared", fmt.Sprint("s", i), m); a.Status != http.StatusCreated {
 			r.t.Errorf("push of a shared image: %s", a)
