@@ -106,6 +106,9 @@ func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, k
 	if err != nil {
 		return err
 	}
+	if user == "" || password == "" { // the registry would be asked as nobody, and might well answer
+		return output.Usage("%s", a.t("the username or the password is empty", "用户名或密码为空")).WithFix("--username NAME --password-stdin")
+	}
 	if err := docker.CheckAuth(ctx, sys, user, password, host); err != nil {
 		return err
 	}
