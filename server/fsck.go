@@ -44,8 +44,12 @@ func Fsck(ctx context.Context, c *config.Config, ask scrub.Ask, progress func(sc
 		return r, nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	upstreams, err := repairSources(c)
+	if err != nil {
+		return r, nil, err
+	}
 	ctx = identity.With(ctx, identity.Principal{Kind: identity.Local})
-	s := scrub.New(scrub.Options{DB: db, Blobs: store, Access: access.New(access.Options{}), Now: time.Now, Log: log})
+	s := scrub.New(scrub.Options{DB: db, Blobs: store, Access: access.New(access.Options{}), Upstreams: upstreams, Now: time.Now, Log: log})
 	if r, err = s.Check(ctx, ask, progress); err != nil {
 		return r, nil, err
 	}

@@ -366,7 +366,9 @@ func (s *Server) engines(ctx context.Context) error {
 		return err
 	}
 	m := s.conf.Storage.Maintenance
-	s.checking()
+	if err := s.checking(); err != nil {
+		return err
+	}
 	s.registry = registry.New(registry.Options{
 		Verify: verify(s.conf), Suspect: s.scrub.Suspect,
 		DB: s.db, Blobs: s.blobs, Access: s.access, Projects: s.projects, Limits: s.limits(s.conf),

@@ -51,7 +51,8 @@ func fsckCommand() *cobra.Command {
 job and serves on; without one, this command does.
 A damaged blob is put aside: clients are told that it is not there, so the next push of an image that has it repairs it.
 Each is named with the tags that need it. --repair-from takes content from another directory of the same machine: the
-storage directory of another berth, a backup, or the root directory of CNCF distribution. What it has is verified first.
+storage directory of another berth, a backup, or the root directory of CNCF distribution. What it has is verified first, as
+is what the registries of berth.integrity.repair_from have, which are asked for the rest.
 --orphans lists content that no row names and that is older than a day; --repair then removes it.
 The exit code is 0 when all is well and 1 when anything is damaged, missing or broken.`,
 		Example: "  berthd fsck --data /var/lib/berth\n  berthd fsck --repair-from /mnt/backup --output json config.yml",
@@ -183,6 +184,9 @@ func printChecked(w io.Writer, c *checked, output string) error {
 	}
 	if c.Unchecked > 0 {
 		fmt.Fprintf(&b, "not looked at: %d blobs, because the store did not answer; the last was %s\n", c.Unchecked, c.LastUnchecked)
+	}
+	if c.LastUnrepaired != "" {
+		fmt.Fprintf(&b, "not repaired from other copies; the last was %s\n", c.LastUnrepaired)
 	}
 	b.WriteString(c.String() + "\n")
 	if _, err := io.WriteString(w, b.String()); err != nil {

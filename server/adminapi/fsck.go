@@ -79,27 +79,29 @@ func onThisMachine(ctx context.Context, field, what string) error {
 }
 
 type checkReportView struct {
-	Job           int64                 `json:"job,omitempty"`
-	By            string                `json:"by" doc:"fsck, or scrub for the scheduled check."`
-	StartedAt     time.Time             `json:"startedAt"`
-	EndedAt       *time.Time            `json:"endedAt,omitempty" doc:"Absent while it runs."`
-	Clean         bool                  `json:"clean" doc:"Everything that was looked at is right."`
-	Blobs         int64                 `json:"blobs" doc:"Looked at."`
-	Bytes         int64                 `json:"bytes" doc:"Of them."`
-	Total         int64                 `json:"total" doc:"Blobs that there were in the beginning."`
-	Damaged       int64                 `json:"damaged" doc:"Whose bytes are wrong, whenever that was found."`
-	Missing       int64                 `json:"missing"`
-	Repaired      int64                 `json:"repaired" doc:"From another copy."`
-	Released      int64                 `json:"released" doc:"Were found to be right again."`
-	Unchecked     int64                 `json:"unchecked" doc:"Could not be looked at, because the store did not answer."`
-	LastUnchecked string                `json:"lastUnchecked,omitempty" doc:"Why the last of these could not."`
-	Broken        int64                 `json:"broken" doc:"References to what is not there."`
-	References    []brokenReferenceView `json:"references" doc:"At most 1000 of them."`
-	Orphans       int64                 `json:"orphans" doc:"Content that nothing knows, older than a day."`
-	OrphanBytes   int64                 `json:"orphanBytes"`
-	OrphansNamed  []string              `json:"orphansNamed" doc:"At most 100 of them."`
-	OrphansGone   int64                 `json:"orphansGone" doc:"Deleted."`
-	NotListed     bool                  `json:"notListed" doc:"The store cannot say what it has."`
+	Job            int64                 `json:"job,omitempty"`
+	By             string                `json:"by" doc:"fsck, or scrub for the scheduled check."`
+	StartedAt      time.Time             `json:"startedAt"`
+	EndedAt        *time.Time            `json:"endedAt,omitempty" doc:"Absent while it runs."`
+	Clean          bool                  `json:"clean" doc:"Everything that was looked at is right."`
+	Blobs          int64                 `json:"blobs" doc:"Looked at."`
+	Bytes          int64                 `json:"bytes" doc:"Of them."`
+	Total          int64                 `json:"total" doc:"Blobs that there were in the beginning."`
+	Damaged        int64                 `json:"damaged" doc:"Whose bytes are wrong, whenever that was found."`
+	Missing        int64                 `json:"missing"`
+	Repaired       int64                 `json:"repaired" doc:"From another copy."`
+	RepairedFrom   map[string]int64      `json:"repairedFrom" doc:"Of these, how many by the host of the registry that had them; directory is repairFrom."`
+	LastUnrepaired string                `json:"lastUnrepaired,omitempty" doc:"Why the last blob could not be repaired for which other copies were asked."`
+	Released       int64                 `json:"released" doc:"Were found to be right again."`
+	Unchecked      int64                 `json:"unchecked" doc:"Could not be looked at, because the store did not answer."`
+	LastUnchecked  string                `json:"lastUnchecked,omitempty" doc:"Why the last of these could not."`
+	Broken         int64                 `json:"broken" doc:"References to what is not there."`
+	References     []brokenReferenceView `json:"references" doc:"At most 1000 of them."`
+	Orphans        int64                 `json:"orphans" doc:"Content that nothing knows, older than a day."`
+	OrphanBytes    int64                 `json:"orphanBytes"`
+	OrphansNamed   []string              `json:"orphansNamed" doc:"At most 100 of them."`
+	OrphansGone    int64                 `json:"orphansGone" doc:"Deleted."`
+	NotListed      bool                  `json:"notListed" doc:"The store cannot say what it has."`
 }
 
 type brokenReferenceView struct {
@@ -113,10 +115,18 @@ type brokenReferenceView struct {
 func viewCheck(r scrub.Report) checkReportView {
 	return checkReportView{
 		Job: r.Job, By: r.By, StartedAt: r.StartedAt.UTC(), EndedAt: stamp(r.EndedAt), Clean: r.Clean(), Blobs: r.Blobs, Bytes: r.Bytes, Total: r.Total,
-		Damaged: r.Damaged, Missing: r.Missing, Repaired: r.Repaired, Released: r.Released, Unchecked: r.Unchecked, LastUnchecked: r.LastUnchecked,
+		Damaged: r.Damaged, Missing: r.Missing, Repaired: r.Repaired, RepairedFrom: repairedFrom(r), LastUnrepaired: r.LastUnrepaired, Released: r.Released, Unchecked: r.Unchecked, LastUnchecked: r.LastUnchecked,
 		Broken: r.Broken, References: viewAll(r.References, func(x scrub.Reference) brokenReferenceView { return brokenReferenceView(x) }),
 		Orphans: r.Orphans, OrphanBytes: r.OrphanBytes, OrphansNamed: append([]string{}, r.OrphansNamed...), OrphansGone: r.OrphansGone, NotListed: r.NotListed,
 	}
+}
+
+// repairedFrom is an object also when nothing was repaired.
+func repairedFrom(r scrub.Report) map[string]int64 {
+	if r.RepairedFrom == nil {
+		return map[string]int64{}
+	}
+	return r.RepairedFrom
 }
 
 func (h *Handler) check(ctx context.Context, job int64) (*shown[checkReportView], error) {

@@ -270,7 +270,7 @@ func isLoopback(host string) bool {
 	return err == nil && ip.IsLoopback() || net.ParseIP(host).IsLoopback()
 }
 
-// identities looks at the files that identity providers name.
+// identities looks at the files that identity providers and other registries name.
 func (c *check) identities() {
 	a := c.loaded.Config.Auth
 	certs := func(key, file string) {
@@ -288,6 +288,9 @@ func (c *check) identities() {
 	}
 	for i, o := range a.OIDC {
 		certs(fmt.Sprintf("auth.oidc[%d].ca", i), o.CA)
+	}
+	for i, r := range c.loaded.Config.Berth.Integrity.RepairFrom {
+		certs(fmt.Sprintf("berth.integrity.repair_from[%d].ca", i), r.CA)
 	}
 	for i, file := range a.MTLS.CAs {
 		certs(fmt.Sprintf("auth.mtls.cas[%d]", i), file)

@@ -29,6 +29,7 @@ func (d *decoder) finish(c *Config, root *yaml.Node) {
 	d.checkListeners(c)
 	d.checkEndpoints(c)
 	d.checkGC(c)
+	d.checkRepairs(c)
 	d.checkIdentities(c)
 }
 

@@ -84,6 +84,23 @@ func (r *Reads) Needs(ctx context.Context, d oci.Digest, limit int) ([]Need, err
 		ORDER BY 1, 2, 3 LIMIT $2`, d.String(), limit)
 }
 
+// Home is a repository that has some content, as a blob or as a manifest.
+type Home struct {
+	Repository string
+	Manifest   bool
+}
+
+// Homes are up to limit repositories that have a blob or manifest, by name; those that have a manifest in their trash are among
+// them. One that has it as both is there twice.
+func (r *Reads) Homes(ctx context.Context, d oci.Digest, limit int) ([]Home, error) {
+	return many(ctx, r.s, func(rows *sql.Rows, h *Home) error { return rows.Scan(&h.Repository, &h.Manifest) },
+		`SELECT r.name, h.manifest FROM (
+			SELECT repo_id, FALSE AS manifest FROM repo_blob WHERE digest = $1
+			UNION SELECT repo_id, TRUE FROM manifest WHERE digest = $1
+			UNION SELECT repo_id, TRUE FROM trash WHERE digest = $1) h JOIN repository r ON r.id = h.repo_id
+		ORDER BY r.name, h.manifest LIMIT $2`, d.String(), limit)
+}
+
 // BlobsBehind are up to limit blobs behind a digest that are not being deleted, damaged ones too, in the order of their
 // digests; the zero digest begins.
 func (r *Reads) BlobsBehind(ctx context.Context, after oci.Digest, limit int) ([]Blob, error) {

@@ -75,7 +75,7 @@ type Options struct {
 	Verify Verify // how often a blob is verified while it is sent
 	// Suspect is called in the transaction that puts a blob aside because a pull found it to be wrong: somebody shall look
 	// again. May be nil.
-	Suspect func(tx *metadb.Tx, d oci.Digest) error
+	Suspect func(tx *metadb.Tx, m metadb.Damage) error
 
 	UploadKey []byte // signs the ids of uploads; the same on every replica; empty: one that dies with the process
 

@@ -62,7 +62,7 @@ func (s *Service) quarantine(ctx context.Context, m metadb.Damage) {
 		}
 		tx.AfterCommit(func() { s.Forget(m.Digest, repos...) })
 		if s.o.Suspect != nil {
-			return s.o.Suspect(tx, m.Digest)
+			return s.o.Suspect(tx, m)
 		}
 		return nil
 	})

@@ -3,7 +3,11 @@ package scrub
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/oci"
@@ -11,10 +15,11 @@ import (
 	"github.com/berth-registry/berth/server/metadb"
 )
 
-// The kinds of jobs, which are also who found a damage.
+// Who found a damage; scrub and fsck are kinds of jobs, too.
 const (
 	byScrub = "scrub"
 	byFsck  = "fsck"
+	byPull  = "pull"
 	kLook   = "scrub.look"
 )
 
@@ -102,7 +107,7 @@ func (r *Report) String() string {
 		n    int64
 		what string
 	}{
-		{r.Repaired, "repaired"}, {r.Released, "right again"}, {r.Unchecked, "could not be looked at"},
+		{r.Repaired, "repaired" + r.sources()}, {r.Released, "right again"}, {r.Unchecked, "could not be looked at"},
 		{r.Broken, "broken references"}, {r.Orphans, "without a row"}, {r.OrphansGone, "of these deleted"},
 	} {
 		if more.n > 0 {
@@ -112,14 +117,27 @@ func (r *Report) String() string {
 	return line
 }
 
+// sources says where repairs came from.
+func (r *Report) sources() string {
+	var all []string
+	for _, from := range slices.Sorted(maps.Keys(r.RepairedFrom)) {
+		all = append(all, fmt.Sprintf("%d from %s", r.RepairedFrom[from], from))
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(all, ", ") + ")"
+}
+
 type lookArgs struct {
 	Digest string `json:"digest"`
 }
 
-// Suspect has somebody look again at a blob that a pull found to be wrong: it may have been pushed again meanwhile, or what
-// was wrong was the reading.
-func (s *Service) Suspect(tx *metadb.Tx, d oci.Digest) error {
-	_, err := s.looks.Enqueue(tx, lookArgs{d.String()}, job.Ask{Key: d.String()})
+// Suspect counts a blob that a pull found to be wrong and has somebody look again: it may have been pushed again meanwhile, or
+// what was wrong was the reading. If not, it is repaired from an upstream.
+func (s *Service) Suspect(tx *metadb.Tx, m metadb.Damage) error {
+	tx.AfterCommit(func() { s.metrics.found(m.Missing, byPull) })
+	_, err := s.looks.Enqueue(tx, lookArgs{m.Digest.String()}, job.Ask{Key: m.Digest.String()})
 	return err
 }
 
@@ -128,6 +146,23 @@ func (s *Service) lookAgain(ctx context.Context, _ *job.Work, a lookArgs) error 
 	if err != nil {
 		return job.Permanent(err)
 	}
-	_, err = s.release(ctx, d)
+	released, err := s.release(ctx, d)
+	if released || err != nil || len(s.upstreams) == 0 {
+		return err
+	}
+	b, err := s.o.DB.BlobAnywhere(ctx, d)
+	if errors.Is(err, metadb.ErrNotFound) || err == nil && b.State != metadb.Damaged {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	host, err := s.fetch(ctx, b, s.calm)
+	if errors.Is(err, errNowhere) {
+		return nil // a push repairs it; the next pass asks again
+	}
+	if err == nil {
+		s.metrics.repaired(host)
+	}
 	return err
 }

@@ -127,10 +127,10 @@ func (c *counting) Open(ctx context.Context, d oci.Digest) (blob.Content, int64,
 
 // A blob that was pushed again while a slow pull read the old bytes is put aside for a moment, and looked at again.
 func TestSuspicionIsLookedInto(t *testing.T) {
-	var suspect func(tx *metadb.Tx, d oci.Digest) error
+	var suspect func(tx *metadb.Tx, m metadb.Damage) error
 	h := newHouse(t, func(o *options) {
 		o.registry.Verify = registry.VerifyAlways
-		o.registry.Suspect = func(tx *metadb.Tx, d oci.Digest) error { return suspect(tx, d) }
+		o.registry.Suspect = func(tx *metadb.Tx, m metadb.Damage) error { return suspect(tx, m) }
 	})
 	suspect = h.scrub.Suspect
 	h.work(t)

@@ -148,7 +148,7 @@ func (s *Service) quarantine(ctx context.Context, b metadb.Blob, by string, v ve
 	if released, err := s.release(ctx, b.Digest); err == nil && released {
 		return false, nil
 	}
-	s.metrics.found(v)
+	s.metrics.found(v.missing, by)
 	s.o.Log.ErrorContext(ctx, "a blob is damaged; a push of it repairs it, and berthd fsck tells which tags need it",
 		"digest", b.Digest, "found", v.detail, "by", by)
 	return true, nil

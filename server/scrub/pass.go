@@ -251,16 +251,13 @@ func (w *walk) bad(ctx context.Context, b metadb.Blob, v verdict) error {
 			return nil
 		}
 	}
-	if w.copies != nil {
-		repaired, err := w.s.repair(ctx, b, w.copies)
-		if err != nil {
-			w.s.o.Log.WarnContext(ctx, "a damaged blob could not be repaired", "digest", b.Digest, "err", err)
-		}
-		if repaired {
-			w.count(func(r *Report) { r.Repaired++ })
-			w.s.metrics.repaired()
-			return nil
-		}
+	from, err := w.repair(ctx, b)
+	if err != nil {
+		return err
+	}
+	if from != "" {
+		w.count(func(r *Report) { r.repaired(from) })
+		return nil
 	}
 	w.count(func(r *Report) {
 		if v.missing {
@@ -270,6 +267,37 @@ func (w *walk) bad(ctx context.Context, b metadb.Blob, v verdict) error {
 		}
 	})
 	return nil
+}
+
+// directory is where a repair came from that --repair-from has named.
+const directory = "directory"
+
+// repair gives a damaged blob the bytes of another copy, and says where from; "" when there is none that is right.
+func (w *walk) repair(ctx context.Context, b metadb.Blob) (from string, err error) {
+	if w.copies != nil {
+		repaired, err := w.s.repair(ctx, b, w.copies)
+		if err != nil {
+			w.s.o.Log.WarnContext(ctx, "a damaged blob could not be repaired", "digest", b.Digest, "err", err)
+			w.count(func(r *Report) { r.notRepaired(b.Digest, err) })
+		}
+		if repaired && err == nil {
+			w.s.metrics.repaired(directory)
+			return directory, nil
+		}
+	}
+	if len(w.s.upstreams) == 0 {
+		return "", nil
+	}
+	host, err := w.s.fetch(ctx, b, w.pace)
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case err != nil:
+		w.count(func(r *Report) { r.notRepaired(b.Digest, err) })
+		return "", nil
+	}
+	w.s.metrics.repaired(host)
+	return host, nil
 }
 
 func (w *walk) count(f func(*Report)) {

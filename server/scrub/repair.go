@@ -59,24 +59,31 @@ func (s *Service) repair(ctx context.Context, b metadb.Blob, from *copies) (repa
 		return false, err
 	}
 	defer func() { _ = f.Close() }()
-	if b.Inline {
-		body, err := io.ReadAll(io.LimitReader(f, b.Size+1))
-		if err != nil {
+	if !b.Inline {
+		// Looked at before it is taken, so that a wrong copy costs no space.
+		if _, err := blob.Send(io.Discard, &stoppable{ctx, f}, b.Size, b.Digest); err != nil {
+			return false, fmt.Errorf("the copy is not right, either: %w", err)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return false, err
 		}
-		if oci.FromBytes(b.Digest.Algorithm(), body) != b.Digest {
-			return false, errors.New("the copy is not right, either")
-		}
-		return true, s.o.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.PutBlob(s.asPushed(b), body) })
 	}
-	// Looked at before it is taken, so that a wrong copy costs no space.
-	if _, err := blob.Send(io.Discard, &stoppable{ctx, f}, b.Size, b.Digest); err != nil {
-		return false, fmt.Errorf("the copy is not right, either: %w", err)
+	return true, s.take(ctx, b, f)
+}
+
+// take gives a damaged blob the bytes of r, unless they are not right.
+func (s *Service) take(ctx context.Context, b metadb.Blob, r io.Reader) error {
+	if !b.Inline {
+		return s.upload(ctx, b, r)
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return false, err
+	body, err := io.ReadAll(io.LimitReader(r, b.Size+1))
+	if err != nil {
+		return err
 	}
-	return true, s.upload(ctx, b, f)
+	if oci.FromBytes(b.Digest.Algorithm(), body) != b.Digest {
+		return errors.New("the copy is not right, either")
+	}
+	return s.o.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.PutBlob(s.asPushed(b), body) })
 }
 
 // upload puts content into the store as a push does: a row names it before it appears, so that a crash leaves nothing that
@@ -124,8 +131,7 @@ func (s *Service) commit(ctx context.Context, id string, b metadb.Blob, r io.Rea
 	if err != nil {
 		return err
 	}
-	_, err = blob.Send(w, r, b.Size, b.Digest)
-	if err != nil {
+	if _, err = blob.Send(w, r, b.Size, b.Digest); err != nil {
 		return errors.Join(err, w.Close(), s.o.Blobs.Abort(context.WithoutCancel(ctx), id, blob.State{}))
 	}
 	state, err := w.Suspend(ctx)

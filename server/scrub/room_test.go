@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
@@ -35,6 +37,8 @@ type house struct {
 	dir   string // of the content
 	store blob.Store
 
+	metrics *prometheus.Registry
+
 	database, dbFile string
 	o                options
 }
@@ -43,6 +47,9 @@ type options struct {
 	database string // URL; "" is SQLite
 	registry registry.Options
 	wrap     func(blob.Store) blob.Store
+
+	upstreams []scrub.Upstream
+	now       func() time.Time // of the checks; nil is the real one
 }
 
 func newHouse(t testing.TB, change ...func(*options)) *house {
@@ -95,7 +102,14 @@ func (h *house) open(t testing.TB, db *metadb.DB) {
 	r := o.registry
 	r.DB, r.Blobs, r.Access, r.Projects, r.Now, r.Log = h.db, h.store, point, projects, time.Now, log
 	h.Service = registry.New(r)
-	h.scrub = scrub.New(scrub.Options{DB: h.db, Blobs: h.store, Access: point, Forget: h.Forget, Now: time.Now, Log: log})
+	now := o.now
+	if now == nil {
+		now = time.Now
+	}
+	h.metrics = prometheus.NewRegistry()
+	h.scrub = scrub.New(scrub.Options{
+		DB: h.db, Blobs: h.store, Access: point, Forget: h.Forget, Upstreams: o.upstreams, Metrics: h.metrics, Now: now, Log: log,
+	})
 }
 
 // eachDatabase runs a test on SQLite and on PostgreSQL.

@@ -41,6 +41,8 @@ type Options struct {
 	Rate int64
 	// Interval is the time between the beginnings of scheduled passes; 0 is no schedule.
 	Interval time.Duration
+	// Upstreams are other registries, asked in this order for the right bytes of what is damaged.
+	Upstreams []Upstream
 	// Forget drops what memory has of a blob in repositories; nil when nothing is remembered.
 	Forget  func(d oci.Digest, repos ...int64)
 	Metrics prometheus.Registerer // nil: nothing is measured
@@ -54,6 +56,9 @@ type Service struct {
 	o       Options
 	metrics *metrics
 
+	upstreams []*upstream
+	calm      *pace // of repairs outside of passes
+
 	scrubs, checks *job.Queue[Ask]
 	looks          *job.Queue[lookArgs]
 }
@@ -63,7 +68,11 @@ func New(o Options) *Service {
 	if o.Forget == nil {
 		o.Forget = func(oci.Digest, ...int64) {}
 	}
-	return &Service{o: o, metrics: newMetrics(o)}
+	s := &Service{o: o, metrics: newMetrics(o), calm: newPace(o.Rate, o.Now)}
+	for _, u := range o.Upstreams {
+		s.upstreams = append(s.upstreams, newUpstream(u, o.Now))
+	}
+	return s
 }
 
 // Ask says what a pass does besides looking at every blob.
@@ -92,6 +101,9 @@ type Report struct {
 	Released  int64 `json:"released"`  // were found to be right again
 	Unchecked int64 `json:"unchecked"` // could not be looked at, because the store did not answer
 
+	RepairedFrom   map[string]int64 `json:"repairedFrom,omitempty"`   // of Repaired, by host; "directory" for --repair-from
+	LastUnrepaired string           `json:"lastUnrepaired,omitempty"` // why the last could not be repaired that was tried
+
 	References []Reference `json:"references,omitempty"` // at most 1000
 	Broken     int64       `json:"broken,omitempty"`     // rows that refer to what is not there
 
@@ -105,6 +117,29 @@ type Report struct {
 
 // Clean says that everything that was looked at is right.
 func (r *Report) Clean() bool { return r.Damaged == 0 && r.Missing == 0 && r.Broken == 0 }
+
+func (r *Report) repaired(from string) {
+	r.Repaired++
+	if r.RepairedFrom == nil {
+		r.RepairedFrom = map[string]int64{}
+	}
+	r.RepairedFrom[from]++
+}
+
+func (r *Report) notRepaired(d oci.Digest, err error) {
+	r.LastUnrepaired = fmt.Sprintf("%s: %s", d, why(err))
+}
+
+// why is what people are told of a failure: what a fault says in public, and of what has no words for them only that.
+func why(err error) string {
+	if f := (*fault.Error)(nil); errors.As(err, &f) {
+		return f.Message
+	}
+	if wrong := (*blob.WrongError)(nil); errors.As(err, &wrong) {
+		return "the copy is not right, either"
+	}
+	return err.Error()
+}
 
 // Reference is a row that refers to what is not there.
 type Reference struct {

@@ -73,6 +73,10 @@ func testDamage(t *testing.T, db *metadb.DB) {
 		t.Errorf("%d damaged, %d gone, %v", damaged, gone, err)
 	}
 
+	homes := get[[]metadb.Home](t)(db.Homes(ctx, file, 10))
+	equal(t, "homes", homes, []metadb.Home{{Repository: "x/a"}})
+	equal(t, "homes of nothing", len(get[[]metadb.Home](t)(db.Homes(ctx, digestOf("nothing"), 10))), 0)
+
 	// A push repairs, by a transaction and by the log of small blobs, whichever repository it is to.
 	must(t, db.KeepBlob(ctx, b.ID, metadb.Blob{Digest: small, Size: 5, Inline: true, LeaseUntil: lease}, []byte("small")))
 	equal(t, "content", string(get[[]byte](t)(db.Content(ctx, small))), "small")
