@@ -7,7 +7,8 @@
 //
 //	blobs/…                content, metadata and inventories
 //	berth/backup/ID.json   the record of a snapshot
-//	berth/backup-run/ID    who is at work in this place; see lock.go
+//	berth/backup-run/…     who is at work in this place; see lock.go
+//	berth/backup-index/…   which snapshots a registry has here; see index.go, also for backup-sources and backup-swept
 //
 // A backup is taken of a registry that runs: collection is held, then the metadata is read as of one moment, then the bytes
 // that it names are copied. So whatever was acknowledged before that moment is in it, and restoring needs nothing else. It

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -13,8 +14,8 @@ import (
 )
 
 // One run is at work in a target at a time, because pruning removes blobs that no record names yet. Of one registry a lease
-// in its database sees to that. Registries that share a target tell each other by notes there: each writes its own first and
-// looks for others second, so of two that come together at least one sees the other, and gives way.
+// in its database sees to that. Registries that share a target tell each other by notes there, one of each: each writes its own
+// first and looks for others second, by their names, so of two that come together at least one sees the other, and gives way.
 
 const (
 	runFolder = "backup-run"
@@ -75,18 +76,26 @@ func (s *Service) begin(ctx context.Context, store blob.Store, id string, hold b
 
 func (r *run) holdName() string { return "backup/" + r.id }
 
-func (r *run) noteName() string { return runFolder + "/" + r.id }
+func (r *run) noteName() string { return runFolder + "/" + r.source }
 
 // enter makes the target this run's.
 func (r *run) enter(ctx context.Context) error {
-	if err := r.mark(ctx); err != nil {
+	if err := errors.Join(r.mark(ctx), r.join(ctx)); err != nil {
 		return err
 	}
 	names, err := r.notes.NoteNames(ctx, runFolder)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
+	sources, err := sourcesOf(ctx, r.notes)
+	if err != nil {
+		return err
+	}
+	for _, source := range sources {
+		names = append(names, runFolder+"/"+source)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		if name == r.noteName() {
 			continue
 		}

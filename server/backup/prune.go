@@ -47,6 +47,7 @@ func (s *Service) prune(ctx context.Context, store blob.Store, r *run, keep int,
 		return p, err
 	}
 	own := 0
+	var kept []string // of this registry
 	for _, e := range all {
 		if e.Record == nil || e.Problem != "" { // what it needs is not known
 			return p, fault.New(fault.Conflict, fault.Unknown, "nothing was removed, because not every snapshot can be read: %s", e.Problem)
@@ -62,6 +63,9 @@ func (s *Service) prune(ctx context.Context, store blob.Store, r *run, keep int,
 			p.Snapshots = append(p.Snapshots, e.ID)
 			continue
 		}
+		if e.Record.Source == r.source {
+			kept = append(kept, e.ID)
+		}
 		needed.add(e.Record.Metadata.Digest)
 		needed.add(e.Record.Needs.Digest)
 		err := e.Record.needs(ctx, store, func(n need) error { needed.add(n.digest); return nil })
@@ -75,16 +79,26 @@ func (s *Service) prune(ctx context.Context, store blob.Store, r *run, keep int,
 			return p, err
 		}
 	}
-	return p, sweep(ctx, store, needed, &p.Removed)
+	if err := writeNames(ctx, r.notes, indexName(r.source), kept); err != nil {
+		return p, err
+	}
+	return p, r.sweep(ctx, store, needed, &p.Removed)
 }
 
 // sweep removes the blobs that are not needed, a batch at a time.
-func sweep(ctx context.Context, store blob.Store, needed *digests, removed *Amount) error {
+func (r *run) sweep(ctx context.Context, store blob.Store, needed *digests, removed *Amount) error {
 	const batch = 1000
 	var idle []oci.Digest
+	told := false
 	remove := func() error {
 		if err := context.Cause(ctx); err != nil { // the target is not ours any more
 			return err
+		}
+		if !told {
+			if err := r.willSweep(ctx); err != nil {
+				return err
+			}
+			told = true
 		}
 		err := store.Delete(ctx, idle...)
 		idle = idle[:0]

@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -120,18 +118,16 @@ func Snapshots(ctx context.Context, store blob.Store) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := notes.NoteNames(ctx, recordFolder)
+	ids, err := snapshotNames(ctx, notes)
 	if err != nil {
 		return nil, err
 	}
 	var all []Entry
-	for _, name := range names {
-		id, ok := strings.CutSuffix(strings.TrimPrefix(name, recordFolder+"/"), ".json")
-		if !ok {
-			continue
-		}
+	for _, id := range ids {
 		e := Entry{ID: id}
-		if e.Record, err = readRecord(ctx, notes, id); err != nil {
+		if e.Record, err = readRecord(ctx, notes, id); fault.Is(err, fault.NotFound) {
+			continue // it was removed, or never made
+		} else if err != nil {
 			if fault.Of(err).Kind != fault.Conflict {
 				return nil, err
 			}
@@ -139,7 +135,6 @@ func Snapshots(ctx context.Context, store blob.Store) ([]Entry, error) {
 		}
 		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.ID, b.ID) })
 	return all, nil
 }
 

@@ -138,7 +138,10 @@ func (r *registry) restore(o backup.Restoring) (*registry, *backup.Restored, err
 		o.To = to.blobs
 	}
 	file := filepath.Join(to.temp, "berth.db")
-	o.From, o.File, o.Temp, o.Now, o.Log = r.target, file, to.temp, time.Now, quiet()
+	if o.From == nil {
+		o.From = r.target
+	}
+	o.File, o.Temp, o.Now, o.Log = file, to.temp, time.Now, quiet()
 	result, err := backup.Restore(r.t.Context(), o)
 	if err != nil {
 		return nil, nil, err

@@ -45,7 +45,7 @@ func (s *Service) Run(ctx context.Context, ask Ask, progress func(Progress)) (_ 
 	t := &taking{s: s, store: store, verify: ask.Verify, pace: &pace{rate: ask.Rate, now: s.o.Now}, tell: progress, record: Record{
 		Format: recordFormat, ID: id, Source: r.source, Berth: s.o.Version, Database: s.o.Database, Complete: true,
 	}}
-	if err := t.take(held, r.notes); err != nil {
+	if err := t.take(held, r); err != nil {
 		if cause := context.Cause(held); cause != nil && ctx.Err() == nil {
 			err = cause
 		}
@@ -68,13 +68,14 @@ type taking struct {
 	tell   tell
 	record Record
 	dir    string // of temporary files
+	late   bool   // the target may list what it has not got any more
 
 	mu      sync.Mutex
 	done    int64 // bytes
 	damaged map[oci.Digest]string
 }
 
-func (t *taking) take(ctx context.Context, notes blob.NoteKeeper) (err error) {
+func (t *taking) take(ctx context.Context, r *run) (err error) {
 	began := t.s.o.Now()
 	if err := abandoned(ctx, t.store, began); err != nil {
 		return err
@@ -83,6 +84,9 @@ func (t *taking) take(ctx context.Context, notes blob.NoteKeeper) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(t.dir)) }()
+	if t.late, err = justSwept(ctx, r.notes, began); err != nil {
+		return err
+	}
 	t.tell.say(Progress{Doing: "reading the metadata"})
 	t.record.At = t.s.o.Now().UTC()
 	file := filepath.Join(t.dir, "berth.db")
@@ -102,7 +106,10 @@ func (t *taking) take(ctx context.Context, notes blob.NoteKeeper) (err error) {
 	if err := context.Cause(ctx); err != nil { // collection must have been held until now
 		return err
 	}
-	return t.record.write(ctx, notes)
+	if err := r.announce(ctx, t.record.ID); err != nil {
+		return err
+	}
+	return t.record.write(ctx, r.notes)
 }
 
 func (t *taking) inventory() string { return filepath.Join(t.dir, "inventory") }
@@ -170,6 +177,8 @@ func (t *taking) blobs(ctx context.Context, db *metadb.DB) error {
 			switch {
 			case b.State == metadb.Damaged:
 				t.lose(b, "it was damaged before")
+			case more && next.Digest == b.Digest && next.Size == b.Size && t.late && !t.verify:
+				copies.Go(func() error { return t.find(ctx, b) })
 			case more && next.Digest == b.Digest && next.Size == b.Size && !t.verify:
 				t.passed(int(b.Size))
 			case more && next.Digest == b.Digest && next.Size == b.Size:
@@ -224,6 +233,25 @@ func (t *taking) lose(b metadb.StoredBlob, detail string) {
 	}
 	t.record.Damaged++
 	t.s.o.Log.Error("blob is damaged and not in the backup", "digest", b.Digest.String(), "found", detail)
+}
+
+// find asks for a blob that the target lists, and copies it when it is not there.
+func (t *taking) find(ctx context.Context, b metadb.StoredBlob) error {
+	c, n, err := t.store.Open(ctx, b.Digest)
+	switch {
+	case fault.Has(err, fault.BlobUnknown):
+		return t.copy(ctx, b)
+	case err != nil:
+		return err
+	}
+	if err := c.Close(); err != nil {
+		return err
+	}
+	if n != b.Size {
+		return t.copy(ctx, b)
+	}
+	t.passed(int(b.Size))
+	return nil
 }
 
 // check reads a blob that the target has, and copies it again when it is not right.
