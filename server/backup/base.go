@@ -30,11 +30,8 @@ func (b *based) flush(ctx context.Context) error {
 		return err
 	}
 	b.count++
-	n, err := b.page.write(ctx, b.j.notes, fmt.Sprintf("%s/%s/base-%010d", journalFolder, b.id, b.count))
+	n, err := b.put(ctx, &b.page, fmt.Sprintf("%s/%s/base-%010d", journalFolder, b.id, b.count))
 	b.base += n
-	if err == nil {
-		b.j.pages.Inc()
-	}
 	return err
 }
 

@@ -27,6 +27,7 @@ import (
 //	berth/journal/head         which journal counts
 //	berth/journal/ID/base-N    everything, as it was when the journal began
 //	berth/journal/ID/log-E-I-F what happened up to the event (E, I), by the holder F
+//	berth/journal/last-ID      which page was written last; see chain.go
 //
 // Bytes that are only in the database (manifests, small blobs) are in the pages, with the push that needed them. When the
 // log has outgrown the base, a new journal is begun and takes the place of the old one: so the journal is never more than a
@@ -162,6 +163,7 @@ type writer struct {
 	counts bool  // it is what the head says
 	base   int64 // bytes of its pages
 	log    int64
+	last   link     // the page that was written last
 	seen   *digests // content that is in the journal, as far as it is remembered
 }
 
@@ -205,8 +207,13 @@ func (w *writer) resume(ctx context.Context) error {
 		return w.begin(ctx)
 	case err != nil:
 		return err
-	case head.Format < journalFormat || head.ID != id || lost != strconv.FormatInt(w.at.Lost, 10):
+	case head.Format < journalFormat || head.ID != id || !head.Chained || lost != strconv.FormatInt(w.at.Lost, 10):
 		return w.begin(ctx)
+	}
+	if w.last, err = readChain(ctx, w.j.notes, id); fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) {
+		return w.begin(ctx)
+	} else if err != nil {
+		return err
 	}
 	w.id, w.counts = id, true
 	names, err := w.j.notes.NoteNames(ctx, journalFolder+"/"+id)
@@ -220,7 +227,7 @@ func (w *writer) resume(ctx context.Context) error {
 // begin writes a journal anew. The old one counts until this one can stand alone.
 func (w *writer) begin(ctx context.Context) error {
 	began := w.j.o.Now()
-	w.id, w.counts, w.base, w.log, w.seen = word(), false, 0, 0, &digests{}
+	w.id, w.counts, w.base, w.log, w.last, w.seen = word(), false, 0, 0, link{}, &digests{}
 	// From here on the cursor is that of the new one: whoever comes after a crash must not go on with the old.
 	if err := w.know(ctx, ""); err != nil {
 		return err
@@ -235,7 +242,7 @@ func (w *writer) begin(ctx context.Context) error {
 	if err := w.follow(ctx); err != nil { // past whatever the base can have met
 		return err
 	}
-	head, err := json.Marshal(journalHead{journalFormat, w.id, w.j.o.Now().UTC()})
+	head, err := json.Marshal(journalHead{Format: journalFormat, ID: w.id, At: w.j.o.Now().UTC(), Chained: true})
 	if err != nil {
 		return err
 	}
@@ -295,7 +302,7 @@ func (w *writer) forget(ctx context.Context) error {
 	}
 	var old []string
 	for _, name := range names {
-		if name != headNote && !strings.HasPrefix(name, journalFolder+"/"+w.id+"/") {
+		if name != headNote && name != chainNote(w.id) && !strings.HasPrefix(name, journalFolder+"/"+w.id+"/") {
 			old = append(old, name)
 		}
 	}
@@ -353,11 +360,10 @@ func (w *writer) events(ctx context.Context, es []event.Event) error {
 			continue
 		}
 		if p.lines > 0 {
-			n, err := p.write(ctx, w.j.notes, w.pageName(e.Cursor))
+			n, err := w.put(ctx, p, w.pageName(e.Cursor))
 			if err != nil {
 				return err
 			}
-			w.j.pages.Inc()
 			w.log += n
 			clear(public)
 		}

@@ -32,6 +32,8 @@ type line struct {
 	Place      string     `json:"place,omitempty"` // where in the store
 	Size       int64      `json:"size,omitempty"`  // bytes; of content, that follow the line
 	Bytes      []byte     `json:"b,omitempty"`     // of a signature
+	Page       string     `json:"page,omitempty"`  // see chain.go
+	Number     int64      `json:"no,omitempty"`    // likewise
 }
 
 // lineKind is what a line says.
@@ -48,6 +50,7 @@ const (
 	contentLine    lineKind = "content" // bytes that are in the database, and follow
 	placeLine      lineKind = "place"   // bytes that do not lie under their digest
 	signatureLine  lineKind = "sign"    // of a manifest, in the form of containers/image: n is its name
+	chainLine      lineKind = "chain"   // the number of this page, and which is before it
 )
 
 // journalHead says which journal counts.
@@ -55,6 +58,8 @@ type journalHead struct {
 	Format int       `json:"format"`
 	ID     string    `json:"id"` // folder of its pages
 	At     time.Time `json:"at"`
+	// Chained says that its pages are a chain; see chain.go.
+	Chained bool `json:"chained,omitempty"`
 }
 
 const (

@@ -124,20 +124,55 @@ func (b *rebuilding) readJournal(ctx context.Context) error {
 		return err
 	}
 	b.out.Journal = head.At
-	b.pages, err = b.notes.NoteNames(ctx, journalFolder+"/"+head.ID) // base-… sorts before log-…
-	if err != nil {
+	if b.pages, err = b.notes.NoteNames(ctx, journalFolder+"/"+head.ID); err != nil { // base-… sorts before log-…
 		return err
 	}
-	for i, name := range b.pages {
-		b.tell.say(Progress{Done: int64(i), Total: int64(len(b.pages)), Doing: "reading the journal"})
-		err := readPage(ctx, b.notes, name, func(l line, _ []byte) error { b.take(l); return nil })
-		if fault.Is(err, fault.Conflict) {
-			b.problem("%v; what only it had is lost", err)
-		} else if err != nil {
+	var end link
+	if head.Chained {
+		end, err = readChain(ctx, b.notes, head.ID)
+		if unknown := fault.Is(err, fault.NotFound) && len(b.pages) > 0 || fault.Is(err, fault.Conflict); unknown {
+			b.problem("which page of the journal is the last is not known (%s is missing or damaged), so pages that are missing cannot be named", chainNote(head.ID))
+		} else if err != nil && !fault.Is(err, fault.NotFound) {
 			return err
 		}
 	}
-	return nil
+	for before := b.out; ; b.out = before {
+		c, err := b.readPages(ctx)
+		if err != nil {
+			return err
+		}
+		found, err := b.follow(ctx, end, c)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		b.pages = append(b.pages, found...) // they count in their order, so all is read again
+		slices.Sort(b.pages)
+		b.projects, b.repos, b.places = map[string]bool{}, map[string]*repoState{}, map[oci.Digest]line{}
+	}
+}
+
+// readPages takes in what the pages say, and returns what they say of the chain.
+func (b *rebuilding) readPages(ctx context.Context) (*chained, error) {
+	c := &chained{map[string]link{}, map[string]bool{}}
+	for i, name := range b.pages {
+		b.tell.say(Progress{Done: int64(i), Total: int64(len(b.pages)), Doing: "reading the journal"})
+		err := readPage(ctx, b.notes, name, func(l line, _ []byte) error {
+			if l.Kind == chainLine {
+				c.before[name] = link{l.Page, l.Number}
+			}
+			b.take(l)
+			return nil
+		})
+		switch {
+		case fault.Is(err, fault.Conflict):
+			c.damaged[name] = true
+			b.problem("%v; what only it had is lost", err)
+		case fault.Is(err, fault.NotFound): // listed, and not there: it is missed when it is in the chain
+		case err != nil:
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 func (b *rebuilding) repo(name string) *repoState {
@@ -175,7 +210,7 @@ func (b *rebuilding) take(l line) {
 		delete(b.repo(l.Repository).tags, l.Tag)
 	case placeLine:
 		b.places[l.Digest] = l
-	case contentLine: // build reads them
+	case contentLine, chainLine: // who reads pages takes them
 	}
 }
 
@@ -241,7 +276,7 @@ func (b *rebuilding) contents(ctx context.Context) error {
 				return tx.PutBlob(metadb.Blob{Digest: l.Digest, Size: int64(len(content)), LeaseUntil: until}, content)
 			})
 		})
-		if err != nil && !fault.Is(err, fault.Conflict) { // that one is named already
+		if err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) { // that one is named already
 			return err
 		}
 	}
@@ -391,7 +426,7 @@ func (b *rebuilding) signed(ctx context.Context) error {
 				return err
 			})
 		})
-		if err != nil && !fault.Is(err, fault.Conflict) { // that one is named already
+		if err != nil && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) { // that one is named already
 			return err
 		}
 	}
