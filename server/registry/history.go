@@ -233,25 +233,32 @@ func (s *Service) RollbackTag(ctx context.Context, name ref.Name, tag string, to
 	if !to.Digest.IsZero() && !to.At.IsZero() {
 		return nil, fault.New(fault.Invalid, fault.TagInvalid, "rollback of tag %s names a digest and a time; name one of them", tag)
 	}
-	return s.moveBack(ctx, repo, tag, to.Expect, byRollback, func(tx *metadb.Tx) (oci.Digest, oci.Digest, error) {
+	return s.moveBack(ctx, repo, tag, to.Expect, byRollback, func(tx *metadb.Tx) (way, error) {
 		return s.target(ctx, tx, repo, tag, to)
 	})
 }
 
+// way is where a tag goes, and where it has to be when it does: somewhere, nowhere, or wherever it is.
+type way struct {
+	to   oci.Digest
+	from oci.Digest // zero: wherever
+	free bool       // nowhere
+}
+
 // target is where a rollback goes, and, when that depends on where the tag is, where that has to be.
-func (s *Service) target(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, tag string, to Rollback) (d, expect oci.Digest, err error) {
+func (s *Service) target(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, tag string, to Rollback) (way, error) {
 	switch {
 	case !to.Digest.IsZero():
-		return to.Digest, to.Expect, nil
+		return way{to: to.Digest}, nil
 	case !to.At.IsZero():
 		e, err := s.tagAt(ctx, repo, tag, to.At)
-		return e.Digest, to.Expect, err
+		return way{to: e.Digest}, err
 	}
 	now := oci.Digest{}
 	for before := (time.Time{}); ; {
 		entries, err := tx.TagHistory(ctx, repo.ID, tag, before, 100)
 		if err != nil {
-			return d, expect, err
+			return way{}, err
 		}
 		if len(entries) == 0 {
 			break
@@ -260,15 +267,15 @@ func (s *Service) target(ctx context.Context, tx *metadb.Tx, repo *metadb.Reposi
 			if before.IsZero() && e == entries[0] {
 				now = e.Digest
 			} else if !e.Digest.IsZero() && e.Digest != now {
-				return e.Digest, now, nil
+				return way{to: e.Digest, from: now, free: now.IsZero()}, nil
 			}
 		}
 		before = entries[len(entries)-1].Since
 	}
 	if now.IsZero() {
-		return d, expect, s.unknownTag(ctx, repo, tag)
+		return way{}, s.unknownTag(ctx, repo, tag)
 	}
-	return d, expect, fault.New(fault.NotFound, fault.ManifestUnknown, "tag %s of %s has always pointed at %s, as far as its history reaches back; name a digest to point it elsewhere", tag, repo.Name, now.Short())
+	return way{}, fault.New(fault.NotFound, fault.ManifestUnknown, "tag %s of %s has always pointed at %s, as far as its history reaches back; name a digest to point it elsewhere", tag, repo.Name, now.Short())
 }
 
 // RestoreTag puts a deleted tag back where it pointed, with its manifest when that is in the trash. A tag that exists is a
@@ -284,30 +291,31 @@ func (s *Service) RestoreTag(ctx context.Context, name ref.Name, tag string) (*M
 	if err != nil {
 		return nil, err
 	}
-	return s.moveBack(ctx, repo, tag, oci.Digest{}, byRestore, func(tx *metadb.Tx) (oci.Digest, oci.Digest, error) {
+	return s.moveBack(ctx, repo, tag, oci.Digest{}, byRestore, func(tx *metadb.Tx) (way, error) {
 		entries, err := tx.TagHistory(ctx, repo.ID, tag, time.Time{}, 2)
 		switch {
 		case err != nil:
-			return oci.Digest{}, oci.Digest{}, err
+			return way{}, err
 		case len(entries) > 0 && !entries[0].Digest.IsZero():
-			return oci.Digest{}, oci.Digest{}, fault.New(fault.Conflict, fault.TagInvalid, "tag %s of %s is there and points at %s; to point it where it was, roll it back", tag, repo.Name, entries[0].Digest.Short())
+			return way{}, fault.New(fault.Conflict, fault.TagInvalid, "tag %s of %s is there and points at %s; to point it where it was, roll it back", tag, repo.Name, entries[0].Digest.Short())
 		case len(entries) < 2:
-			return oci.Digest{}, oci.Digest{}, fault.New(fault.NotFound, fault.ManifestUnknown, "tag %s of %s is not known to have existed; there is nothing to restore", tag, repo.Name)
+			return way{}, fault.New(fault.NotFound, fault.ManifestUnknown, "tag %s of %s is not known to have existed; there is nothing to restore", tag, repo.Name)
 		}
-		return entries[1].Digest, oci.Digest{}, nil
+		return way{to: entries[1].Digest, free: true}, nil
 	})
 }
 
-// moveBack points a tag at what choose returns, if it points at what that expects (zero: anywhere), and brings the
-// manifest back for it.
+// moveBack points a tag where choose says, if it is where that and the caller expect it (zero: anywhere), and brings the manifest
+// back for it.
 func (s *Service) moveBack(ctx context.Context, repo *metadb.Repository, tag string, expect oci.Digest, cause string,
-	choose func(tx *metadb.Tx) (d, expect oci.Digest, err error)) (*MovedTag, error) {
+	choose func(tx *metadb.Tx) (way, error)) (*MovedTag, error) {
 	var out *MovedTag
 	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		d, now, err := choose(tx)
+		by, err := choose(tx)
 		if err != nil {
 			return err
 		}
+		d := by.to
 		out = &MovedTag{Tag: tag, Digest: d}
 		m, restored, err := s.bringBack(ctx, tx, repo, d, cause, true)
 		if errors.Is(err, metadb.ErrNotFound) {
@@ -321,7 +329,10 @@ func (s *Service) moveBack(ctx context.Context, repo *metadb.Repository, tag str
 			return err
 		}
 		// Where it goes may have been chosen by where it was: that holds beside what the caller expects.
-		for _, want := range []oci.Digest{expect, now} {
+		if by.free && !out.Before.IsZero() {
+			return fault.New(fault.Conflict, fault.TagInvalid, "tag %s of %s points at %s and was not there a moment ago; it was pushed meanwhile", tag, repo.Name, out.Before.Short())
+		}
+		for _, want := range []oci.Digest{expect, by.from} {
 			if want.IsZero() || out.Before == want {
 				continue
 			}

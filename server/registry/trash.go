@@ -126,12 +126,25 @@ func (s *Service) RestoreManifest(ctx context.Context, name ref.Name, r RestoreM
 		return err
 	})
 	if errors.Is(err, metadb.ErrNotFound) {
-		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "manifest %s is not in the trash of %s; it was purged, or never deleted there", r.Digest, name)
+		return nil, s.notInTrash(ctx, repo, r.Digest)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
+}
+
+// notInTrash says of a manifest that was to be restored why it cannot be: one that is there needs no restore.
+func (s *Service) notInTrash(ctx context.Context, repo *metadb.Repository, d oci.Digest) error {
+	_, err := s.o.DB.Manifest(ctx, repo.ID, d)
+	switch {
+	case err == nil:
+		return fault.New(fault.NotFound, fault.ManifestUnknown,
+			"manifest %s is not in the trash of %s: it is there, and can be pulled; it was restored or pushed again before, or never deleted", d, repo.Name)
+	case !errors.Is(err, metadb.ErrNotFound):
+		return err
+	}
+	return fault.New(fault.NotFound, fault.ManifestUnknown, "manifest %s is not in the trash of %s; it was purged, or never deleted there", d, repo.Name)
 }
 
 func (s *Service) restore(ctx context.Context, tx *metadb.Tx, repo *metadb.Repository, r RestoreManifest) (*Restored, error) {
