@@ -117,6 +117,9 @@ func openBackupBucket(ctx context.Context, c *config.Config, target string, log 
 	}
 	store, err := s3.New(ctx, o)
 	if err != nil {
+		if refused := (*blob.RefusedError)(nil); errors.As(err, &refused) {
+			return nil, nil, noTarget("backup target %s cannot be used: %s", u.Redacted(), refused)
+		}
 		return nil, nil, fmt.Errorf("backup target %s: %w", target, err)
 	}
 	return store, store.Close, nil
@@ -210,6 +213,9 @@ func RestoreBackup(ctx context.Context, c *config.Config, o Restore) (_ *backup.
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	if _, err := backup.Find(ctx, from, o.Snapshot); err != nil { // before anything is made
+		return nil, err
+	}
 	release, err := emptyData(c)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/berth-registry/berth/server/backup"
@@ -41,20 +43,34 @@ func (s *Server) journaling(ctx context.Context) (err error) {
 // Rebuild makes the metadata of a configuration's storage again, in an empty data directory or database.
 func Rebuild(ctx context.Context, c *config.Config, dryRun bool, progress func(backup.Progress)) (_ *backup.Rebuilt, err error) {
 	log := slog.New(slog.DiscardHandler)
-	release, err := emptyData(c)
-	if err != nil {
-		return nil, err
+	if f := c.Storage.Filesystem; f != nil && !exists(filepath.Join(f.RootDirectory, "blobs")) { // opening it would make directories
+		return nil, fmt.Errorf("storage directory %s is not there or has no content of a registry; name the data directory with --data, or the configuration", f.RootDirectory)
 	}
-	defer func() { err = errors.Join(err, release()) }()
 	store, stop, err := contentStore(ctx, c, log)
 	if err != nil {
 		return nil, fmt.Errorf("rebuild: %w", err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	if err := backup.RequireJournal(ctx, store); err != nil {
+		return nil, err
+	}
+	temp := c.Berth.Data
+	if dryRun && !exists(temp) { // nor does a dry run make one
+		if temp, err = os.MkdirTemp("", "berth-rebuild-"); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	} else {
+		release, err := emptyData(c)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+	}
 	db := databaseOptions(c)
 	db.Log = log
 	return backup.Rebuild(ctx, backup.Rebuilding{
-		Store: store, File: sqliteFile(db.URL, db.Path), Database: db, Temp: c.Berth.Data, DryRun: dryRun, Plan: registry.Plan,
+		Store: store, File: sqliteFile(db.URL, db.Path), Database: db, Temp: temp, DryRun: dryRun, Plan: registry.Plan,
 		Progress: progress, Now: time.Now, Log: log,
 	})
 }

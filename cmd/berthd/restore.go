@@ -32,6 +32,12 @@ yet, and goes on when it is asked for again. Accounts, passwords and keys are as
 			if err != nil {
 				return err
 			}
+			switch {
+			case !drill && cmd.Flags().Changed("sample"):
+				return errors.New("--sample says how many tags a drill pulls, and needs --drill")
+			case sample < 1:
+				return fmt.Errorf("--sample expects a number of tags, at least 1; got %d", sample)
+			}
 			p := backupProgress{w: cmd.ErrOrStderr(), now: time.Now, unit: " bytes"}
 			o.From, o.Progress = args[0], p.show
 			if o.Rate, err = rateOf(rate); err != nil {

@@ -114,12 +114,26 @@ func (b *rebuilding) problem(format string, args ...any) {
 	}
 }
 
+// RequireJournal is NotFound when a store has no journal to rebuild from. It changes nothing.
+func RequireJournal(ctx context.Context, store blob.Store) error {
+	notes, err := blob.Notes(store)
+	if err == nil {
+		_, err = knownHead(ctx, notes)
+	}
+	return err
+}
+
+func knownHead(ctx context.Context, notes blob.NoteKeeper) (journalHead, error) {
+	head, err := readHead(ctx, notes)
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.NotFound, fault.Unknown, "storage has no journal of names (berth.journal), so the names of its content are lost; restore a backup")
+	}
+	return head, err
+}
+
 // readJournal gathers what there is, page by page in the order in which they were written.
 func (b *rebuilding) readJournal(ctx context.Context) error {
-	head, err := readHead(ctx, b.notes)
-	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.NotFound, fault.Unknown, "storage has no journal of names (berth.journal), so the names of its content are lost; restore a backup")
-	}
+	head, err := knownHead(ctx, b.notes)
 	if err != nil {
 		return err
 	}

@@ -151,8 +151,8 @@ func (s *Service) List(ctx context.Context, target string) (all []Entry, err err
 	return Snapshots(ctx, store)
 }
 
-// newest is the newest snapshot that can be used, or the one that was asked for.
-func newest(ctx context.Context, store blob.Store, id string) (*Record, error) {
+// Find is the newest snapshot of a place, or the one that was asked for. NotFound: there is none; Conflict: it cannot be used.
+func Find(ctx context.Context, store blob.Store, id string) (*Record, error) {
 	notes, err := blob.Notes(store)
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ const restoreMark = "restoring"
 func Restore(ctx context.Context, o Restoring) (_ *Restored, err error) {
 	o.Parallel = cmp.Or(o.Parallel, 8)
 	r := &restoring{o: o, tell: o.Progress, pace: &pace{rate: o.Rate, now: o.Now}}
-	if r.record, err = newest(ctx, o.From, o.Snapshot); err != nil {
+	if r.record, err = Find(ctx, o.From, o.Snapshot); err != nil {
 		return nil, err
 	}
 	if err := r.prepare(ctx); err != nil {
@@ -376,7 +376,7 @@ func putInPlace(ctx context.Context, file, to string, o metadb.Options, log *slo
 
 // Check reads every byte of a snapshot and says what is damaged; nothing is written.
 func Check(ctx context.Context, from blob.Store, snapshot string, rate int64, now func() time.Time, progress func(Progress)) (_ *Record, lost []DamagedBlob, err error) {
-	r, err := newest(ctx, from, snapshot)
+	r, err := Find(ctx, from, snapshot)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -420,7 +420,7 @@ func Check(ctx context.Context, from blob.Store, snapshot string, rate int64, no
 // Unpack writes the metadata of a snapshot to a file as the beginning of a new life, as Restore does, for who reads the
 // content where it is: in the backup.
 func Unpack(ctx context.Context, from blob.Store, snapshot, file string, now func() time.Time, log *slog.Logger) (_ *Record, err error) {
-	r, err := newest(ctx, from, snapshot)
+	r, err := Find(ctx, from, snapshot)
 	if err != nil {
 		return nil, err
 	}

@@ -359,6 +359,9 @@ func (s *Service) work(ctx context.Context, w *job.Work, ask Ask) error {
 		w.Progress(r.Holds.Bytes, r.Holds.Bytes, r.Summary())
 		s.o.Log.Info("backup complete", "snapshot", r.ID, "blobs", r.Holds.Blobs, "copied", r.Copied.Blobs, "bytes", r.Copied.Bytes, "damaged", r.Damaged)
 	}
+	if refused := (*blob.RefusedError)(nil); errors.As(err, &refused) {
+		err = fault.New(fault.Invalid, fault.Unknown, "backup to %s is refused: %s", ask.Target, refused.Advice).Because(err)
+	}
 	if fault.Is(err, fault.Invalid) { // a target that cannot be one is none in a minute, either
 		return job.Permanent(err)
 	}

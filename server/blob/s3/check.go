@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/blob"
 )
 
 const (
@@ -54,10 +55,10 @@ func (s *Store) firstLook(ctx context.Context) error {
 	if err := s.ask(ctx); err != nil {
 		var f *fault.Error
 		if advice := s.refusal(err); advice != "" {
-			return errors.New("s3: " + advice + asText(err))
+			return &blob.RefusedError{Advice: "s3: " + advice + asText(err)}
 		}
 		if status := errorStatus(err); status >= 300 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
-			return fmt.Errorf("s3: %s refuses: check storage.s3: %w", s.place(), err)
+			return &blob.RefusedError{Advice: fmt.Sprintf("s3: %s refuses: check storage.s3", s.place()), Cause: err}
 		}
 		if ctxErr := context.Cause(ctx); ctxErr != nil && errors.As(err, &f) {
 			err = errors.Join(err, ctxErr)

@@ -65,7 +65,7 @@ func (s *Store) failed(what string, err error) error {
 	}
 	if advice := s.refusal(err); advice != "" {
 		return fault.New(fault.Unavailable, fault.UnavailableReason,
-			"the blob storage refuses this registry; its administrator finds the setting in the log").Because(fmt.Errorf("%s: %w", advice, cause))
+			"the blob storage refuses this registry; its administrator finds the setting in the log").Because(&blob.RefusedError{Advice: advice, Cause: cause})
 	}
 	if status := errorStatus(err); status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout {
 		return cause
