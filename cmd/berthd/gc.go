@@ -82,6 +82,9 @@ type previewed struct {
 	Manifests       int64 `json:"manifests"`
 	Afterwards      int64 `json:"afterwards"`
 	AfterwardsBytes int64 `json:"afterwardsBytes"`
+	Purged          int64 `json:"purged"`
+	Freed           int64 `json:"freed"`
+	FreedBytes      int64 `json:"freedBytes"`
 }
 
 func gcPreviewCommand() *cobra.Command {
@@ -98,7 +101,7 @@ func gcPreviewCommand() *cobra.Command {
 			case errors.Is(err, errNoServer):
 				err = server.CollectHere(cmd.Context(), conf, func(ctx context.Context, s *gc.Service, _ bool) error {
 					v, err := s.Preview(ctx, gc.Ask{DeleteUntagged: untagged})
-					p = previewed{v.Blobs, v.Bytes, v.Later, v.LaterBytes, v.Manifests, v.Afterwards, v.AfterwardsBytes}
+					p = previewed{v.Blobs, v.Bytes, v.Later, v.LaterBytes, v.Manifests, v.Afterwards, v.AfterwardsBytes, v.Purged, v.Freed, v.FreedBytes}
 					return err
 				})
 			case err == nil:
@@ -111,6 +114,9 @@ func gcPreviewCommand() *cobra.Command {
 			w := cmd.OutOrStdout()
 			fmt.Fprintf(w, "now:        %d blobs, %d bytes\n", p.Blobs, p.Bytes)
 			fmt.Fprintf(w, "later:      %d blobs, %d bytes, which nothing needs and which were promised to clients a short time ago\n", p.Later, p.LaterBytes)
+			if p.Purged > 0 {
+				fmt.Fprintf(w, "trash:      %d manifests whose hold is over; %d blobs, %d bytes a grace later\n", p.Purged, p.Freed, p.FreedBytes)
+			}
 			if untagged || p.Manifests > 0 {
 				fmt.Fprintf(w, "untagged:   %d manifests to the trash; %d blobs, %d bytes when they leave it\n", p.Manifests, p.Afterwards, p.AfterwardsBytes)
 			}

@@ -113,6 +113,9 @@ type previewView struct {
 	Manifests       int64 `json:"manifests" doc:"That would go to the trash."`
 	Afterwards      int64 `json:"afterwards" doc:"Blobs that can go when those are purged."`
 	AfterwardsBytes int64 `json:"afterwardsBytes"`
+	Purged          int64 `json:"purged" doc:"Manifests whose time in the trash is over, which would be deleted for good."`
+	Freed           int64 `json:"freed" doc:"Blobs that only those need, which can go a grace later."`
+	FreedBytes      int64 `json:"freedBytes"`
 }
 
 type previewQuery struct {
@@ -127,6 +130,7 @@ func (h *Handler) previewCollection(ctx context.Context, q *previewQuery) (*show
 	return show(previewView{
 		Blobs: p.Blobs, Bytes: p.Bytes, Later: p.Later, LaterBytes: p.LaterBytes, Examined: p.Examined,
 		Manifests: p.Manifests, Afterwards: p.Afterwards, AfterwardsBytes: p.AfterwardsBytes,
+		Purged: p.Purged, Freed: p.Freed, FreedBytes: p.FreedBytes,
 	})
 }
 

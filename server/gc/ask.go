@@ -54,6 +54,11 @@ type Preview struct {
 	// Blobs and bytes that can go when those manifests are purged: when their hold is over, and a grace after that.
 	Afterwards      int64 `json:"afterwards"`
 	AfterwardsBytes int64 `json:"afterwardsBytes"`
+
+	Purged int64 `json:"purged"` // manifests of the trash whose hold is over; they are deleted for good
+	// Blobs and bytes that nothing needs but those: they can go a grace later.
+	Freed      int64 `json:"freed"`
+	FreedBytes int64 `json:"freedBytes"`
 }
 
 // Preview says what a run would delete now, to the byte.
@@ -68,6 +73,11 @@ func (s *Service) preview(ctx context.Context, p plan) (v Preview, err error) {
 	if v.GarbageCount, err = s.o.DB.CountGarbage(ctx, p.due); err != nil {
 		return v, fmt.Errorf("gc: preview: %w", err)
 	}
+	out, err := s.o.DB.CountPurge(ctx, s.o.Now(), p.due)
+	if err != nil {
+		return v, fmt.Errorf("gc: preview: %w", err)
+	}
+	v.Purged, v.Freed, v.FreedBytes = out.Manifests, out.Blobs, out.Bytes
 	if p.untagged <= 0 {
 		return v, nil
 	}

@@ -261,6 +261,68 @@ func TestUntagged(t *testing.T) {
 	})
 }
 
+// TestPreviewOfTrash: the preview counts what leaves the trash because its hold is over, and what that frees, as the run does;
+// what waits for its referrer is not counted.
+func TestPreviewOfTrash(t *testing.T) {
+	databases(t, func(t *testing.T, w *world) {
+		s := gc.New(w.options())
+		preview := func() gc.Preview {
+			t.Helper()
+			p, err := s.Preview(t.Context(), gc.Ask{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		shared, own, both := w.push(300), w.push(200), w.push(50)
+		w.image("latest", shared)
+		one, two := w.image("", shared, own, both), w.image("", both)
+		subject := w.image("")
+		referrer := oci.FromBytes(oci.SHA256, []byte("refers"))
+		w.update(func(tx *metadb.Tx) error {
+			if err := tx.PutBlob(metadb.Blob{Digest: referrer, Size: 6, LeaseUntil: w.clock.now().Add(grace)}, []byte("refers")); err != nil {
+				return err
+			}
+			_, err := tx.PutManifest(metadb.Manifest{RepoID: w.repo.ID, Digest: referrer, MediaType: "m", Size: 6, Subject: subject},
+				[]metadb.Edge{{Child: subject, Kind: metadb.SubjectEdge}})
+			return err
+		})
+		w.clock.move(2 * grace)
+		w.run(s, gc.Ask{})
+		w.update(func(tx *metadb.Tx) error {
+			for _, d := range []oci.Digest{one, two, subject} {
+				if _, err := tx.TrashManifest(w.repo.ID, d, metadb.Discard{Hold: grace}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if p := preview(); p.Purged != 0 || p.Freed != 0 {
+			t.Fatalf("before the hold is over: %+v", p)
+		}
+		w.clock.move(2 * grace)
+		w.update(func(tx *metadb.Tx) error { return tx.LeaseBlob(referrer, w.clock.now().Add(grace)) }) // somebody was told that it is there
+		p := preview()
+		if want := int64(200 + 50 + len("manifest 5") + len("manifest 6")); p.Purged != 2 || p.Freed != 4 || p.FreedBytes != want || p.Blobs != 0 {
+			t.Fatalf("while one waits for its referrer: %+v, want %d bytes", p, want)
+		}
+		if r := w.run(s, gc.Ask{}); r.Purged != p.Purged || r.Deleted != p.Blobs || r.Trashed != 0 {
+			t.Fatalf("previewed %+v, did %+v", p, r)
+		}
+		w.clock.move(2 * grace)
+		p2 := preview()
+		if p2.Blobs != p.Freed || p2.Bytes != p.FreedBytes || p2.Purged != 1 || p2.Freed != 1 {
+			t.Fatalf("a grace later: %+v after %+v", p2, p)
+		}
+		if r := w.run(s, gc.Ask{}); r.Deleted != p2.Blobs || r.Bytes != p2.Bytes || r.Purged != p2.Purged || r.Trashed != 1 {
+			t.Fatalf("previewed %+v, did %+v", p2, r)
+		}
+		if w.has(own) || w.has(both) || !w.has(shared) {
+			t.Fatal("the wrong content went")
+		}
+	})
+}
+
 // bad is a store whose deletions fail.
 type bad struct {
 	blob.Store

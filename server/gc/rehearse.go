@@ -79,6 +79,7 @@ func (r *rehearsal) pass() error {
 			return err
 		}
 		r.purged += n
+		r.v.Purged += int64(n) // and what that frees goes in the next pass
 		if after = next; after == (metadb.PurgeCursor{}) {
 			return nil
 		}

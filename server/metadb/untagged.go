@@ -36,11 +36,39 @@ func (r *Reads) CountUntagged(ctx context.Context, due time.Time, age time.Durat
 	return c, err
 }
 
-// untagged is a CountUntagged in progress.
+// PurgeCount is what leaves the trash because its hold is over.
+type PurgeCount struct {
+	Manifests    int64
+	Blobs, Bytes int64 // that nothing else needs, those manifests included
+}
+
+// CountPurge counts what PurgeDue would delete for good at that time, after Collect has looked at the leases that are over at
+// due, and what nothing needs any more then. Its memory is of the size of what it finds.
+func (r *Reads) CountPurge(ctx context.Context, now, due time.Time) (PurgeCount, error) {
+	// One waits while manifests depend on it that are not in the trash yet and do not go there now, see PurgeDue.
+	ids, err := many(ctx, r.s, column[int64], `SELECT t.id FROM trash t WHERE t.hold_until <= $1 AND NOT EXISTS (
+			SELECT 1 FROM manifest m JOIN blob b ON b.digest = m.digest WHERE m.repo_id = t.repo_id AND m.subject = t.digest AND m.subject <> ''
+				AND NOT (b.state <> 1 AND b.lease_until > 0 AND b.lease_until <= $2) AND `+loose+` AND `+orphaned+`)
+		AND NOT EXISTS (SELECT 1 FROM edge c JOIN manifest m ON m.repo_id = c.repo_id AND m.digest = c.child JOIN blob b ON b.digest = m.digest
+			WHERE c.manifest_id = t.id AND c.kind = 3
+				AND NOT (b.state <> 1 AND b.lease_until > 0 AND b.lease_until <= $2) AND `+loose+` AND `+orphaned+`)`, toMicros(now), toMicros(due))
+	if err != nil || len(ids) == 0 {
+		return PurgeCount{}, err
+	}
+	u := &untagged{r: r, ctx: ctx, ids: make(map[int64]bool, len(ids))}
+	for _, id := range ids {
+		u.ids[id] = true
+	}
+	c := PurgeCount{Manifests: int64(len(ids))}
+	c.Blobs, c.Bytes, err = u.content()
+	return c, err
+}
+
+// untagged is a CountUntagged or a CountPurge in progress.
 type untagged struct {
 	r   *Reads
 	ctx context.Context //nolint:containedctx // of the one question
-	ids map[int64]bool  // manifests that would be in the trash
+	ids map[int64]bool  // manifests that would be in the trash, or out of it
 }
 
 // untaggedPart is how many manifests or digests are asked about at once.
@@ -89,7 +117,8 @@ func (u *untagged) content() (blobs, bytes int64, err error) {
 	for part := range slices.Chunk(ids, untaggedPart) {
 		list := u.r.d.numbersOf(part)
 		ds, err := many(u.ctx, u.r.s, column[string], `SELECT child FROM edge WHERE kind <> 4 AND manifest_id `+u.r.d.inNumbers("$1")+`
-			UNION SELECT digest FROM manifest WHERE id `+u.r.d.inNumbers("$2"), list, list)
+			UNION SELECT digest FROM manifest WHERE id `+u.r.d.inNumbers("$2")+`
+			UNION SELECT digest FROM trash WHERE id `+u.r.d.inNumbers("$3"), list, list, list)
 		if err != nil {
 			return 0, 0, err
 		}
