@@ -15,7 +15,7 @@ func (w *walker) deleteTag(repo string) error {
 		keys = append(keys, d)
 	}
 	_, err := w.ask(op{
-		what: "delete tag " + tag, repo: repo, keys: keys, success: http.StatusAccepted,
+		what: "delete tag " + tag, kind: deletedTag, repo: repo, keys: keys, success: http.StatusAccepted,
 		call: func(c *stand.Client) stand.Answer { return c.Delete(repo, "manifests", tag) },
 		judge: func(r *repository, a stand.Answer) string {
 			return oneOf(a, http.StatusAccepted, r.tags[tag] != "")
@@ -43,7 +43,7 @@ func (w *walker) deleteManifest(repo string) error {
 		digest = w.anyManifest()
 	}
 	_, err := w.ask(op{
-		what: "delete " + w.name(digest), repo: repo, keys: append(w.keys(digest), w.now[repo].tagsOf(digest)...), success: http.StatusAccepted,
+		what: "delete " + w.name(digest), kind: deletedDigest, repo: repo, keys: append(w.keys(digest), w.now[repo].tagsOf(digest)...), success: http.StatusAccepted,
 		call: func(c *stand.Client) stand.Answer { return c.Delete(repo, "manifests", digest) },
 		judge: func(r *repository, a stand.Answer) string {
 			if a.Status == http.StatusNotFound && r.manifest(digest) == may {
@@ -64,7 +64,7 @@ func (w *walker) deleteBlob(repo string) error {
 		digest = some(w, have)
 	}
 	_, err := w.ask(op{
-		what: "delete " + w.name(digest), repo: repo, keys: []string{digest}, success: http.StatusAccepted,
+		what: "delete " + w.name(digest), kind: deletedBlob, repo: repo, keys: []string{digest}, success: http.StatusAccepted,
 		call: func(c *stand.Client) stand.Answer { return c.Delete(repo, "blobs", digest) },
 		judge: func(r *repository, a stand.Answer) string {
 			is := r.blob(w.universe, digest, a.Ended)

@@ -15,7 +15,8 @@ type journal struct {
 	*universe
 	mu    sync.Mutex
 	began time.Time
-	all   []entry
+	count int
+	all   []entry // the last of them
 }
 
 type entry struct {
@@ -55,10 +56,12 @@ func (j *journal) event(format string, args ...any) {
 func (j *journal) add(e entry) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	e.number = len(j.all)
-	if len(j.all) < journalLength {
-		j.all = append(j.all, e)
+	e.number = j.count
+	j.count++
+	if len(j.all) == journalLength {
+		j.all = append(j.all[:0], j.all[journalLength/2:]...)
 	}
+	j.all = append(j.all, e)
 	return e.number
 }
 
@@ -94,5 +97,8 @@ func (j *journal) about(walker int, repo string, keys []string) string {
 	}
 	return b.String()
 }
+
+// of is about for content, whoever did it.
+func (j *journal) of(digest string) string { return j.about(-1, "", []string{digest}) }
 
 func last(all []entry, n int) []entry { return all[max(0, len(all)-n):] }

@@ -23,8 +23,8 @@ func TestOracle(t *testing.T) {
 	seconds, seed := number(t, "BERTH_ORACLE_SECONDS", 30), uint64(number(t, "BERTH_ORACLE_SEED", int(rand.Uint32())))
 	for _, m := range stand.Makes() {
 		t.Run(m.String(), func(t *testing.T) {
-			t.Logf("seed %d, %d s; again with BERTH_ORACLE_SEED=%d", seed, seconds, seed)
-			s := stand.Settings{Grace: grace, Hold: hold, Interval: interval, UploadAge: time.Hour}
+			t.Logf("seed %d, %d s at least; again with BERTH_ORACLE_SEED=%d", seed, seconds, seed)
+			s := stand.Settings{Grace: grace, Hold: hold, Interval: interval, UploadAge: time.Hour, Verify: true}
 			r := newRun(t, stand.Start(t, m, s), seed)
 			r.work(time.Duration(seconds) * time.Second)
 			r.end()
@@ -57,7 +57,7 @@ type run struct {
 	t       *testing.T
 	rnd     *rand.Rand
 	walkers []*walker
-	kills   int
+	deck    []func() // the rounds that come next
 	rounds  int
 }
 
@@ -71,35 +71,62 @@ func newRun(t *testing.T, f *stand.Fleet, seed uint64) *run {
 	return r
 }
 
-// work lets the walkers walk in rounds, kills a replica in some of them, and compares after each.
+// work lets the walkers walk in rounds, and compares after each: for so long at least, and until every kind of step was
+// taken.
 func (r *run) work(length time.Duration) {
-	for began := time.Now(); time.Since(began) < length; r.rounds++ {
-		victim := -1
-		if r.rnd.IntN(3) == 0 {
-			victim = r.rnd.IntN(len(r.fleet.Replicas))
+	for began := time.Now(); time.Since(began) < length || r.lacks() != ""; r.rounds++ {
+		if time.Since(began) > longest(length) {
+			r.t.Fatalf("after %d rounds in %s %s: %s", r.rounds, time.Since(began).Round(time.Second), r.lacks(), r)
 		}
-		after := time.Duration(5+r.rnd.IntN(150)) * time.Millisecond
-		var killer sync.WaitGroup
-		if victim >= 0 {
-			killer.Go(func() { r.kill(victim, after) })
-		}
-		r.each("walk", func(w *walker) error { return w.walk(stepsOfRound) })
-		killer.Wait()
-		if victim >= 0 {
-			r.fleet.Restart(victim)
-			r.killing.Store(false)
-			r.journal.event("replica %d is started again", victim)
-		}
+		r.next()()
 		r.each("compare", (*walker).verify)
 	}
 }
 
-func (r *run) kill(victim int, after time.Duration) {
-	time.Sleep(after)
-	r.killing.Store(true)
-	r.fleet.Kill(victim)
-	r.journal.event("replica %d is killed", victim)
-	r.kills++
+// longest is how long the rounds may take that are to take so long: a slow machine has time to do everything once.
+func longest(length time.Duration) time.Duration { return 3*length + 2*time.Minute }
+
+// next is what a round is about. In a few rounds each kind of them comes, in an order by the dice.
+func (r *run) next() (round func()) {
+	if len(r.deck) == 0 {
+		r.deck = []func(){r.collect, r.collect, r.kill, r.kill, r.kill, r.rot, r.restore}
+		r.rnd.Shuffle(len(r.deck), func(i, j int) { r.deck[i], r.deck[j] = r.deck[j], r.deck[i] })
+	}
+	round, r.deck = r.deck[0], r.deck[1:]
+	return round
+}
+
+// collect is a round in which somebody asks for a collection beside those that come by themselves.
+func (r *run) collect() {
+	client := r.fleet.Client(r.rnd.IntN(walkers))
+	id, err := client.StartJob("gc")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.each("walk", func(w *walker) error { return w.walk(stepsOfRound) })
+	if err := client.AwaitJob(id); err != nil {
+		r.t.Fatal(err)
+	}
+	r.count(collected)
+}
+
+// kill is a round in which a replica is killed.
+func (r *run) kill() {
+	victim := r.rnd.IntN(len(r.fleet.Replicas))
+	after := time.Duration(5+r.rnd.IntN(150)) * time.Millisecond
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		time.Sleep(after)
+		r.killing.Store(true)
+		r.fleet.Kill(victim)
+		r.journal.event("replica %d is killed", victim)
+		r.count(killed)
+	})
+	r.each("walk", func(w *walker) error { return w.walk(stepsOfRound) })
+	killer.Wait()
+	r.fleet.Restart(victim)
+	r.killing.Store(false)
+	r.journal.event("replica %d is started again", victim)
 }
 
 // each has all walkers do something at once, and ends the test when one finds a difference.
@@ -114,11 +141,16 @@ func (r *run) each(what string, do func(*walker) error) {
 		})
 	}
 	all.Wait()
+	r.stopIfFailed()
+}
+
+func (r *run) stopIfFailed() {
+	r.t.Helper()
 	if r.t.Failed() {
 		r.t.FailNow()
 	}
 }
 
 func (r *run) String() string {
-	return fmt.Sprintf("%s: %d requests in %d rounds, a replica killed %d times, 0 differences", r.fleet, r.steps.Load(), r.rounds, r.kills)
+	return fmt.Sprintf("%s: %d requests in %d rounds; %s", r.fleet, r.requests.Load(), r.rounds, &r.tally)
 }

@@ -65,7 +65,21 @@ type difference struct{ repo, key, text string }
 
 func (d difference) String() string { return d.repo + ": " + d.text }
 
-// compare holds what was seen against the model.
+// compare holds what was seen against the model, repository by repository.
+func (s state) compare(u *universe, sights map[string]*sight) (all []difference) {
+	for _, repo := range sorted(s) {
+		all = append(all, s[repo].compare(u, repo, sights[repo])...)
+	}
+	return all
+}
+
+func (s state) absorb(u *universe, sights map[string]*sight) {
+	for repo, r := range s {
+		r.absorb(u, sights[repo])
+	}
+}
+
+// compare holds what was seen of a repository against the model.
 func (r *repository) compare(u *universe, repo string, s *sight) (all []difference) {
 	differ := func(key, format string, args ...any) {
 		all = append(all, difference{repo, key, fmt.Sprintf(format, args...)})

@@ -17,15 +17,16 @@ func (w *walker) step() error {
 	case n < 17:
 		return w.abandon(repo)
 	case n < 25:
-		return w.head(repo, some(w, w.blobs).Digest)
+		_, err := w.head(repo, some(w, w.blobs).Digest)
+		return err
 	case n < 33:
 		return w.mount(repo)
 	case n < 51:
 		return w.pushImage(repo)
 	case n < 56:
-		return w.putManifest(repo, w.anyManifest(), w.someReference())
+		return w.put(repo, w.anyManifest(), w.someReference())
 	case n < 62:
-		return w.putManifest(repo, some(w, w.indexes).Digest, some(w, w.tags))
+		return w.put(repo, some(w, w.indexes).Digest, some(w, w.tags))
 	case n < 67:
 		return w.pushReferrer(repo)
 	case n < 76:
@@ -69,7 +70,7 @@ func (w *walker) pushBlob(repo string, b stand.Blob) error {
 		effect: func(r *repository, promised time.Time) { r.promise(b.Digest, promised) },
 	}
 	if w.rnd.IntN(3) == 0 {
-		o.what = "push at once " + w.name(b.Digest)
+		o.what, o.kind = "push at once "+w.name(b.Digest), pushedAtOnce
 		o.call = func(c *stand.Client) stand.Answer { return c.PushAtOnce(repo, b.Digest, data) }
 		_, err := w.ask(o)
 		return err
@@ -79,7 +80,9 @@ func (w *walker) pushBlob(repo string, b stand.Blob) error {
 		return err
 	}
 	rest := data
+	o.kind = pushedInTwo
 	if w.rnd.IntN(2) == 0 {
+		o.kind = pushedInChunks
 		if location, rest, err = w.chunks(repo, b, location, len(data)); err != nil {
 			return err
 		}
@@ -129,30 +132,25 @@ func (w *walker) abandon(repo string) error {
 		return err
 	}
 	if w.rnd.IntN(2) == 0 {
-		w.mu.Lock()
-		w.open = append(w.open, openUpload{repo, location})
-		w.mu.Unlock()
+		w.count(leftUpload)
 		return nil
 	}
 	_, err = w.ask(op{
-		what: "cancel the upload of " + w.name(b.Digest), repo: repo, keys: []string{b.Digest}, success: http.StatusNoContent,
+		what: "cancel the upload of " + w.name(b.Digest), kind: cancelled, repo: repo, keys: []string{b.Digest}, success: http.StatusNoContent,
 		call: func(c *stand.Client) stand.Answer { return c.Do(http.MethodDelete, location, nil, nil) },
 	})
 	return err
 }
 
 // head asks for a blob as a client does that wants to skip its push: 200 is a promise.
-func (w *walker) head(repo, digest string) error {
-	_, err := w.ask(op{
-		what: "HEAD " + w.name(digest), repo: repo, keys: []string{digest}, success: http.StatusOK,
+func (w *walker) head(repo, digest string) (there bool, err error) {
+	a, err := w.ask(op{
+		what: "HEAD " + w.name(digest), kind: vouched, repo: repo, keys: []string{digest}, success: http.StatusOK,
 		call:   func(c *stand.Client) stand.Answer { return w.settled(c, repo, digest) },
 		judge:  w.judgeRead(digest),
 		effect: func(r *repository, promised time.Time) { r.promise(digest, promised) },
 	})
-	if err != nil {
-		return err
-	}
-	return nil
+	return a.Status == http.StatusOK, err
 }
 
 // settled asks again where an answer contradicts what another replica did a moment ago, and which this one may not have
@@ -172,6 +170,8 @@ func (w *walker) judgeRead(digest string) func(*repository, stand.Answer) string
 		switch {
 		case a.Status == http.StatusOK && is == mustNot:
 			return "vouches for what was deleted, collected or never pushed"
+		case a.Status == http.StatusNotFound && w.rots(digest): // put aside, or collected
+			return ""
 		case a.Status == http.StatusNotFound && is == must:
 			return "denies it, and " + r.why(w.universe, digest, a)
 		case a.Status == http.StatusNotFound:
@@ -196,12 +196,12 @@ func (w *walker) mount(repo string) error {
 		source = ""
 	}
 	a, err := w.ask(op{
-		what: fmt.Sprintf("mount %s from %q", w.name(digest), source), repo: repo, keys: []string{digest}, success: http.StatusCreated,
+		what: fmt.Sprintf("mount %s from %q", w.name(digest), source), kind: mounted, repo: repo, keys: []string{digest}, success: http.StatusCreated,
 		call: func(c *stand.Client) stand.Answer { return c.Mount(repo, digest, source) },
 		judge: func(_ *repository, a stand.Answer) string {
 			is := w.now[from].blob(w.universe, digest, a.Ended)
 			switch {
-			case a.Status == http.StatusAccepted && is == must && w.now[from].blob(w.universe, digest, a.Began) == must:
+			case a.Status == http.StatusAccepted && !w.rots(digest) && is == must && w.now[from].blob(w.universe, digest, a.Began) == must:
 				return "is no mount, although the source has it"
 			case a.Status == http.StatusCreated && is == mustNot && source != "" && w.fleet.Make.Replicas == 1:
 				return "mounts what the source does not have"
@@ -215,9 +215,16 @@ func (w *walker) mount(repo string) error {
 	if err != nil || a.Status != http.StatusAccepted {
 		return err
 	}
-	_, err = w.ask(op{
+	return w.cancel(repo, digest, a)
+}
+
+// cancel ends the upload that was begun in place of a mount.
+func (w *walker) cancel(repo, digest string, declined stand.Answer) error {
+	_, err := w.ask(op{
 		what: "cancel the upload in place of a mount", repo: repo, keys: []string{digest}, success: http.StatusNoContent,
-		call: func(c *stand.Client) stand.Answer { return c.Do(http.MethodDelete, a.Header.Get("Location"), nil, nil) },
+		call: func(c *stand.Client) stand.Answer {
+			return c.Do(http.MethodDelete, declined.Header.Get("Location"), nil, nil)
+		},
 	})
 	return err
 }
@@ -234,10 +241,11 @@ func (w *walker) pushReferrer(repo string) error {
 
 func (w *walker) pushWhole(repo, manifest string) error {
 	for _, d := range w.manifests[manifest].Blobs {
-		if err := w.head(repo, d); err != nil {
+		there, err := w.head(repo, d)
+		if err != nil {
 			return err
 		}
-		if _, there := w.now[repo].blobs[d]; there {
+		if there {
 			continue
 		}
 		if err := w.pushBlob(repo, w.sizes[d]); err != nil {
@@ -248,23 +256,30 @@ func (w *walker) pushWhole(repo, manifest string) error {
 	if m := w.manifests[manifest]; m.Subject != "" {
 		ref = "" // a referrer is found by its subject
 	}
-	return w.putManifest(repo, manifest, ref)
+	return w.put(repo, manifest, ref)
 }
 
-// putManifest pushes a manifest, also one whose blobs are not all there: then it must be refused.
-func (w *walker) putManifest(repo, digest, tag string) error {
+// put pushes a manifest, also one whose blobs are not all there: then it must be refused.
+func (w *walker) put(repo, digest, tag string) error {
 	m := w.manifests[digest]
 	ref := tag
 	if tag == "" {
 		ref = digest
 	}
+	k := putManifest
+	if r := w.now[repo]; tag != "" && r.tags[tag] != digest && r.manifests[digest] {
+		k = movedTag
+	}
 	_, err := w.ask(op{
-		what: fmt.Sprintf("put %s as %.20s", w.name(digest), ref), repo: repo, keys: append(w.keys(digest), tag), success: http.StatusCreated,
+		what: fmt.Sprintf("put %s as %.20s", w.name(digest), ref), kind: k, repo: repo, keys: append(w.keys(digest), tag), success: http.StatusCreated,
 		call: func(c *stand.Client) stand.Answer { return c.PutManifest(repo, ref, m) },
 		judge: func(r *repository, a stand.Answer) string {
 			least := must
 			for _, b := range m.Blobs {
 				least = min(least, r.blob(w.universe, b, a.Ended))
+				if w.rots(b) {
+					least = min(least, may)
+				}
 			}
 			switch {
 			case a.Status == http.StatusCreated && least == mustNot:
@@ -292,7 +307,7 @@ func (w *walker) retag(repo string) error {
 	if digest == "" {
 		return w.pushImage(repo)
 	}
-	return w.putManifest(repo, digest, some(w, w.tags))
+	return w.put(repo, digest, some(w, w.tags))
 }
 
 // pull reads an image by tag as a client does, and finds all of it.
@@ -303,8 +318,14 @@ func (w *walker) pull(repo string) error {
 	}
 	digest := w.now[repo].tags[some(w, tags)]
 	for _, d := range w.manifests[digest].Blobs {
+		if w.rots(d) {
+			if err := w.readRotten(repo, d); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, err := w.ask(op{
-			what: "GET " + w.name(d), repo: repo, keys: []string{d}, success: http.StatusOK,
+			what: "GET " + w.name(d), kind: pulledBlob, repo: repo, keys: []string{d}, success: http.StatusOK,
 			call: func(c *stand.Client) stand.Answer { return c.Get(repo, "blobs", d) },
 			judge: func(_ *repository, a stand.Answer) string {
 				if a.Status != http.StatusOK || stand.DigestOf(a.Body) != d {

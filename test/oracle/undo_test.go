@@ -26,7 +26,7 @@ func (w *walker) rollBack(repo string) error {
 		keys = append(keys, w.keys(d)...)
 	}
 	_, err := w.ask(op{
-		what: fmt.Sprintf("roll back tag %s to %q", tag, w.name(to)), repo: repo, keys: keys, success: http.StatusOK,
+		what: fmt.Sprintf("roll back tag %s to %q", tag, w.name(to)), kind: rolledBack, repo: repo, keys: keys, success: http.StatusOK,
 		call: func(c *stand.Client) stand.Answer {
 			return c.Operate(http.MethodPost, "repositories/"+repo+"/-/tags/"+tag+"/rollback", body)
 		},
@@ -52,7 +52,7 @@ func (r *repository) has(digest string) bool {
 func (w *walker) restoreTag(repo string) error {
 	tag := some(w, w.tags)
 	_, err := w.ask(op{
-		what: "restore tag " + tag, repo: repo, keys: []string{tag}, success: http.StatusOK,
+		what: "restore tag " + tag, kind: restoredTag, repo: repo, keys: []string{tag}, success: http.StatusOK,
 		call: func(c *stand.Client) stand.Answer {
 			return c.Operate(http.MethodPost, "repositories/"+repo+"/-/tags/"+tag+"/restore", map[string]string{})
 		},
@@ -87,7 +87,7 @@ func (w *walker) someTrash(repo string) string {
 func (w *walker) restoreManifest(repo string) error {
 	digest, tags := w.someTrash(repo), w.rnd.IntN(2) == 0
 	_, err := w.ask(op{
-		what: fmt.Sprintf("restore %s, with its tags: %v", w.name(digest), tags), repo: repo,
+		what: fmt.Sprintf("restore %s, with its tags: %v", w.name(digest), tags), kind: restoredTrash, repo: repo,
 		keys: append(w.keys(digest), w.now[repo].trash[digest]...), success: http.StatusOK,
 		call: func(c *stand.Client) stand.Answer {
 			return c.Operate(http.MethodPost, "repositories/"+repo+"/-/trash/"+digest+"/restore", map[string]bool{"tags": tags})
@@ -115,7 +115,7 @@ func (w *walker) restoreManifest(repo string) error {
 func (w *walker) purge(repo string) error {
 	digest := w.someTrash(repo)
 	_, err := w.ask(op{
-		what: "purge " + w.name(digest), repo: repo, keys: w.keys(digest), success: http.StatusOK,
+		what: "purge " + w.name(digest), kind: purged, repo: repo, keys: w.keys(digest), success: http.StatusOK,
 		call: func(c *stand.Client) stand.Answer {
 			return c.Operate(http.MethodDelete, "repositories/"+repo+"/-/trash/"+digest, nil)
 		},
@@ -156,7 +156,7 @@ func (w *walker) askThen(repo string) error {
 	i := w.rnd.IntN(len(entries))
 	for at, want := range map[time.Time]string{entries[i].Since: entries[i].Digest, entries[i].Since.Add(-time.Microsecond): older(entries, i)} {
 		if _, err := w.ask(op{
-			what: fmt.Sprintf("tag %s at %s", tag, at.Format(time.RFC3339Nano)), repo: repo, keys: []string{tag}, success: http.StatusOK,
+			what: fmt.Sprintf("tag %s at %s", tag, at.Format(time.RFC3339Nano)), kind: lookedBack, repo: repo, keys: []string{tag}, success: http.StatusOK,
 			call: func(c *stand.Client) stand.Answer {
 				return c.Operate(http.MethodGet, "repositories/"+repo+"/-/tags/"+tag+"?at="+at.UTC().Format("2006-01-02T15:04:05.000000Z"), nil)
 			},

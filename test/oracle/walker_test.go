@@ -3,10 +3,11 @@ package oracle
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/berth-registry/berth/internal/testkit/stand"
@@ -18,16 +19,14 @@ var errGone = errors.New("no answer")
 // world is what the walkers share.
 type world struct {
 	*universe
-	fleet   *stand.Fleet
-	journal *journal
-	promise time.Duration // for how long an answer about a blob vouches for it at least
-	killing atomic.Bool   // a replica is being killed: silence is no fault
-	steps   atomic.Int64
-	open    []openUpload // uploads that nobody will end
-	mu      sync.Mutex
+	fleet    *stand.Fleet
+	journal  *journal
+	promise  time.Duration // for how long an answer about a blob vouches for it at least
+	killing  atomic.Bool   // a replica is being killed: silence is no fault
+	requests atomic.Int64
+	rotten   map[string]bool // content that was spoiled and not repaired since, as far as is known → all of it is gone; see rot_test.go
+	tally
 }
-
-type openUpload struct{ repo, location string }
 
 // walker works in repositories of its own, one request after the other, so that it knows what they have.
 type walker struct {
@@ -37,6 +36,9 @@ type walker struct {
 	repos []string
 	now   state
 	other state // what is the case when the last request, which had no answer, was done; nil
+
+	remembers bool     // what is the case is kept in past, because a backup is made
+	past      []moment // see restore_test.go
 }
 
 func newWalker(w *world, id int, seed uint64) *walker {
@@ -47,8 +49,10 @@ func newWalker(w *world, id int, seed uint64) *walker {
 // op is a request and what it does to the model.
 type op struct {
 	what    string
+	kind    kind // "": it is no step by itself
 	repo    string
 	keys    []string
+	breaks  bool // what it reads is rotten: an answer may break off
 	call    func(c *stand.Client) stand.Answer
 	success int                                        // the status that means that it was done
 	judge   func(r *repository, a stand.Answer) string // what is wrong with an answer; nil: only success is right
@@ -57,12 +61,12 @@ type op struct {
 
 // ask sends a request to some replica, judges the answer and changes the model by it.
 func (w *walker) ask(o op) (stand.Answer, error) {
-	w.steps.Add(1)
+	w.requests.Add(1)
 	replica := w.rnd.IntN(len(w.fleet.Replicas))
 	a := o.call(w.fleet.Client(replica))
 	entry := w.journal.note(w.id, o, replica, a)
 	r := w.now[o.repo]
-	if a.Status == 0 {
+	if a.Status == 0 && !(o.breaks && brokeOff(a.Err)) {
 		if !w.killing.Load() {
 			return a, w.fault(o, "%s", a)
 		}
@@ -75,6 +79,7 @@ func (w *walker) ask(o op) (stand.Answer, error) {
 	}
 	wrong := ""
 	switch {
+	case a.Status == 0: // it broke off
 	case a.Status >= http.StatusInternalServerError:
 		wrong = "is a failure of the server"
 	case o.judge != nil:
@@ -89,7 +94,18 @@ func (w *walker) ask(o op) (stand.Answer, error) {
 		o.effect(r, a.Began.Add(w.promise))
 	}
 	r.review(w.universe)
+	if a.Status == o.success && o.kind != "" {
+		w.count(o.kind)
+	}
+	if w.remembers {
+		w.remember(a.Began, a.Ended)
+	}
 	return a, nil
+}
+
+// brokeOff says that the registry has ended a connection, and not that it took too long, or is not there.
+func brokeOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // fault is a difference that an answer shows, with all that happened to what it is about.
@@ -134,23 +150,15 @@ func (w *walker) verify() error {
 }
 
 func (w *walker) look() []difference {
-	sights := map[string]*sight{}
-	for _, repo := range w.repos {
-		sights[repo] = observe(w.fleet.Client(w.rnd.IntN(len(w.fleet.Replicas))), w.universe, repo)
-	}
+	sights := w.observe()
 	var first []difference
 	for _, s := range []state{w.now, w.other} {
 		if s == nil {
 			continue
 		}
-		var all []difference
-		for _, repo := range w.repos {
-			all = append(all, s[repo].compare(w.universe, repo, sights[repo])...)
-		}
+		all := s.compare(w.universe, sights)
 		if len(all) == 0 {
-			for _, repo := range w.repos {
-				s[repo].absorb(w.universe, sights[repo])
-			}
+			s.absorb(w.universe, sights)
 			w.now, w.other = s, nil
 			return nil
 		}
@@ -159,6 +167,15 @@ func (w *walker) look() []difference {
 		}
 	}
 	return first
+}
+
+// observe sees all that the walker's repositories answer.
+func (w *walker) observe() map[string]*sight {
+	sights := map[string]*sight{}
+	for _, repo := range w.repos {
+		sights[repo] = observe(w.fleet.Client(w.rnd.IntN(len(w.fleet.Replicas))), w.universe, repo)
+	}
+	return sights
 }
 
 // report is the differences, with the history of the first few of them.

@@ -38,6 +38,7 @@ type Settings struct {
 	Hold      time.Duration                // how long what was deleted can be brought back
 	Interval  time.Duration                // between two looks of the collector
 	UploadAge time.Duration                // after how long without a byte an upload counts as abandoned
+	Verify    bool                         // every blob is verified while it is pulled, not one in sixteen
 	Front     func(endpoint string) string // puts something in front of the S3 server at the endpoint; nil: nothing
 }
 
@@ -51,8 +52,10 @@ type Fleet struct {
 	Name     string      // of the bucket
 
 	t        testing.TB
-	endpoint string // of the bucket, for berthd
+	endpoint string   // of the bucket, for berthd
+	env      []string // of every berthd, but for where its data are
 	configs  []string
+	target   string // of backups, once there was one
 	mu       sync.Mutex
 	clients  []*Client
 }
@@ -61,6 +64,7 @@ type Fleet struct {
 func Start(t testing.TB, m Make, s Settings) *Fleet {
 	t.Helper()
 	f := &Fleet{t: t, Make: m, Settings: s, Replicas: make([]*testkit.Daemon, m.Replicas), clients: make([]*Client, m.Replicas)}
+	f.env = []string{"BERTH_ANONYMOUS=delete", "BERTH_ADMIN_PASSWORD=" + password}
 	if m.Shared {
 		f.DSN = testkit.Postgres(t)
 		f.Bucket, f.Name = testkit.S3Bucket(t, testkit.VersityGW)
@@ -75,7 +79,7 @@ func Start(t testing.TB, m Make, s Settings) *Fleet {
 		f.configs = append(f.configs, filepath.Join(t.TempDir(), "berth.yml"))
 		f.configure(i)
 		o := testkit.Options{
-			Env: []string{"BERTH_ANONYMOUS=delete", "BERTH_ADMIN_PASSWORD=" + password}, Args: []string{f.configs[i]}, Data: t.TempDir(), Database: f.DSN,
+			Env: f.env, Args: []string{f.configs[i]}, Data: t.TempDir(), Database: f.DSN,
 			Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(testkit.FreePort(t))),
 		}
 		starting.Go(func() { f.Replicas[i] = testkit.Start(t, o) })
@@ -115,7 +119,11 @@ func (f *Fleet) configure(i int) {
 	if f.UploadAge > 0 {
 		fmt.Fprintf(&b, "  maintenance: {uploadpurging: {age: %s, interval: %s}}\n", f.UploadAge, max(time.Second, f.UploadAge/4))
 	}
-	b.WriteString("berth:\n  gc:\n    untagged: 0\n")
+	b.WriteString("berth:\n")
+	if f.Verify {
+		b.WriteString("  integrity: {reads: always}\n")
+	}
+	b.WriteString("  gc:\n    untagged: 0\n")
 	setting("    ", "grace", f.Grace)
 	setting("    ", "interval", f.Interval)
 	if f.Hold > 0 {
