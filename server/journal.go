@@ -71,6 +71,6 @@ func Rebuild(ctx context.Context, c *config.Config, dryRun bool, progress func(b
 	db.Log = log
 	return backup.Rebuild(ctx, backup.Rebuilding{
 		Store: store, File: sqliteFile(db.URL, db.Path), Database: db, Temp: temp, DryRun: dryRun, Plan: registry.Plan,
-		Progress: progress, Now: time.Now, Log: log,
+		Grace: leaseOf(c), Progress: progress, Now: time.Now, Log: log,
 	})
 }

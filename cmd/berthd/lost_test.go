@@ -3,8 +3,10 @@ package main_test
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/internal/testkit"
 )
@@ -42,6 +44,35 @@ func TestLostDatabase(t *testing.T) {
 			d = testkit.Start(t, testkit.Options{Data: data, Database: dsn, Env: anonymous})
 			if got := pull(t, d, "v1"); got != emptyIndex {
 				t.Errorf("pulled %s", got)
+			}
+		})
+	}
+}
+
+// TestRebuildKeepsForTheGrace: what no manifest needs is there after a rebuild for as long as it would have been, by the
+// configuration, and no longer.
+func TestRebuildKeepsForTheGrace(t *testing.T) {
+	for grace, least := range map[string]time.Duration{"200h": 200 * time.Hour, "2s": 2 * time.Second} {
+		t.Run(grace, func(t *testing.T) {
+			data, env := t.TempDir(), append([]string{"BERTH_GC_GRACE=" + grace}, anonymous...)
+			d := testkit.Start(t, testkit.Options{Data: data, Env: env})
+			pushIndex(t, d, "v1")
+			if err := d.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			removeDatabase(t, data, "berth.db*")
+			began := time.Now()
+			c := command{dir: t.TempDir(), env: append([]string{"BERTH_DATA=" + data}, env...)}
+			if r := c.run(t, "rebuild"); r.code != 0 {
+				t.Fatalf("rebuild: %+v", r)
+			}
+			rows, err := testkit.SQLite(filepath.Join(data, "berth.db"), `SELECT lease_until FROM blob`)
+			if err != nil || len(rows) != 1 {
+				t.Fatalf("blobs: %q, %v", rows, err)
+			}
+			micros, err := strconv.ParseInt(rows[0][0], 10, 64)
+			if kept := time.UnixMicro(micros).Sub(began); err != nil || kept < least || kept > 2*least+time.Minute {
+				t.Errorf("it is looked at after %s, %v; the grace is %s", kept, err, least)
 			}
 		})
 	}
