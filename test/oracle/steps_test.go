@@ -38,13 +38,14 @@ const (
 	foundByScrub   kind = "damage found by a scrub"
 	repaired       kind = "damage repaired by a push"
 	restoredWhole  kind = "restores from a backup"
+	rebuilt        kind = "rebuilds from the store"
 )
 
 // kinds are all that a run must have taken a step of, or it has not tested what it says.
 var kinds = []kind{
 	pushedAtOnce, pushedInTwo, pushedInChunks, leftUpload, cancelled, vouched, mounted, putManifest, movedTag, deletedTag, deletedDigest, deletedBlob,
 	rolledBack, restoredTag, restoredTrash, purged, lookedBack, pulledBlob,
-	killed, collected, scrubbed, rottedLarge, rottedSmall, rottedManifest, foundByScrub, repaired, restoredWhole,
+	killed, collected, scrubbed, rottedLarge, rottedSmall, rottedManifest, foundByScrub, repaired, restoredWhole, rebuilt,
 }
 
 // leastSteps is how many steps of all kinds a run takes at least.

@@ -95,3 +95,23 @@ func (f *Fleet) Restore() error {
 	}
 	return nil
 }
+
+// Stop ends all replicas in order.
+func (f *Fleet) Stop() (err error) {
+	for _, d := range f.Replicas {
+		err = errors.Join(err, d.Stop())
+	}
+	return err
+}
+
+// Rebuild makes the database again from what the store has, and starts the registry.
+func (f *Fleet) Rebuild() error {
+	f.t.Helper()
+	if _, err := f.Command("rebuild"); err != nil {
+		return err
+	}
+	for i := range f.Replicas {
+		f.Restart(i)
+	}
+	return nil
+}
