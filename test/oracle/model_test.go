@@ -64,7 +64,7 @@ type run struct {
 
 func newRun(t *testing.T, f *stand.Fleet, seed uint64) *run {
 	u := newUniverse()
-	w := &world{universe: u, fleet: f, journal: newJournal(u), promise: f.Grace}
+	w := &world{universe: u, fleet: f, journal: newJournal(u), promise: f.Grace, rotten: map[string]bool{}, tally: tally{of: map[kind]int{}}}
 	r := &run{world: w, t: t, rnd: rand.New(rand.NewPCG(seed, 1<<32))}
 	for i := range walkers {
 		r.walkers = append(r.walkers, newWalker(w, i, seed))

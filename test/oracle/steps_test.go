@@ -32,8 +32,8 @@ const (
 	killed         kind = "kill -9"
 	collected      kind = "collections"
 	scrubbed       kind = "scrubs"
-	rottedLarge    kind = "blobs of the store rotted"
-	rottedSmall    kind = "blobs of the database rotted"
+	rottedLarge    kind = "large blobs rotted"
+	rottedSmall    kind = "small blobs rotted"
 	rottedManifest kind = "manifests rotted"
 	foundByScrub   kind = "damage found by a scrub"
 	repaired       kind = "damage repaired by a push"
@@ -60,9 +60,6 @@ type tally struct {
 func (t *tally) count(k kind) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.of == nil {
-		t.of = map[kind]int{}
-	}
 	t.of[k]++
 }
 
