@@ -11,9 +11,11 @@ SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-# The rooms' own tests, and the whole-product tests that start a real berthd.
+# The rooms' own tests, the whole-product tests that start a real berthd, and those of them that throw dice: they say with
+# which seed, and what they did.
 UNIT  = $$(go list ./... | grep -v '/test/')
-WHOLE = $$(go list ./... | grep '/test/')
+WHOLE = $$(go list ./... | grep '/test/' | grep -Ev '/test/(oracle|collect)$$')
+DICE  = ./test/oracle ./test/collect
 
 CACHE := $${BERTH_TEST_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/berth-test}
 FUZZTIME ?= 10s
@@ -40,6 +42,8 @@ test: setup fmt-check vet
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test $(RACE) -timeout 20m $(UNIT)
 	@echo "== the whole product: conformance, crash, interop with real clients"
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -count=1 -timeout 30m -p 1 $(WHOLE)
+	@echo "== random operations: seeds, and what was done"
+	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -count=1 -timeout 30m -p 1 -v $(DICE)
 
 SECONDS ?= 3600
 SEED ?=

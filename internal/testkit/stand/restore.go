@@ -2,12 +2,16 @@ package stand
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/berth-registry/berth/internal/testkit"
 )
@@ -58,11 +62,41 @@ func (f *Fleet) Lose() error {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(d.Data, e.Name())))
 		}
 	}
-	if f.Shared { // what the old one has is removed with its server
-		_, f.Name = testkit.S3Bucket(f.t, testkit.VersityGW)
-		f.Change(f.Settings)
+	if f.Shared {
+		err = errors.Join(err, f.emptyBucket())
 	}
 	return err
+}
+
+func (f *Fleet) emptyBucket() error {
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	client := f.Bucket.Client()
+	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &f.Name})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, o := range page.Contents {
+			if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &f.Name, Key: o.Key}); err != nil {
+				return err
+			}
+		}
+	}
+	open := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &f.Name})
+	for open.HasMorePages() {
+		page, err := open.NextPage(ctx)
+		if err != nil {
+			return err
+		}
+		for _, u := range page.Uploads {
+			if _, err := client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &f.Name, Key: u.Key, UploadId: u.UploadId}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // LoseDatabase throws the database away, of a registry that does not run.

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"fmt"
-	"io"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -34,7 +34,7 @@ func (f *Fleet) Rot(digest string, right []byte, gone bool) (done bool) {
 	case row.inline:
 		return f.behind(`UPDATE blob_content SET bytes = $2 WHERE digest = $1`, digest, wrong) == 1
 	case f.Shared:
-		err = f.rotObject(right, wrong, gone)
+		err = f.rotObject(digest, wrong, gone)
 	case gone:
 		err = os.Remove(f.file(digest))
 	default:
@@ -93,33 +93,22 @@ func (f *Fleet) file(digest string) string {
 	return filepath.Join(f.Replicas[0].Data, "blobs", "sha256", digits[:2], digits)
 }
 
-// rotObject finds the object by its content, wherever it lies.
-func (f *Fleet) rotObject(right, wrong []byte, gone bool) error {
+// rotObject finds the object that is named by its digest. Uploads that nobody has ended may have the same bytes.
+func (f *Fleet) rotObject(digest string, wrong []byte, gone bool) error {
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	client := f.Bucket.Client()
-	for key, size := range f.Weigh().Content {
-		if size != int64(len(right)) {
+	for key := range f.Weigh().Content {
+		if !strings.Contains(key, digest[len("sha256:"):]) {
 			continue
 		}
-		out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &f.Name, Key: &key})
-		if err != nil {
-			return err
-		}
-		body, err := io.ReadAll(out.Body)
-		_ = out.Body.Close()
-		if err != nil {
-			return err
-		}
-		switch {
-		case !bytes.Equal(body, right):
-			continue
-		case gone:
+		var err error
+		if gone {
 			_, err = client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &f.Name, Key: &key})
-		default:
+		} else {
 			_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: &f.Name, Key: &key, Body: bytes.NewReader(wrong)})
 		}
 		return err
 	}
-	return fmt.Errorf("no object of the bucket has its bytes")
+	return errors.New("no object of the bucket has its name")
 }
