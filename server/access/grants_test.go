@@ -415,6 +415,7 @@ func TestLists(t *testing.T) {
 				func() { h.grant(t, "ci", "", metadb.Grant{Pattern: "**/test", Role: identity.Guest}) },
 				func() { h.grant(t, "ci", "", metadb.Grant{Pattern: "other/secret", Role: identity.Guest}) },
 				func() { h.grant(t, "bob", "", metadb.Grant{Pattern: "single", Role: identity.Guest}) },
+				func() { h.grant(t, "bob", "", metadb.Grant{Pattern: "o*/**", Role: identity.Guest}) },
 				func() {
 					h.grant(t, "alice", "team", metadb.Grant{Pattern: "team/one", Verbs: []string{"pull"}, Deny: true})
 				},

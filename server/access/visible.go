@@ -18,8 +18,9 @@ type sight struct {
 	sees func(project metadb.Project, name string) bool
 }
 
-// maxNamed bounds how many projects a list asks for by number; with more it looks at all, and decides one by one.
-const maxNamed = 500
+// maxNamed bounds how many projects a list asks for by number, and maxPatterns by how many patterns; with more it looks at
+// all, and decides one by one.
+const maxNamed, maxPatterns = 500, 20
 
 // CheckCatalog decides whether the caller may list repositories, and which: those of the scope for which sees is nil or
 // true. sees needs the project's number and visibility, and the repository's name.
@@ -95,7 +96,7 @@ func (p *Point) sight(ctx context.Context, who *identity.Principal) (s sight, an
 				s.scope.All, exact = true, exact && one.verbs.has(identity.List)
 			default:
 				exact = false
-				p.named(one.pattern, names, &s.scope.All)
+				p.named(one.pattern, names, &s.scope)
 			}
 		})
 		for number, f := range r.projects {
@@ -114,7 +115,7 @@ func (p *Point) sight(ctx context.Context, who *identity.Principal) (s sight, an
 	if err := p.scopeOf(ctx, &s.scope, projects, names); err != nil {
 		return s, false, err
 	}
-	any = s.scope.All || s.scope.Public || len(s.scope.IDs) > 0 || len(names) > 0
+	any = s.scope.All || s.scope.Public || len(s.scope.IDs) > 0 || len(names) > 0 || len(s.scope.Patterns) > 0
 	if !exact {
 		caller := *who
 		s.sees = func(project metadb.Project, name string) bool { return p.sees(&caller, mine, project, name, now) }
@@ -122,15 +123,15 @@ func (p *Point) sight(ctx context.Context, who *identity.Principal) (s sight, an
 	return s, any, nil
 }
 
-// named takes note of the project that a pattern is about, or of all.
-func (p *Point) named(pattern ref.Pattern, names map[string]bool, all *bool) {
+// named takes note of the project that a pattern is about, or of the pattern when it may be about many.
+func (p *Point) named(pattern ref.Pattern, names map[string]bool, scope *metadb.Scope) {
 	if name, ok := pattern.Literal(); ok {
 		names[name.Project()] = true
 		return
 	}
 	first, rest := firstPart(pattern.String())
 	if first == "" {
-		*all = true
+		scope.Patterns = append(scope.Patterns, pattern)
 	} else if rest {
 		names[first] = true
 	} else {
@@ -153,8 +154,8 @@ func firstPart(pattern string) (first string, more bool) {
 
 // scopeOf makes numbers of what was gathered.
 func (p *Point) scopeOf(ctx context.Context, scope *metadb.Scope, projects map[int64]bool, names map[string]bool) error {
-	if scope.All || len(projects)+len(names) > maxNamed {
-		scope.All, scope.IDs = true, nil
+	if scope.All || len(projects)+len(names) > maxNamed || len(scope.Patterns) > maxPatterns {
+		*scope = metadb.Scope{All: true, Public: scope.Public}
 		return nil
 	}
 	for name := range names {
@@ -196,6 +197,9 @@ func (p *Point) Projects(ctx context.Context) (scope metadb.Scope, sees func(met
 	s, _, err := p.sight(ctx, &who)
 	if err != nil || unbound(&who) && who.Grants == nil {
 		return s.scope, nil, err
+	}
+	if len(s.scope.Patterns) > 0 { // of repositories, in any project
+		s.scope = metadb.Scope{All: true}
 	}
 	return s.scope, func(project metadb.Project) bool {
 		at := place{project.Name, project.ID, project.Public}

@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci/ref"
 )
 
 // Project is a namespace that owns repositories. A project that is made again under the name of a deleted one has another
@@ -40,24 +42,39 @@ func (r *Reads) ProjectByID(ctx context.Context, id int64) (Project, error) {
 	return one(ctx, r.s, scanProject, `SELECT `+projectColumns+` FROM project WHERE id = $1 AND name < '~'`, id)
 }
 
-// Scope says which projects a list is about: all of them, or the public ones if Public, and those of IDs.
+// Scope says which projects a list is about: all of them, or the public ones if Public, and those of IDs; a list of
+// repositories is also about those that a pattern of Patterns fits, at least. A list of projects has no patterns.
 type Scope struct {
-	All    bool
-	Public bool
-	IDs    []int64
+	All      bool
+	Public   bool
+	IDs      []int64
+	Patterns []ref.Pattern
 }
 
-// add adds the condition; project is the row of the project, id its number.
-func (s Scope) add(w *where, d *dialect, id string, public string) {
-	switch {
-	case s.All:
-	case s.Public && len(s.IDs) > 0:
-		w.and(`(`+public+` OR `+id+` `+d.inNumbers("?")+`)`, d.numbersOf(s.IDs))
-	case s.Public:
-		w.and(public)
-	default:
-		w.and(id+` `+d.inNumbers("?"), d.numbersOf(s.IDs))
+// add adds the condition; id and public are columns of the project, name that of the repository.
+func (s Scope) add(w *where, d *dialect, id, public, name string) {
+	if s.All {
+		return
 	}
+	var ways []string
+	var values []any
+	for _, p := range s.Patterns { // first: names are in the index that is read
+		ways = append(ways, name+` LIKE ? ESCAPE '\'`)
+		values = append(values, likePattern(p))
+	}
+	if s.Public {
+		ways = append(ways, public)
+	}
+	if len(s.IDs) > 0 || len(ways) == 0 {
+		ways = append(ways, id+` `+d.inNumbers("?"))
+		values = append(values, d.numbersOf(s.IDs))
+	}
+	w.and(`(`+strings.Join(ways, ` OR `)+`)`, values...)
+}
+
+// likePattern is a text for LIKE that fits all names that the pattern fits, and maybe more.
+func likePattern(p ref.Pattern) string {
+	return strings.NewReplacer(`**/`, `%`, `**`, `%`, `*`, `%`, `_`, `\_`).Replace(p.String())
 }
 
 // ProjectFilter chooses projects.
@@ -71,7 +88,7 @@ type ProjectFilter struct {
 func (r *Reads) FindProjects(ctx context.Context, f ProjectFilter, after string, limit int) ([]Project, error) {
 	var w where
 	w.and(`name > ? AND name < '~'`, after)
-	f.Scope.add(&w, r.d, `id`, `public`)
+	f.Scope.add(&w, r.d, `id`, `public`, `name`)
 	w.contains(`name`, f.Contains)
 	if f.Public != nil {
 		w.and(`public = ?`, *f.Public)

@@ -44,7 +44,7 @@ type RepositoryFilter struct {
 func (r *Reads) Repositories(ctx context.Context, f RepositoryFilter, after string, limit int) ([]Repository, error) {
 	var w where
 	w.and(`r.listed AND r.name > ?`, after)
-	f.Scope.add(&w, r.d, `r.project_id`, `p.public`)
+	f.Scope.add(&w, r.d, `r.project_id`, `p.public`, `r.name`)
 	w.contains(`r.name`, f.Contains)
 	query, args := w.page(repositoryColumns, `r.name`, limit)
 	return many(ctx, r.s, scanRepository, query, args...)

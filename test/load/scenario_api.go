@@ -10,13 +10,14 @@ import (
 	"time"
 )
 
-// The lists of the management API, where there are many of a thing. The caller of the second half is an account that is a member
-// of one project in ten and sees no other: all are private.
+// The lists of the management API, where there are many of a thing. Some are of an account that is a member of one project in
+// ten and sees no other: all are private.
 
 const (
 	apiRepositories = 10 // in each project
 	apiMemberOf     = 10 // one project in so many
 	apiMember       = "member"
+	apiPattern      = "pattern" // an account that sees a hundredth of the repositories, by a pattern of their names
 )
 
 // databases are what a berthd may keep its rows in.
@@ -25,17 +26,20 @@ func databases() []string { return []string{"sqlite", "postgres"} }
 // apiList is a list as somebody reads it, page by page.
 type apiList struct {
 	name, path, about string
-	member            bool
+	caller            string // "" is the administrator
 }
 
 func apiLists() []apiList {
 	return []apiList{
-		{"api-projects", "projects", "all projects, as an administrator", false},
-		{"api-repositories", "repositories", "all repositories, as an administrator", false},
-		{"api-projects-member", "projects", "the projects of a member of one in ten", true},
-		{"api-repositories-member", "repositories", "the repositories of a member of one project in ten", true},
-		{"api-repositories-find", "repositories?contains=12%2FR0007", "repositories by a part of their name, which a thousandth of them have, as an administrator", false},
-		{"api-repositories-none", "repositories?contains=nowhere", "repositories by a part of a name that none has, as an administrator", false},
+		{"api-projects", "projects", "all projects, as an administrator", ""},
+		{"api-repositories", "repositories", "all repositories, as an administrator", ""},
+		{"api-projects-member", "projects", "the projects of a member of one in ten", apiMember},
+		{"api-repositories-member", "repositories", "the repositories of a member of one project in ten", apiMember},
+		{"api-repositories-find", "repositories?contains=12%2FR0007", "repositories by a part of their name, which a thousandth of them have, as an administrator", ""},
+		{"api-repositories-none", "repositories?contains=nowhere", "repositories by a part of a name that none has, as an administrator", ""},
+		{"api-repositories-find-member", "repositories?contains=R0007", "repositories by a part of their name, of a member of one project in ten", apiMember},
+		{"api-repositories-none-member", "repositories?contains=nowhere", "repositories by a part of a name that none has, as a member of one project in ten", apiMember},
+		{"api-repositories-pattern", "repositories", "the repositories of an account that sees the last hundredth of them by a pattern", apiPattern},
 	}
 }
 
@@ -68,8 +72,8 @@ func apiStage(z size) stage {
 // runAPIList reads the pages of a list in turn, all that there are or the first thousand of them, and reports the 95th percentile.
 func runAPIList(ctx context.Context, b *bench, s *server, l apiList) (phase, error) {
 	authorization := basicAuth("admin", rightsAdmin)
-	if l.member {
-		authorization = basicAuth(apiMember, rightsReader)
+	if l.caller != "" {
+		authorization = basicAuth(l.caller, rightsReader)
 	}
 	var rs []request
 	err := s.with(func(c *client) error {
@@ -109,7 +113,10 @@ func prepareAPI(ctx context.Context, b *bench, servers []*server) map[*server]er
 	return forEach(servers, func(s *server) error {
 		for _, one := range []*server{s, s.twin} {
 			err := one.with(func(c *client) error {
-				return manage(c, "POST", "users", map[string]any{"name": apiMember, "password": rightsReader}, 201)
+				return errors.Join(
+					manage(c, "POST", "users", map[string]any{"name": apiMember, "password": rightsReader}, 201),
+					manage(c, "POST", "users", map[string]any{"name": apiPattern, "password": rightsReader}, 201),
+					manage(c, "POST", "grants", map[string]any{"subject": map[string]any{"kind": "user", "name": apiPattern}, "pattern": fmt.Sprintf("p%04d*/**", b.size.apiProjects/100-1), "role": "guest"}, 201))
 			})
 			if err != nil {
 				return err

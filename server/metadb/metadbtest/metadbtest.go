@@ -25,6 +25,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Repositories", testRepositories},
 		{"Keyset", testKeyset},
 		{"Search", testSearch},
+		{"Patterns", testPatterns},
 		{"Blobs", testBlobs},
 		{"Places", testPlaces},
 		{"EndingUpload", testEndingUpload},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -128,4 +129,40 @@ func testSearch(t *testing.T, db *metadb.DB) {
 	equal(t, "underscore is itself", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: "t_e"}, "", 10)), []string{"web/front_end"})
 	equal(t, "percent is itself", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: "%"}, "", 10)), []string(nil))
 	equal(t, "backslash is itself", names(db.Repositories(ctx, metadb.RepositoryFilter{Scope: metadb.Scope{Public: true}, Contains: `\`}, "", 10)), []string(nil))
+}
+
+// testPatterns: a list of what patterns fit leaves nothing out that they fit, and need not read the rest.
+func testPatterns(t *testing.T, db *metadb.DB) {
+	all := []string{"app", "a_b/app", "axb/app", "team/app", "team/app-1", "team/sub/app", "team/sub/deep/app", "tea/m", "other/team/app", "other/x"}
+	for _, n := range all {
+		repositoryIn(t, db, "p", false, n)
+	}
+	for pattern, rest := range map[string][]string{
+		"**": nil, "*": nil, "tea*/**": {"app", "other/x", "axb/app"}, "**/app": {"team/app-1", "other/x"}, "team/**/app": {"other/x", "tea/m"},
+		"*/app-*": {"team/app", "other/x"}, "a_*/app": {"axb/app", "app"}, "t*/sub/*": {"team/app", "other/team/app"}, "app": {"team/app"},
+	} {
+		p, err := ref.ParsePattern(pattern)
+		must(t, err)
+		listed := repositoryNames(t, db, metadb.Scope{Patterns: []ref.Pattern{p}}, "", 100)
+		for _, n := range all {
+			if p.MatchText(n) && !slices.Contains(listed, n) {
+				t.Errorf("%s fits %s, which is not listed", pattern, n)
+			}
+		}
+		for _, n := range rest {
+			if slices.Contains(listed, n) {
+				t.Errorf("%s lists %s", pattern, n)
+			}
+		}
+	}
+	one, err := ref.ParsePattern("te*/m")
+	must(t, err)
+	two, err := ref.ParsePattern("oth*/x")
+	must(t, err)
+	equal(t, "several", repositoryNames(t, db, metadb.Scope{Patterns: []ref.Pattern{one, two}}, "", 100), []string{"other/x", "tea/m"})
+	open := repositoryIn(t, db, "open", true, "open/app")
+	secret := repositoryIn(t, db, "secret", false, "secret/app")
+	equal(t, "with public ones", repositoryNames(t, db, metadb.Scope{Patterns: []ref.Pattern{one}, Public: true}, "", 100), []string{open.Name, "tea/m"})
+	equal(t, "with one project", repositoryNames(t, db, metadb.Scope{Patterns: []ref.Pattern{one}, IDs: []int64{secret.ProjectID}}, "", 100), []string{secret.Name, "tea/m"})
+	equal(t, "behind a name", repositoryNames(t, db, metadb.Scope{Patterns: []ref.Pattern{one, two}}, "p", 100), []string{"tea/m"})
 }
