@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/berth-registry/berth/api"
+	"github.com/berth-registry/berth/oci"
 )
 
 // schemaColumns are all columns of the database.
@@ -57,7 +59,10 @@ func TestNoColumnIsAParameter(t *testing.T) {
 		}
 		lists++
 		for _, c := range columns {
-			for _, query := range []string{c + "=x", "fields=" + c, "sort=" + c} {
+			for _, query := range []string{c + "=x", "fields=" + c, "sort=" + c, "sort=-" + c, "sort=id," + c} {
+				if c == "name" && strings.TrimPrefix(query, "sort=-") == c || query == "sort=name" { // an order by the contract
+					continue
+				}
 				if (filters[c] || c == "repository" && o.id == "listEvents") && strings.HasPrefix(query, c+"=") {
 					continue
 				}
@@ -71,6 +76,78 @@ func TestNoColumnIsAParameter(t *testing.T) {
 	}
 	if lists < 15 {
 		t.Errorf("only %d lists", lists)
+	}
+}
+
+// TestOrdersOfLists: what a list may be sorted by is a closed list, which a refusal tells; each order is one, page by page; and
+// a cursor belongs to the order that it came from.
+func TestOrdersOfLists(t *testing.T) {
+	d := start(t)
+	admin := basic("admin", adminPassword)
+	d.fill(t)
+	for _, name := range []string{"zeta", "alpha", "mid"} {
+		for path, body := range map[string]string{"projects": `{"name":"p-` + name + `"}`, "robots": `{"name":"r-` + name + `"}`, "groups": `{"name":"g-` + name + `"}`} {
+			if a := d.do(t, admin, "POST", "/api/v1/"+path, body, "Content-Type", "application/json"); a.status != http.StatusCreated {
+				t.Fatalf("%s: %d %s", path, a.status, a.body)
+			}
+		}
+		if a := d.do(t, admin, "PUT", "/v2/team/app/manifests/t-"+name, `{"schemaVersion":2,"manifests":[],"annotations":{"n":"`+name+`"}}`, "Content-Type", oci.MediaTypeIndex); a.status != http.StatusCreated {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	pages := func(path, sort, member, with string) (all []string) {
+		t.Helper()
+		for after := ""; ; {
+			a := d.do(t, admin, "GET", "/api/v1/"+path+"?limit=2&sort="+sort+"&after="+after, "")
+			var page struct {
+				Items []map[string]any
+				Next  string
+			}
+			if err := json.Unmarshal([]byte(a.body), &page); err != nil || a.status != http.StatusOK {
+				t.Fatalf("%s sort=%s: %d %s", path, sort, a.status, a.body)
+			}
+			for _, item := range page.Items {
+				if name := fmt.Sprint(item[member]); strings.HasPrefix(name, with) {
+					all = append(all, strings.TrimPrefix(name, with))
+				}
+			}
+			if after = page.Next; after == "" {
+				return all
+			}
+		}
+	}
+	for path, at := range map[string][2]string{"projects": {"name", "p-"}, "robots": {"name", "r-"}, "groups": {"name", "g-"}, "repositories/team/app/-/tags": {"tag", "t-"}} {
+		made := "created"
+		if strings.HasSuffix(path, "tags") {
+			made = "updated"
+		}
+		for sort, want := range map[string]string{"name": "alpha mid zeta", "-name": "zeta mid alpha", made: "zeta alpha mid", "-" + made: "mid alpha zeta"} {
+			if got := strings.Join(pages(path, sort, at[0], at[1]), " "); got != want {
+				t.Errorf("%s sort=%s: %s, want %s", path, sort, got, want)
+			}
+		}
+		a := d.do(t, admin, "GET", "/api/v1/"+path+"?sort=digest", "")
+		if a.status != http.StatusBadRequest || !strings.Contains(a.body, `"field":"sort"`) || !strings.Contains(a.body, "-name") {
+			t.Errorf("%s by what it is not sorted by: %d %s", path, a.status, a.body)
+		}
+		first := d.do(t, admin, "GET", "/api/v1/"+path+"?limit=1&sort=-name", "")
+		var page struct{ Next string }
+		if err := json.Unmarshal([]byte(first.body), &page); err != nil || page.Next == "" {
+			t.Fatalf("%s: %d %s", path, first.status, first.body)
+		}
+		for _, other := range []string{"", "&sort=name", "&sort=" + made} {
+			if a := d.do(t, admin, "GET", "/api/v1/"+path+"?limit=1&after="+page.Next+other, ""); a.status != http.StatusBadRequest {
+				t.Errorf("%s: a cursor of another order%s: %d %s", path, other, a.status, a.body)
+			}
+		}
+	}
+	if a := d.do(t, admin, "GET", "/api/v1/repositories/team/app/-/tags?sort=updated&at=2020-01-01T00:00:00Z", ""); a.status != http.StatusBadRequest || !strings.Contains(a.body, `"field":"sort"`) {
+		t.Errorf("an order of tags as they were: %d %s", a.status, a.body)
+	}
+	// A cursor that somebody made.
+	forged := base64.RawURLEncoding.EncodeToString([]byte("listProjects created\x00 1; DROP TABLE project"))
+	if a := d.do(t, admin, "GET", "/api/v1/projects?sort=created&after="+forged, ""); a.status != http.StatusBadRequest || !strings.Contains(a.body, `"field":"after"`) {
+		t.Errorf("a forged cursor: %d %s", a.status, a.body)
 	}
 }
 

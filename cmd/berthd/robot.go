@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/auth"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // robotCommand is for machine accounts.
@@ -94,7 +95,7 @@ func robotList() *cobra.Command {
 			return withOperator(cmd, args, func(ctx context.Context, o *server.Operator) error {
 				var rows [][]string
 				for after := ""; ; {
-					list, err := o.Robots(ctx, project, "", after, 500)
+					list, err := o.Robots(ctx, project, metadb.RobotFilter{}, after, 500)
 					if err != nil {
 						return err
 					}

@@ -82,6 +82,7 @@ func viewGroup(g metadb.Group) groupView {
 
 type groupsQuery struct {
 	Contains string `query:"contains" maxLength:"255" doc:"Only groups with this text in their name, in any case."`
+	ByNameQuery
 	PageQuery
 }
 
@@ -90,11 +91,12 @@ func (h *Handler) listGroups(ctx context.Context, q *groupsQuery) (*listed[group
 	if err != nil {
 		return nil, err
 	}
-	found, err := h.Groups.Groups(ctx, metadb.GroupFilter{Contains: q.Contains}, after, q.Limit)
+	order := orderOf(q.Sort)
+	found, err := h.Groups.Groups(ctx, metadb.GroupFilter{Contains: q.Contains, Order: order}, after, q.Limit)
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(ctx, found, q.Limit, viewGroup, func(g metadb.Group) string { return g.Name })
+	return pageOf(ctx, found, q.Limit, viewGroup, func(g metadb.Group) string { return order.Key(g.Name, g.ID, time.Time{}) })
 }
 
 // newGroup is the body of createGroup, groupChange that of updateGroup.

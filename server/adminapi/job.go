@@ -79,11 +79,12 @@ type jobQuery struct {
 	State   []string `query:"state,explode" enum:"scheduled,queued,running,succeeded,dead,cancelled" doc:"Only jobs in this state; may be there several times."`
 	Kind    string   `query:"kind" doc:"Only jobs of this kind, such as upload.sweep."`
 	Project string   `query:"project" doc:"Only jobs of this project."`
+	Sort    string   `query:"sort" enum:"created,-created" default:"-created" doc:"The order: with a minus the newest come first."`
 	PageQuery
 }
 
 func (h *Handler) listJobs(ctx context.Context, q *jobQuery) (*listed[jobView], error) {
-	f := metadb.JobFilter{Kind: q.Kind, Project: q.Project}
+	f := metadb.JobFilter{Kind: q.Kind, Project: q.Project, Oldest: q.Sort == "created"}
 	for _, s := range metadb.JobStates() {
 		for _, word := range q.State {
 			if s.String() == word {
@@ -91,11 +92,11 @@ func (h *Handler) listJobs(ctx context.Context, q *jobQuery) (*listed[jobView], 
 			}
 		}
 	}
-	before, err := q.number(ctx)
+	behind, err := q.number(ctx)
 	if err != nil {
 		return nil, err
 	}
-	found, err := h.Jobs.List(ctx, f, before, q.Limit)
+	found, err := h.Jobs.List(ctx, f, behind, q.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ type InProject struct {
 func (h *Handler) declareProjects(f *face) {
 	declare(f, operation{
 		id: "listProjects", method: http.MethodGet, path: "projects", tag: "projects", needs: on(onVisible, identity.ProjectRead),
-		summary: "List the projects that the caller may see, by name", answer: "A page of projects.",
+		summary: "List the projects that the caller may see", answer: "A page of projects.",
 	}, h.listProjects)
 	declare(f, operation{
 		id: "createProject", method: http.MethodPost, path: "projects", tag: "projects", needs: on(onRegistry, identity.ProjectCreate), once: true,
@@ -89,6 +89,7 @@ func viewProject(p metadb.Project) projectView {
 type projectsQuery struct {
 	Contains string `query:"contains" maxLength:"255" doc:"Only projects with this text in their name, in any case."`
 	Public   string `query:"public" enum:"true,false" doc:"Only public, or only private ones."`
+	ByNameQuery
 	PageQuery
 }
 
@@ -97,11 +98,12 @@ func (h *Handler) listProjects(ctx context.Context, q *projectsQuery) (*listed[p
 	if err != nil {
 		return nil, err
 	}
-	found, err := h.Projects.List(ctx, project.Filter{Contains: q.Contains, Public: optional(q.Public)}, after, q.Limit)
+	order := orderOf(q.Sort)
+	found, err := h.Projects.List(ctx, project.Filter{Contains: q.Contains, Public: optional(q.Public), Order: order}, after, q.Limit)
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(ctx, found, q.Limit, viewProject, func(p metadb.Project) string { return p.Name })
+	return pageOf(ctx, found, q.Limit, viewProject, func(p metadb.Project) string { return order.Key(p.Name, p.ID, time.Time{}) })
 }
 
 // newProject is the body of createProject.

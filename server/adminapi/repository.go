@@ -14,7 +14,7 @@ import (
 
 // repositories is what the face needs of the registry for what it holds now.
 type repositories interface {
-	Repositories(ctx context.Context, contains, after string, n int) ([]metadb.Repository, error)
+	Repositories(ctx context.Context, contains string, o metadb.Order, after string, n int) ([]metadb.Repository, error)
 	Repository(ctx context.Context, name ref.Name) (metadb.Repository, error)
 	EmptyRepository(ctx context.Context, name ref.Name) (*registry.Emptied, error)
 	Manifests(ctx context.Context, name ref.Name, after oci.Digest, n int) ([]registry.ListedManifest, error)
@@ -28,7 +28,7 @@ type repositories interface {
 func (h *Handler) declareRepositories(f *face) {
 	declare(f, operation{
 		id: "listRepositories", method: http.MethodGet, path: "repositories", tag: "repositories", needs: on(onVisible, identity.Catalog),
-		summary: "List or find the repositories that the caller may see, by name", answer: "A page of repositories.",
+		summary: "List or find the repositories that the caller may see", answer: "A page of repositories.",
 	}, h.listRepositories)
 	declare(f, operation{
 		id: "getRepository", method: http.MethodGet, path: "repositories/{repository}", tag: "repositories", needs: on(onRepository, identity.List),
@@ -56,6 +56,7 @@ func viewRepository(r metadb.Repository) repositoryView {
 
 type repositoriesQuery struct {
 	Contains string `query:"contains" maxLength:"255" doc:"Only repositories with this text in their name, in any case."`
+	ByNameQuery
 	PageQuery
 }
 
@@ -64,11 +65,12 @@ func (h *Handler) listRepositories(ctx context.Context, q *repositoriesQuery) (*
 	if err != nil {
 		return nil, err
 	}
-	found, err := h.Repositories.Repositories(ctx, q.Contains, after, q.Limit)
+	order := orderOf(q.Sort)
+	found, err := h.Repositories.Repositories(ctx, q.Contains, order, after, q.Limit)
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(ctx, found, q.Limit, viewRepository, func(r metadb.Repository) string { return r.Name })
+	return pageOf(ctx, found, q.Limit, viewRepository, func(r metadb.Repository) string { return order.Key(r.Name, r.ID, time.Time{}) })
 }
 
 func (h *Handler) getRepository(ctx context.Context, in *struct{ InRepository }) (*shown[repositoryView], error) {

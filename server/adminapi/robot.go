@@ -9,11 +9,12 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // robots is what the face needs of the auth room for machine accounts.
 type robots interface {
-	Robots(ctx context.Context, project, contains, after string, limit int) ([]auth.Robot, error)
+	Robots(ctx context.Context, project string, f metadb.RobotFilter, after string, limit int) ([]auth.Robot, error)
 	Robot(ctx context.Context, project, name string) (auth.Robot, error)
 	CreateRobot(ctx context.Context, n auth.NewRobot) (robot auth.Robot, secret string, err error)
 	UpdateRobot(ctx context.Context, project, name string, generation int64, c auth.RobotChange) (auth.Robot, error)
@@ -197,6 +198,7 @@ func viewRobot(r auth.Robot) robotView {
 // RobotQuery are the parameters of lists of robots.
 type RobotQuery struct {
 	Contains string `query:"contains" maxLength:"255" doc:"Only robots with this text in their name, in any case."`
+	Sort     string `query:"sort" enum:"name,-name,created,-created,lastUsed,-lastUsed" default:"name" doc:"The order; with a minus it is the other way round. By lastUsed those that never were come first."`
 	PageQuery
 }
 
@@ -205,11 +207,12 @@ func (h *Handler) listRobots(ctx context.Context, project string, q RobotQuery) 
 	if err != nil {
 		return nil, err
 	}
-	found, err := h.Robots.Robots(ctx, project, q.Contains, after, q.Limit)
+	order := orderOf(q.Sort)
+	found, err := h.Robots.Robots(ctx, project, metadb.RobotFilter{Contains: q.Contains, Order: order}, after, q.Limit)
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(ctx, found, q.Limit, viewRobot, func(r auth.Robot) string { return r.Name })
+	return pageOf(ctx, found, q.Limit, viewRobot, func(r auth.Robot) string { return order.Key(r.Name, r.ID, r.LastUsedAt) })
 }
 
 // newRobot is the body of createRobot.

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/registry"
 )
 
@@ -17,6 +18,7 @@ type history interface {
 	TagHistory(ctx context.Context, name ref.Name, tag string, before time.Time, n int) ([]registry.TagEntry, error)
 	TagAt(ctx context.Context, name ref.Name, tag string, at time.Time) (registry.TagEntry, error)
 	TagsAt(ctx context.Context, name ref.Name, at time.Time, after string, n int) ([]registry.TagEntry, error)
+	ListTags(ctx context.Context, name ref.Name, o metadb.Order, after string, n int) (tags []registry.TagEntry, next string, err error)
 	DeletedTags(ctx context.Context, name ref.Name, after string, n int) ([]registry.DeletedTag, error)
 	RollbackTag(ctx context.Context, name ref.Name, tag string, to registry.Rollback) (*registry.MovedTag, error)
 	RestoreTag(ctx context.Context, name ref.Name, tag string) (*registry.MovedTag, error)
@@ -28,7 +30,7 @@ const ofRepository = "repositories/{repository}/" + separator + "/"
 func (h *Handler) declareTags(f *face) {
 	declare(f, operation{
 		id: "listTags", method: http.MethodGet, path: ofRepository + "tags", tag: "tags", needs: on(onRepository, identity.List),
-		summary: "List the tags of a repository as they are, or as they were at a time, by name", answer: "A page of entries.",
+		summary: "List the tags of a repository as they are, or as they were at a time", answer: "A page of entries.",
 	}, h.listTags)
 	declare(f, operation{
 		id: "listDeletedTags", method: http.MethodGet, path: ofRepository + "deleted-tags", tag: "tags", needs: on(onRepository, identity.Push),
@@ -72,7 +74,8 @@ func viewTag(e registry.TagEntry) tagEntryView {
 
 type tagsQuery struct {
 	InRepository
-	At string `query:"at" format:"date-time" doc:"A time; now when not said."`
+	At   string `query:"at" format:"date-time" doc:"A time; now when not said."`
+	Sort string `query:"sort" enum:"name,-name,updated,-updated" default:"name" doc:"The order; with a minus it is the other way round. By updated is by when a tag came to point where it does. As tags were at a time they come by name alone."`
 	PageQuery
 }
 
@@ -86,12 +89,22 @@ func (h *Handler) listTags(ctx context.Context, q *tagsQuery) (*listed[tagEntryV
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
-	if at.IsZero() {
-		at = h.Now()
-	}
 	after, err := q.key(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if order := orderOf(q.Sort); order != (metadb.Order{}) {
+		if !at.IsZero() {
+			return nil, badField("sort", "with at the tags come by name alone; leave sort or at out")
+		}
+		found, next, err := h.History.ListTags(ctx, name, order, after, q.Limit)
+		if err != nil {
+			return nil, err
+		}
+		return pageUntil(ctx, viewAll(found, viewTag), next)
+	}
+	if at.IsZero() {
+		at = h.Now()
 	}
 	found, err := h.History.TagsAt(ctx, name, at, after, q.Limit)
 	if err != nil {

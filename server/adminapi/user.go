@@ -101,6 +101,7 @@ type usersQuery struct {
 	Admin    string `query:"admin" enum:"true,false" doc:"Only administrators, or only others."`
 	Disabled string `query:"disabled" enum:"true,false" doc:"Only disabled accounts, or only others."`
 	Source   string `query:"source" doc:"Only accounts of this provider; local for those with a password of berth's own."`
+	ByNameQuery
 	PageQuery
 }
 
@@ -109,7 +110,7 @@ func (h *Handler) listUsers(ctx context.Context, q *usersQuery) (*listed[userVie
 	if err != nil {
 		return nil, err
 	}
-	f := metadb.AccountFilter{Contains: q.Contains, Admin: optional(q.Admin), Disabled: optional(q.Disabled)}
+	f := metadb.AccountFilter{Contains: q.Contains, Admin: optional(q.Admin), Disabled: optional(q.Disabled), Order: orderOf(q.Sort)}
 	if q.Source != "" {
 		source := q.Source
 		if source == "local" {
@@ -121,7 +122,7 @@ func (h *Handler) listUsers(ctx context.Context, q *usersQuery) (*listed[userVie
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(ctx, found, q.Limit, viewUser, func(u auth.User) string { return u.Name })
+	return pageOf(ctx, found, q.Limit, viewUser, func(u auth.User) string { return f.Order.Key(u.Name, u.ID, time.Time{}) })
 }
 
 // newUser is the body of createUser.

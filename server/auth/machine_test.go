@@ -182,13 +182,13 @@ func TestRobotsBelongToProjects(t *testing.T) {
 		"rotate it":               second2(b.RotateRobot(keeper, "team", "other-ci", 0, time.Time{})),
 		"remove it":               b.DeleteRobot(keeper, "team", "other-ci"),
 		"disable it":              first(b.UpdateRobot(keeper, "team", "all-ci", -1, auth.RobotChange{Disabled: new(true)})),
-		"list the registry's":     first(b.Robots(keeper, "", "", "", 10)),
+		"list the registry's":     first(b.Robots(keeper, "", metadb.RobotFilter{}, "", 10)),
 	} {
 		if err == nil {
 			t.Errorf("%s: allowed", what)
 		}
 	}
-	list, err := b.Robots(keeper, "team", "", "", 10)
+	list, err := b.Robots(keeper, "team", metadb.RobotFilter{}, "", 10)
 	if err != nil || len(list) != 1 || list[0].Name != "team-ci" || list[0].CreatedBy != "keeper-team" {
 		t.Errorf("%+v, %v", list, err)
 	}

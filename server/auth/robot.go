@@ -59,7 +59,7 @@ func (s *Service) projectID(ctx context.Context, project string) (int64, error) 
 }
 
 // Robots lists robots of a project, or with "" those of the registry, behind the name after. It asks for robot.read there.
-func (s *Service) Robots(ctx context.Context, project, contains, after string, limit int) ([]Robot, error) {
+func (s *Service) Robots(ctx context.Context, project string, f metadb.RobotFilter, after string, limit int) ([]Robot, error) {
 	if err := s.checkRobots(ctx, true, project); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,8 @@ func (s *Service) Robots(ctx context.Context, project, contains, after string, l
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.o.Store.Robots(ctx, metadb.RobotFilter{Project: &id, Contains: contains}, after, limit)
+	f.Project = &id
+	rows, err := s.o.Store.Robots(ctx, f, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("auth: robots: %w", err)
 	}

@@ -58,12 +58,16 @@ type AccountFilter struct {
 	Disabled *bool
 	Source   *string
 	Group    int64 // members of this group; 0 for no matter
+	Order    Order // by name or created
 }
 
-// FindAccounts are accounts that the filter chooses, behind the name after, in the order of their names.
+// FindAccounts are accounts that the filter chooses, behind the key after, in the filter's order.
 func (r *Reads) FindAccounts(ctx context.Context, f AccountFilter, after string, limit int) ([]Account, error) {
 	var w where
-	w.and(`name > ?`, after)
+	order, err := w.behind(f.Order, after, ordered{name: `name`, id: `id`})
+	if err != nil {
+		return nil, err
+	}
 	w.contains(`LOWER(name)`, f.Contains)
 	if f.Admin != nil {
 		w.and(`admin = ?`, *f.Admin)
@@ -77,7 +81,7 @@ func (r *Reads) FindAccounts(ctx context.Context, f AccountFilter, after string,
 	if f.Group != 0 {
 		w.and(`id IN (SELECT account_id FROM group_member WHERE group_id = ?)`, f.Group)
 	}
-	query, args := w.page(`SELECT `+accountColumns+` FROM account`, `name`, limit)
+	query, args := w.page(`SELECT `+accountColumns+` FROM account`, order, limit)
 	return many(ctx, r.s, scanAccount, query, args...)
 }
 

@@ -38,17 +38,21 @@ func (r *Reads) GroupByName(ctx context.Context, name string) (Group, error) {
 type GroupFilter struct {
 	Contains string // in the name, in any case
 	Account  int64  // that this account is in; 0 for no matter
+	Order    Order  // by name or created
 }
 
-// Groups are groups that the filter chooses, behind the name after, in the order of their names.
+// Groups are groups that the filter chooses, behind the key after, in the filter's order.
 func (r *Reads) Groups(ctx context.Context, f GroupFilter, after string, limit int) ([]Group, error) {
 	var w where
-	w.and(`name > ?`, after)
+	order, err := w.behind(f.Order, after, ordered{name: `name`, id: `id`})
+	if err != nil {
+		return nil, err
+	}
 	w.contains(`LOWER(name)`, f.Contains)
 	if f.Account != 0 {
 		w.and(`id IN (SELECT group_id FROM group_member WHERE account_id = ?)`, f.Account)
 	}
-	query, args := w.page(`SELECT `+groupColumns+` FROM account_group`, `name`, limit)
+	query, args := w.page(`SELECT `+groupColumns+` FROM account_group`, order, limit)
 	return many(ctx, r.s, scanGroup, query, args...)
 }
 

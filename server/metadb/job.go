@@ -173,17 +173,21 @@ func (r *Reads) Job(ctx context.Context, id int64) (Job, error) {
 type JobFilter struct {
 	States        []JobState // none is any
 	Kind, Project string     // "" is any
+	Oldest        bool       // first, and not the newest
 }
 
-// Jobs are up to limit jobs that the filter chooses, newest first, behind the job with the number before; 0 begins at the
-// newest. Of several filters the database uses one index.
-func (r *Reads) Jobs(ctx context.Context, f JobFilter, before int64, limit int) ([]Job, error) {
-	if before <= 0 {
-		before = math.MaxInt64
+// Jobs are up to limit jobs that the filter chooses, newest first, behind the job with the number behind; 0 is the beginning.
+// Of several filters the database uses one index.
+func (r *Reads) Jobs(ctx context.Context, f JobFilter, behind int64, limit int) ([]Job, error) {
+	sign, order := "<", " DESC"
+	if f.Oldest {
+		sign, order = ">", ""
+	} else if behind <= 0 {
+		behind = math.MaxInt64
 	}
 	var b strings.Builder
-	args := []any{before, limit}
-	b.WriteString(`SELECT ` + jobColumns + ` FROM job WHERE id < $1`)
+	args := []any{behind, limit}
+	b.WriteString(`SELECT ` + jobColumns + ` FROM job WHERE id ` + sign + ` $1`)
 	for i, s := range f.States {
 		b.WriteString([]string{" AND state IN (", ","}[min(i, 1)] + strconv.Itoa(int(s)))
 	}
@@ -196,7 +200,7 @@ func (r *Reads) Jobs(ctx context.Context, f JobFilter, before int64, limit int) 
 			b.WriteString(` AND ` + want[0] + ` = $` + strconv.Itoa(len(args)))
 		}
 	}
-	return many(ctx, r.s, scanJob, b.String()+` ORDER BY id DESC LIMIT $2`, args...)
+	return many(ctx, r.s, scanJob, b.String()+` ORDER BY id`+order+` LIMIT $2`, args...)
 }
 
 // JobCount is how many jobs of a kind are in a state, and since when the first of them has been due.

@@ -82,18 +82,23 @@ type ProjectFilter struct {
 	Scope    Scope
 	Contains string // in the name
 	Public   *bool
+	Order    Order // by name or created
 }
 
-// FindProjects are projects that the filter chooses, behind the name after, in the order of their names.
+// FindProjects are projects that the filter chooses, behind the key after, in the filter's order.
 func (r *Reads) FindProjects(ctx context.Context, f ProjectFilter, after string, limit int) ([]Project, error) {
 	var w where
-	w.and(`name > ? AND name < '~'`, after)
+	order, err := w.behind(f.Order, after, ordered{name: `name`, id: `id`})
+	if err != nil {
+		return nil, err
+	}
+	w.and(`name < '~'`)
 	f.Scope.add(&w, r.d, `id`, `public`, `name`)
 	w.contains(`name`, f.Contains)
 	if f.Public != nil {
 		w.and(`public = ?`, *f.Public)
 	}
-	query, args := w.page(`SELECT `+projectColumns+` FROM project`, `name`, limit)
+	query, args := w.page(`SELECT `+projectColumns+` FROM project`, order, limit)
 	return many(ctx, r.s, scanProject, query, args...)
 }
 

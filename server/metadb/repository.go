@@ -37,16 +37,20 @@ func (r *Reads) Repository(ctx context.Context, name string) (Repository, error)
 type RepositoryFilter struct {
 	Scope    Scope
 	Contains string // in the name, in any case
+	Order    Order  // by name or created
 }
 
-// Repositories are listed repositories that the filter chooses, behind the name after, in the order of the bytes of
-// their names. The cost depends on the page, and on how many others lie between.
+// Repositories are listed repositories that the filter chooses, behind the key after, in the filter's order. The cost depends on the page, and on how many others lie between.
 func (r *Reads) Repositories(ctx context.Context, f RepositoryFilter, after string, limit int) ([]Repository, error) {
 	var w where
-	w.and(`r.listed AND r.name > ?`, after)
+	w.and(`r.listed`)
+	order, err := w.behind(f.Order, after, ordered{name: `r.name`, id: `r.id`})
+	if err != nil {
+		return nil, err
+	}
 	f.Scope.add(&w, r.d, `r.project_id`, `p.public`, `r.name`)
 	w.contains(`r.name`, f.Contains)
-	query, args := w.page(repositoryColumns, `r.name`, limit)
+	query, args := w.page(repositoryColumns, order, limit)
 	return many(ctx, r.s, scanRepository, query, args...)
 }
 

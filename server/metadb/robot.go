@@ -44,13 +44,17 @@ type RobotFilter struct {
 	Contains string // in the name, in any case
 	Project  *int64 // 0 is those of the registry
 	Expires  time.Time
+	Order    Order // by name, created or used
 }
 
-// Robots are robots that the filter chooses, behind the name after, in the order of their names. With Expires, those that
+// Robots are robots that the filter chooses, behind the key after, in the filter's order. With Expires, those that
 // expire before that time.
 func (r *Reads) Robots(ctx context.Context, f RobotFilter, after string, limit int) ([]Robot, error) {
 	var w where
-	w.and(`name > ?`, after)
+	order, err := w.behind(f.Order, after, ordered{`name`, `id`, `last_used_at`})
+	if err != nil {
+		return nil, err
+	}
 	w.contains(`LOWER(name)`, f.Contains)
 	if f.Project != nil {
 		w.and(`project_id = ?`, *f.Project)
@@ -58,7 +62,7 @@ func (r *Reads) Robots(ctx context.Context, f RobotFilter, after string, limit i
 	if !f.Expires.IsZero() {
 		w.and(`expires_at > 0 AND expires_at < ?`, toMicros(f.Expires))
 	}
-	query, args := w.page(`SELECT `+robotColumns+` FROM robot`, `name`, limit)
+	query, args := w.page(`SELECT `+robotColumns+` FROM robot`, order, limit)
 	return many(ctx, r.s, scanRobot, query, args...)
 }
 

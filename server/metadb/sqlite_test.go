@@ -38,6 +38,8 @@ func TestPlans(t *testing.T) {
 	// Small tables, reads of a whole by design, and lists that end with their limit.
 	meant := regexp.MustCompile(`FROM account|EXISTS \(SELECT 1 FROM manifest m WHERE m.repo_id = r.id\)|DELETE FROM tag_history WHERE repo_id|FROM signing_key|DELETE FROM damage WHERE NOT EXISTS|FROM gc_hold|LIKE \$1|DELETE FROM event|FROM delivery|FROM damage d WHERE EXISTS|SELECT id FROM event ORDER BY id|ORDER BY updated_at DESC|SELECT EXISTS \(SELECT 1 FROM manifest WHERE repo_id = \$1\)`)
 	bad := regexp.MustCompile(`^SCAN ([a-z]\w*)|\(repo_id=\?\)`)
+	// A page of a list in the order of an index, which ends with its limit, is no more than a page wherever it begins.
+	page := regexp.MustCompile(`(?s)^SELECT .*\sFROM (repository r JOIN project p ON p.id = r.project_id|project|robot|account|account_group|tag t) WHERE .* ORDER BY (r\.|t\.)?(id|name|updated_at|last_used_at)\b.* LIMIT \$\d+$`)
 	inner := map[string]bool{"page": true, "oldest": true, "o": true, "v": true, "behind": true, "CONSTANT": true, "json_each": true, "u": true}
 	db := openSQLite(t)
 	defer db.Close()
@@ -50,6 +52,12 @@ func TestPlans(t *testing.T) {
 			t.Fatalf("%s: %v", s, err)
 		}
 		for _, line := range lines {
+			if page.MatchString(s) && !strings.Contains(s, "expires_at > 0") && !strings.Contains(s, "json_each") {
+				if strings.Contains(line, "TEMP B-TREE") {
+					t.Errorf("%s\n\tis sorted: %s", s, line)
+				}
+				continue
+			}
 			if m := bad.FindStringSubmatch(line); m != nil && !inner[m[1]] {
 				t.Errorf("%s\n\tis run as: %s", s, line)
 			}

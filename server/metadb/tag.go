@@ -36,6 +36,28 @@ func (r *Reads) NewestTags(ctx context.Context, repoID int64, n int) ([]Tag, err
 	return many(ctx, r.s, scanTag, `SELECT repo_id, name, digest, updated_at FROM tag WHERE repo_id = $1 ORDER BY updated_at DESC, name DESC LIMIT $2`, repoID, n)
 }
 
+// ListedTag is a tag with its entry in the journal.
+type ListedTag struct {
+	TagEntry
+	UpdatedAt time.Time // as of Tag
+}
+
+func scanListedTag(rows *sql.Rows, t *ListedTag) error {
+	return rows.Scan(&t.Name, micros{&t.Since}, digest{&t.Digest}, &t.By, &t.Source, micros{&t.UpdatedAt})
+}
+
+// ListTags are up to limit tags of a repository behind the key after, in an order by name or moved. The cost depends on the page only.
+func (r *Reads) ListTags(ctx context.Context, repoID int64, o Order, after string, limit int) ([]ListedTag, error) {
+	var w where
+	w.and(`t.repo_id = ?`, repoID)
+	order, err := w.behind(o, after, ordered{name: `t.name`, at: `t.updated_at`})
+	if err != nil {
+		return nil, err
+	}
+	query, args := w.page(`SELECT t.name, `+r.d.rowSince()+`, t.digest, t.moved_by, t.source, t.updated_at FROM tag t`, order, limit)
+	return many(ctx, r.s, scanListedTag, query, args...)
+}
+
 // TagsOf are all tags that point at the manifest, in the order of their names.
 func (r *Reads) TagsOf(ctx context.Context, repoID int64, d oci.Digest) ([]string, error) {
 	return many(ctx, r.s, column[string], `SELECT name FROM tag WHERE repo_id = $1 AND digest = $2 ORDER BY name`, repoID, d.String())

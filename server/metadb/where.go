@@ -37,7 +37,10 @@ func (w *where) contains(column, text string) {
 // page is the statement of a page: the columns, FROM, all conditions, the order and the limit.
 func (w *where) page(selects, order string, limit int) (string, []any) {
 	w.args = append(w.args, limit)
-	return selects + " WHERE " + w.text.String() + " ORDER BY " + order + " LIMIT $" + strconv.Itoa(len(w.args)), w.args
+	if w.text.Len() > 0 {
+		selects += " WHERE " + w.text.String()
+	}
+	return selects + " ORDER BY " + order + " LIMIT $" + strconv.Itoa(len(w.args)), w.args
 }
 
 func escapeLike(text string) string {

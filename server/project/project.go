@@ -64,9 +64,10 @@ type Settings struct {
 type Filter struct {
 	Contains string
 	Public   *bool
+	Order    metadb.Order // by name or created
 }
 
-// List are projects that the caller sees, behind the name after, in the order of their names.
+// List are projects that the caller sees, behind the key after, in the filter's order.
 func (s *Service) List(ctx context.Context, f Filter, after string, limit int) ([]metadb.Project, error) {
 	scope, sees, err := s.o.Access.Projects(ctx)
 	if err != nil {
@@ -78,12 +79,12 @@ func (s *Service) List(ctx context.Context, f Filter, after string, limit int) (
 		if sees != nil {
 			batch = max(batch, 100)
 		}
-		page, err := s.o.DB.FindProjects(ctx, metadb.ProjectFilter{Scope: scope, Contains: f.Contains, Public: f.Public}, after, batch)
+		page, err := s.o.DB.FindProjects(ctx, metadb.ProjectFilter{Scope: scope, Contains: f.Contains, Public: f.Public, Order: f.Order}, after, batch)
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range page {
-			if after = p.Name; len(out) < limit && (sees == nil || sees(p)) {
+			if after = f.Order.Key(p.Name, p.ID, time.Time{}); len(out) < limit && (sees == nil || sees(p)) {
 				out = append(out, p)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/access"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/registry"
 )
 
@@ -40,8 +41,12 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"Referrers": func(ctx context.Context, h *house) error {
 			return drop(h.Referrers(ctx, name, registry.ReferrersQuery{Subject: some}))
 		},
-		"TagHistory":  func(ctx context.Context, h *house) error { return drop(h.TagHistory(ctx, name, "1", time.Time{}, 0)) },
-		"TagAt":       func(ctx context.Context, h *house) error { return drop(h.TagAt(ctx, name, "1", time.Now())) },
+		"TagHistory": func(ctx context.Context, h *house) error { return drop(h.TagHistory(ctx, name, "1", time.Time{}, 0)) },
+		"TagAt":      func(ctx context.Context, h *house) error { return drop(h.TagAt(ctx, name, "1", time.Now())) },
+		"ListTags": func(ctx context.Context, h *house) error {
+			_, _, err := h.ListTags(ctx, name, metadb.Order{By: metadb.ByMoved}, "", 0)
+			return err
+		},
 		"TagsAt":      func(ctx context.Context, h *house) error { return drop(h.TagsAt(ctx, name, time.Now(), "", 0)) },
 		"DeletedTags": func(ctx context.Context, h *house) error { return drop(h.DeletedTags(ctx, name, "", 0)) },
 		"RollbackTag": func(ctx context.Context, h *house) error {
@@ -70,8 +75,10 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"Retag":           func(ctx context.Context, h *house) error { return drop(h.Retag(ctx, name, "1", some, oci.Digest{})) },
 		"Catalog":         func(ctx context.Context, h *house) error { return drop(h.Catalog(ctx, "", -1)) },
 		"Search":          func(ctx context.Context, h *house) error { return drop(h.Search(ctx, "app", 10)) },
-		"Repositories":    func(ctx context.Context, h *house) error { return drop(h.Repositories(ctx, "", "", 10)) },
-		"Base":            func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
+		"Repositories": func(ctx context.Context, h *house) error {
+			return drop(h.Repositories(ctx, "", metadb.Order{}, "", 10))
+		},
+		"Base": func(ctx context.Context, h *house) error { return h.Base(ctx, false) },
 	}
 }
 

@@ -165,6 +165,31 @@ func (s *Service) TagsAt(ctx context.Context, name ref.Name, at time.Time, after
 	return s.entries(ctx, name, entries), nil
 }
 
+// ListTags are the tags of a repository behind the key after, in an order by name or moved; n as in TagHistory. next is the key
+// behind which the list goes on, "" at its end.
+func (s *Service) ListTags(ctx context.Context, name ref.Name, o metadb.Order, after string, n int) (tags []TagEntry, next string, err error) {
+	if err := s.o.Access.Check(ctx, identity.List, name); err != nil {
+		return nil, "", err
+	}
+	repo, err := s.repository(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	n = pageOf(n)
+	found, err := s.o.DB.ListTags(ctx, repo.ID, o, after, n)
+	if err != nil {
+		return nil, "", fmt.Errorf("registry: tags of %s: %w", name, err)
+	}
+	entries := make([]metadb.TagEntry, len(found))
+	for i, t := range found {
+		entries[i] = t.TagEntry
+	}
+	if len(found) == n {
+		next = o.Key(found[n-1].Name, 0, found[n-1].UpdatedAt)
+	}
+	return s.entries(ctx, name, entries), next, nil
+}
+
 // DeletedTag is a tag that is gone, and what it pointed at.
 type DeletedTag struct {
 	Tag       string

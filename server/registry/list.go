@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
@@ -90,7 +91,7 @@ func (s *Service) visible(ctx context.Context, f metadb.RepositoryFilter, sees f
 			return nil, err
 		}
 		for _, r := range rows {
-			after = r.Name
+			after = f.Order.Key(r.Name, r.ID, time.Time{})
 			if len(out) < limit && sees(metadb.Project{ID: r.ProjectID, Name: r.Project, Public: r.Public}, r.Name) {
 				out = append(out, r)
 			}
@@ -104,5 +105,5 @@ func (s *Service) visible(ctx context.Context, f metadb.RepositoryFilter, sees f
 
 // Search finds repositories whose name contains the text, among those that the caller may see, in the order of their names.
 func (s *Service) Search(ctx context.Context, text string, n int) ([]metadb.Repository, error) {
-	return s.Repositories(ctx, text, "", min(max(n, 1), 100))
+	return s.Repositories(ctx, text, metadb.Order{}, "", min(max(n, 1), 100))
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/berth-registry/berth/server/metadb"
 )
 
-// Repositories lists repositories that the caller may see and whose name contains the text ("" is any), behind the name
-// after, in the order of their names.
-func (s *Service) Repositories(ctx context.Context, contains, after string, n int) ([]metadb.Repository, error) {
+// Repositories lists repositories that the caller may see and whose name contains the text ("" is any), behind the key after,
+// in an order by name or created.
+func (s *Service) Repositories(ctx context.Context, contains string, o metadb.Order, after string, n int) ([]metadb.Repository, error) {
 	scope, sees, err := s.o.Access.CheckCatalog(ctx)
 	if err != nil {
 		return nil, err
 	}
-	repos, err := s.visible(ctx, metadb.RepositoryFilter{Scope: scope, Contains: contains}, sees, after, n)
+	repos, err := s.visible(ctx, metadb.RepositoryFilter{Scope: scope, Contains: contains, Order: o}, sees, after, n)
 	if err != nil {
 		return nil, fmt.Errorf("registry: repositories: %w", err)
 	}

@@ -470,6 +470,10 @@ func testJobLists(t *testing.T, db *metadb.DB) {
 		equal(t, "of a kind", list(metadb.JobFilter{Kind: "b"}, limit), at(1, 4, 7))
 		equal(t, "of a project", list(metadb.JobFilter{Project: "q"}, limit), at(1, 3, 5, 7))
 		equal(t, "scheduled", list(metadb.JobFilter{States: []metadb.JobState{metadb.JobScheduled}}, limit), at(0, 1, 2))
+		up := slices.Clone(ids)
+		slices.Reverse(up)
+		equal(t, "the oldest first", list(metadb.JobFilter{Oldest: true}, limit), up)
+		equal(t, "the oldest first of a kind", list(metadb.JobFilter{Kind: "b", Oldest: true}, limit), at(7, 4, 1))
 		equal(t, "of all three", list(metadb.JobFilter{Kind: "a", Project: "p", States: []metadb.JobState{metadb.JobScheduled, metadb.JobQueued}}, limit), at(2, 8))
 	}
 	o := get[metadb.JobOutlook](t)(db.Outlook(ctx, []string{"z", "b", "a"}))

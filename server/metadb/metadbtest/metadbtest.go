@@ -26,6 +26,8 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Keyset", testKeyset},
 		{"Search", testSearch},
 		{"Patterns", testPatterns},
+		{"Orders", testOrders},
+		{"TagOrder", testTagOrder},
 		{"Blobs", testBlobs},
 		{"Places", testPlaces},
 		{"EndingUpload", testEndingUpload},
