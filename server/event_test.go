@@ -15,6 +15,8 @@ import (
 
 	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/server/event"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 type happened struct{ ID, Kind, Repository, Tag, Principal string }
@@ -177,4 +179,121 @@ func (d *daemon) stream(t *testing.T, last string, n int) (all []happened) {
 		t.Fatalf("%d events came of %d", len(all), n)
 	}
 	return all
+}
+
+// TestEventsGap: who comes back behind what is kept is told so, and who has read all of it is not; a question and a stream
+// may begin with what happens from now on.
+func TestEventsGap(t *testing.T) {
+	dsn := testkit.Postgres(t)
+	d := start(t, "BERTH_DATABASE="+dsn)
+	d.fill(t)
+	db, err := metadb.Open(t.Context(), metadb.Options{URL: dsn, MaxOpen: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	p := d.events(t, "limit=1000")
+	early, end := p.Items[1].ID, p.Next
+	now := d.events(t, "after=latest")
+	if len(now.Items) != 0 || now.Next == "" {
+		t.Fatalf("from now on: %+v", now)
+	}
+	waited := make(chan eventPage)
+	go func() { waited <- d.events(t, "after=latest&wait=20") }()
+	time.Sleep(time.Second)
+	d.push(t, "team/late", blobContent)
+	if w := <-waited; len(w.Items) == 0 || w.Items[0].Repository != "team/late" {
+		t.Errorf("who waited from then on has %+v", w)
+	}
+	if p := d.events(t, "limit=1000&after="+now.Next); len(p.Items) == 0 || p.Items[0].Repository != "team/late" {
+		t.Errorf("behind latest: %+v", p)
+	}
+	if first := d.stream(t, end, 1); first[0].Repository != "team/late" {
+		t.Errorf("the stream begins with %+v", first)
+	}
+	admin := basic("admin", adminPassword)
+	ask := func(after string, header ...string) answer {
+		return d.do(t, admin, http.MethodGet, "/api/v1/events?after="+url.QueryEscape(after), "", header...)
+	}
+	if a := ask(early); a.status != http.StatusOK {
+		t.Fatalf("before anything is removed: %d %s", a.status, a.body)
+	}
+	all := d.events(t, "limit=1000").Items
+	trim := func(upto int) {
+		if err := db.Update(t.Context(), func(tx *metadb.Tx) error {
+			n, err := tx.TrimEvents(time.Now().Add(time.Hour), metadb.OutboxEnd(), upto)
+			if err == nil && n != upto {
+				t.Errorf("%d events were removed, not %d", n, upto)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trim(3)
+	for what, a := range map[string]answer{"a page": ask(early), "a stream": ask(early, "Accept", "text/event-stream"), "a stream that goes on": ask("", "Accept", "text/event-stream", "Last-Event-ID", early)} {
+		if a.status != http.StatusGone || !strings.Contains(a.body, `"reason":"EVENTS_REMOVED"`) || !strings.Contains(a.body, "after=latest") {
+			t.Errorf("%s behind what was removed: %d %s", what, a.status, a.body)
+		}
+	}
+	if p := d.events(t, "limit=1000&after="+all[2].ID); len(p.Items) != len(all)-3 || p.Items[0] != all[3] {
+		t.Errorf("who has the last event that was removed goes on with %+v", p)
+	}
+	if p := d.events(t, "limit=1000"); len(p.Items) != len(all)-3 {
+		t.Errorf("from the beginning: %+v", p)
+	}
+	trim(len(all) - 3) // of an outbox that is empty, too
+	if a := ask(all[len(all)-2].ID); a.status != http.StatusGone {
+		t.Errorf("all are removed: %d %s", a.status, a.body)
+	}
+	if p := d.events(t, "after="+all[len(all)-1].ID); len(p.Items) != 0 {
+		t.Errorf("behind the last: %+v", p)
+	}
+}
+
+// TestEventStreamGap: a stream ends with the news that it fell behind what is kept.
+func TestEventStreamGap(t *testing.T) {
+	dsn := testkit.Postgres(t)
+	d := start(t, "BERTH_DATABASE="+dsn)
+	d.fill(t)
+	db, err := metadb.Open(t.Context(), metadb.Options{URL: dsn, MaxOpen: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+"/api/v1/events?after=latest", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", string(basic("admin", adminPassword)))
+	r.Header.Set("Accept", "text/event-stream")
+	resp, err := d.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	if !lines.Scan() || resp.StatusCode != http.StatusOK { // it has begun
+		t.Fatalf("%d %v", resp.StatusCode, lines.Err())
+	}
+	// An event that is removed in the transaction that wrote it was never read by anybody.
+	if err := db.Update(ctx, func(tx *metadb.Tx) error {
+		if err := tx.Emit(event.Event{Kind: event.KindTagMoved, Repository: "team/app"}); err != nil {
+			return err
+		}
+		_, err := tx.TrimEvents(time.Now().Add(time.Hour), metadb.OutboxEnd(), 1000)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for lines.Scan() {
+		got = append(got, lines.Text())
+	}
+	text := strings.Join(got, "\n")
+	if !strings.Contains(text, "event: gap\ndata: {") || !strings.Contains(text, `"reason":"EVENTS_REMOVED"`) {
+		t.Errorf("the stream ended with %q, %v", text, lines.Err())
+	}
 }

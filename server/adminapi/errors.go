@@ -30,6 +30,8 @@ const (
 	// KeyReused marks an Idempotency-Key that another request had, KeyInUse one whose request is being done.
 	KeyReused fault.Reason = "IDEMPOTENCY_KEY_REUSED"
 	KeyInUse  fault.Reason = "IDEMPOTENCY_KEY_IN_USE"
+	// EventsRemoved marks a cursor behind which events were removed before they could be read.
+	EventsRemoved fault.Reason = "EVENTS_REMOVED"
 	// JobUnknown marks the number of no job.
 	JobUnknown fault.Reason = "JOB_UNKNOWN"
 )
@@ -52,6 +54,8 @@ func problem(f *fault.Error) httpd.Problem {
 		p.Status = http.StatusUnsupportedMediaType
 	case f.Reason == PreconditionRequired:
 		p.Status = http.StatusPreconditionRequired
+	case f.Reason == EventsRemoved:
+		p.Status = http.StatusGone
 	case f.Reason == Changed, errors.Is(f, metadb.ErrChanged):
 		p.Status = http.StatusPreconditionFailed
 	case f.Kind == fault.Unsupported:

@@ -1,9 +1,11 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/identity"
 )
@@ -27,6 +30,8 @@ const (
 	eventStream = 5 * time.Minute
 	// mediaStream is the media type of a stream.
 	mediaStream = "text/event-stream"
+	// latest is the cursor of what happens from now on.
+	latest = "latest"
 )
 
 // eventQuery are the parameters of listEvents.
@@ -66,9 +71,10 @@ func (h *Handler) declareEvents(f *face) {
 	declare(f, operation{
 		id: "listEvents", method: http.MethodGet, path: "events", tag: "events", needs: on(onRegistry, identity.EventRead),
 		summary: "Follow what happens, in its order",
-		text: "Without `after` it begins with the oldest event that is kept. Whoever goes on at `next` misses none and gets none twice. " +
+		text: "Without `after` it begins with the oldest event that is kept, with `after=latest` with what happens from now on. Whoever goes on at `next` " +
+			"misses none and gets none twice; when some behind `after` were removed before they were read, that is said with 410. " +
 			"With `Accept: text/event-stream` the answer is a stream of server-sent events: `id` is the cursor, `event` the kind, `data` the event as JSON. " +
-			"It ends after some minutes; a client goes on with the header `Last-Event-ID`.",
+			"It ends after some minutes; a client goes on with the header `Last-Event-ID`. A stream that falls behind what is kept ends with an event `gap`, whose data is a problem.",
 		answer: "Events, or the stream of them.", media: mediaStream, also: reflect.TypeFor[eventsView](),
 	}, h.listEvents)
 }
@@ -80,7 +86,7 @@ func (h *Handler) listEvents(ctx context.Context, q *eventQuery) (*shown[eventsV
 	if stream && q.Last != "" {
 		q.After = q.Last
 	}
-	after, err := q.cursor(ctx)
+	after, err := h.eventsAfter(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +104,30 @@ func (h *Handler) listEvents(ctx context.Context, q *eventQuery) (*shown[eventsV
 	}
 	view := func(e event.Event) eventView { return viewEvent(ctx, e) }
 	return show(eventsView{viewAll(found, view), eventCursor(ctx, next)})
+}
+
+// eventsAfter is where the caller begins; EventsRemoved when that is no more.
+func (h *Handler) eventsAfter(ctx context.Context, q *eventQuery) (event.Cursor, error) {
+	if q.After == latest {
+		return h.Database.EventsEnd(ctx)
+	}
+	after, err := q.cursor(ctx)
+	if err != nil {
+		return after, err
+	}
+	return after, h.kept(ctx, after)
+}
+
+// kept says whether nothing behind a cursor was removed. The beginning is where there is something.
+func (h *Handler) kept(ctx context.Context, after event.Cursor) error {
+	if after == (event.Cursor{}) {
+		return nil
+	}
+	gone, err := h.Database.EventsTrimmed(ctx)
+	if err == nil && after.Before(gone) {
+		err = fault.New(fault.NotFound, EventsRemoved, "events behind this cursor were removed before they were read; begin again, without after for the oldest event that is kept, or with after=%s, and look at the state of what you follow", latest)
+	}
+	return err
 }
 
 // awaitEvents reads events behind a cursor, and waits so long when there is none. A caller that
@@ -129,6 +159,9 @@ func (h *Handler) readEvents(ctx context.Context, q *eventQuery, after event.Cur
 	next = after
 	for range eventScan / eventBatch {
 		batch, err := h.Database.Events(ctx, next, eventBatch)
+		if err == nil {
+			err = h.kept(ctx, next) // asked last: what was removed before the batch was read is seen
+		}
 		if err != nil {
 			return nil, after, err
 		}
@@ -164,6 +197,12 @@ func (h *Handler) streamEvents(ctx context.Context, w http.ResponseWriter, q *ev
 		var found []event.Event
 		sent := after
 		if found, after, err = h.awaitEvents(ctx, q, after, eventBeat); err != nil {
+			var f *fault.Error
+			if errors.As(err, &f) && f.Reason == EventsRemoved {
+				_, body := document(f, problem(f), "")
+				_, _ = fmt.Fprintf(w, "event: gap\ndata: %s\n\n", bytes.TrimSpace(body))
+				_ = out.Flush() // it ends anyway
+			}
 			return
 		}
 		if h.ending() || h.Access.CheckSystem(ctx, identity.EventRead) != nil {

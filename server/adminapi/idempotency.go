@@ -34,6 +34,8 @@ const (
 type database interface {
 	Update(ctx context.Context, fn func(tx *metadb.Tx) error) error
 	Events(ctx context.Context, after event.Cursor, limit int) ([]event.Event, error)
+	EventsTrimmed(ctx context.Context) (event.Cursor, error)
+	EventsEnd(ctx context.Context) (event.Cursor, error)
 }
 
 func keyParameter() *huma.Param {

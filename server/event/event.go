@@ -34,6 +34,9 @@ type Cursor struct {
 	ID    int64
 }
 
+// Before reports whether c lies before d.
+func (c Cursor) Before(d Cursor) bool { return c.Epoch < d.Epoch || c.Epoch == d.Epoch && c.ID < d.ID }
+
 // The kinds of events.
 const (
 	KindManifestPushed  = "manifest.pushed"

@@ -162,6 +162,13 @@ func (tx *Tx) DropEvents(below int64, limit int, endpoints []string) (dropped, l
 		}
 		lost = max(lost, n)
 	}
+	end, err := one(tx.ctx, tx.s, scanCursor, `SELECT epoch, id FROM event WHERE id <= $1 ORDER BY epoch DESC, id DESC LIMIT 1`, last)
+	if err == nil {
+		err = tx.noteTrimmed(end)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
 	dropped, err = tx.exec(`DELETE FROM event WHERE id <= $1`, last)
 	return dropped, lost, err
 }

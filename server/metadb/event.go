@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"time"
 
@@ -48,10 +49,54 @@ func (tx *Tx) Emit(es ...event.Event) error {
 // maxEvents bounds the rows, and with them the number of texts, of a statement of Emit.
 const maxEvents = 8
 
+// trimmed is the row of delivery whose cursor is the last event that was removed. It is there as long as a cursor of an endpoint
+// is, and moves with those when events are numbered anew.
+const trimmed = ""
+
+// EventsTrimmed is a cursor behind every event that was removed: whoever goes on at an earlier one may have missed some.
+func (r *Reads) EventsTrimmed(ctx context.Context) (event.Cursor, error) {
+	d, err := r.Delivery(ctx, trimmed)
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return d.Cursor, err
+}
+
+// EventsEnd is a cursor behind which is what happens from now on.
+func (r *Reads) EventsEnd(ctx context.Context) (event.Cursor, error) {
+	end, err := one(ctx, r.s, scanCursor, `SELECT `+r.d.outboxEnd)
+	if err != nil {
+		return end, err
+	}
+	last, err := r.EventsTrimmed(ctx) // of an outbox that is empty by now
+	if end.Before(last) {
+		end = last
+	}
+	return end, err
+}
+
+func scanCursor(rows *sql.Rows, c *event.Cursor) error { return rows.Scan(&c.Epoch, &c.ID) }
+
+// noteTrimmed says that events up to the cursor are removed.
+func (tx *Tx) noteTrimmed(c event.Cursor) error {
+	_, err := tx.exec(`INSERT INTO delivery (endpoint, epoch, event) VALUES ($1, $2, $3) ON CONFLICT (endpoint) DO UPDATE
+		SET epoch = excluded.epoch, event = excluded.event WHERE (delivery.epoch, delivery.event) < (excluded.epoch, excluded.event)`, trimmed, c.Epoch, c.ID)
+	return err
+}
+
 // TrimEvents removes events from before the time and not behind upto among the limit oldest, and returns how many: call
 // it again while that is limit.
 func (tx *Tx) TrimEvents(before time.Time, upto event.Cursor, limit int) (int, error) {
-	n, err := tx.exec(`DELETE FROM event WHERE id IN (SELECT id FROM (SELECT id, epoch, at FROM event ORDER BY id LIMIT $2) oldest
-		WHERE at < $1 AND (epoch, id) <= ($3, $4))`, toMicros(before), limit, upto.Epoch, upto.ID)
-	return int(n), err
+	gone, err := many(tx.ctx, tx.s, scanCursor, `DELETE FROM event WHERE id IN (SELECT id FROM (SELECT id, epoch, at FROM event ORDER BY id LIMIT $2) oldest
+		WHERE at < $1 AND (epoch, id) <= ($3, $4)) RETURNING epoch, id`, toMicros(before), limit, upto.Epoch, upto.ID)
+	if err != nil || len(gone) == 0 {
+		return 0, err
+	}
+	last := gone[0]
+	for _, c := range gone {
+		if last.Before(c) {
+			last = c
+		}
+	}
+	return len(gone), tx.noteTrimmed(last)
 }

@@ -193,6 +193,7 @@ func testOutboxLimits(t *testing.T, db *metadb.DB) {
 	update(t, db, func(tx *metadb.Tx) error {
 		dropped, lost, err := tx.DropEvents(newest, 2, []string{"ci"})
 		equal(t, "dropped, lost", []int64{dropped, lost}, []int64{2, 1})
+		equal(t, "the last that was dropped", get[event.Cursor](t)(tx.EventsTrimmed(t.Context())), all[3].Cursor)
 		return err
 	})
 	equal(t, "lost", get[metadb.Delivery](t)(db.Delivery(ctx, "ci")).Lost, int64(1))

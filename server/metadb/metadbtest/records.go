@@ -301,6 +301,7 @@ func testEvents(t *testing.T, db *metadb.DB) {
 		equal(t, "event", e, event.Event{Kind: fmt.Sprint("k", i), Repository: "x/a", Digest: digestOf("d"), Tag: "v1", Principal: "alice", Payload: "{}",
 			At: time.UnixMicro(int64(1000 + i)).UTC()})
 	}
+	equal(t, "nothing is removed", get[event.Cursor](t)(db.EventsTrimmed(ctx)), event.Cursor{})
 	update(t, db, func(tx *metadb.Tx) error {
 		n, err := tx.TrimEvents(time.UnixMicro(1003), metadb.OutboxEnd(), 2)
 		equal(t, "trimmed", n, 2)
@@ -310,9 +311,21 @@ func testEvents(t *testing.T, db *metadb.DB) {
 		return err
 	})
 	equal(t, "left", len(get[[]event.Event](t)(db.Events(ctx, event.Cursor{}, 10))), 2)
+	equal(t, "the last that was removed", get[event.Cursor](t)(db.EventsTrimmed(ctx)), all[2].Cursor)
 	last := all[4].Cursor
 	update(t, db, func(tx *metadb.Tx) error { _, err := tx.TrimEvents(time.Now(), metadb.OutboxEnd(), 10); return err })
+	equal(t, "then", get[event.Cursor](t)(db.EventsTrimmed(ctx)), last)
+	end := get[event.Cursor](t)(db.EventsEnd(ctx))
+	if end.Before(last) {
+		t.Errorf("the end of an empty outbox is %+v, before %+v", end, last)
+	}
+	update(t, db, func(tx *metadb.Tx) error {
+		_, err := tx.TrimEvents(time.Now(), metadb.OutboxEnd(), 10) // nothing is there
+		return err
+	})
+	equal(t, "it stays", get[event.Cursor](t)(db.EventsTrimmed(ctx)), last)
 	update(t, db, func(tx *metadb.Tx) error { return tx.Emit(event.Event{Kind: "after"}) })
+	equal(t, "behind the end", len(get[[]event.Event](t)(db.Events(ctx, end, 10))), 1)
 	equal(t, "behind the old cursor", len(get[[]event.Event](t)(db.Events(ctx, last, 10))), 1)
 }
 
