@@ -6,8 +6,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/berth-registry/berth/oci"
+	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/project"
 )
 
 // background is the queue of background work, and what is in it by schedule. docs/operate/jobs.md lists the kinds.
@@ -30,7 +33,21 @@ func (s *Server) background(context.Context) (err error) {
 	if err := s.forgetting(); err != nil {
 		return err
 	}
+	if err := s.emptying(); err != nil {
+		return err
+	}
 	return s.sweeping()
+}
+
+// emptying deletes projects with what is in them.
+func (s *Server) emptying() error {
+	return s.project.Jobs(s.jobs, project.Contents{Deletable: s.registry.Deletable, Empty: func(ctx context.Context, name ref.Name) error {
+		if _, err := s.registry.EmptyRepository(ctx, name); err != nil {
+			return err
+		}
+		_, err := s.registry.PurgeTrash(ctx, name, oci.Digest{})
+		return err
+	}})
 }
 
 // replicaName tells people which replica has a job.

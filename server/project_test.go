@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -86,4 +87,78 @@ func TestProjectOfATeam(t *testing.T) {
 	call(admin, "POST", "projects/team/members", `{"subject":{"kind":"user","name":"lead"},"role":"admin"}`, http.StatusCreated)
 	pushes(lead, "team/app", http.StatusAccepted)
 	pushes(old, "team/app", http.StatusUnauthorized)
+}
+
+// TestProjectWithContentIsDeleted: a project that has content is not deleted, says what it has, and is deleted with it when that
+// is asked for by who may delete it; what was made for it before is worthless for the next of its name.
+func TestProjectWithContentIsDeleted(t *testing.T) {
+	d := start(t, "REGISTRY_AUTH_USERS=none")
+	admin := basic("admin", adminPassword)
+	call := func(who caller, method, path, body string, want int) answer {
+		t.Helper()
+		a := d.do(t, who, method, "/api/v1/"+path, body, "Content-Type", "application/json", "If-Match", "*")
+		if a.status != want {
+			t.Fatalf("%s %s: %d, want %d: %s", method, path, a.status, want, a.body)
+		}
+		return a
+	}
+	password := "a-Long-enough-9-secret"
+	for _, name := range []string{"lead", "maker", "stranger"} {
+		call(admin, "POST", "users", fmt.Sprintf(`{"name":%q,"password":%q}`, name, password), http.StatusCreated)
+	}
+	lead, maker, stranger := basic("lead", password), basic("maker", password), basic("stranger", password)
+	call(admin, "POST", "projects", `{"name":"team"}`, http.StatusCreated)
+	call(admin, "POST", "projects", `{"name":"other"}`, http.StatusCreated)
+	call(admin, "POST", "projects/team/members", `{"subject":{"kind":"user","name":"lead"},"role":"admin"}`, http.StatusCreated)
+	call(admin, "POST", "projects/team/members", `{"subject":{"kind":"user","name":"maker"},"role":"maintainer"}`, http.StatusCreated)
+	for _, name := range []string{"team/app", "team/sub/app", "other/app"} {
+		d.push(t, name, blobContent)
+	}
+	d.push(t, "team/gone", blobContent)
+	call(admin, "DELETE", "repositories/team/gone", "", http.StatusOK) // in the trash
+	token := d.token(t, lead, "repository:team/app:pull,push")
+	if a := d.do(t, token, "GET", "/v2/team/app/tags/list", ""); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+
+	a := call(lead, "DELETE", "projects/team", "", http.StatusConflict)
+	if !strings.Contains(a.body, "3 of its repositories") || !strings.Contains(a.body, "team/app, team/gone, team/sub/app") || !strings.Contains(a.body, "force") {
+		t.Errorf("the refusal does not say what there is: %s", a.body)
+	}
+	call(maker, "DELETE", "projects/team?force=true", "", http.StatusForbidden)
+	call(stranger, "DELETE", "projects/team?force=true", "", http.StatusNotFound)
+	call(admin, "DELETE", "projects/absent?force=true", "", http.StatusNotFound)
+	call(admin, "DELETE", "projects/library?force=true", "", http.StatusConflict)
+	if a := d.do(t, lead, "DELETE", "/api/v1/projects/team?force=true", "", "If-Match", `"77"`); a.status != http.StatusPreconditionFailed {
+		t.Errorf("another generation: %d %s", a.status, a.body)
+	}
+	begun := call(lead, "DELETE", "projects/team?force=true", "", http.StatusAccepted)
+	if begun.header.Get("Location") == "" {
+		t.Errorf("no place of the job: %v", begun.header)
+	}
+	d.succeeded(t, admin, begun)
+	call(lead, "GET", "projects/team", "", http.StatusNotFound)
+	call(admin, "GET", "projects/team", "", http.StatusNotFound)
+	if a := call(admin, "GET", "repositories?contains=app", "", http.StatusOK); strings.Contains(a.body, "team/") || !strings.Contains(a.body, "other/app") {
+		t.Errorf("repositories: %s", a.body)
+	}
+	if a := call(admin, "GET", "trash", "", http.StatusOK); strings.Contains(a.body, "team/") {
+		t.Errorf("trash: %s", a.body)
+	}
+	call(admin, "POST", "projects", `{"name":"team"}`, http.StatusCreated)
+	d.push(t, "team/app", blobContent)
+	if a := d.do(t, token, "GET", "/v2/team/app/tags/list", ""); a.status == http.StatusOK {
+		t.Errorf("a token for the project that was deleted reads the new one: %s", a.body)
+	}
+	call(lead, "GET", "projects/team", "", http.StatusNotFound)
+}
+
+// Where nothing may be deleted, a project is not emptied either.
+func TestProjectWithContentStaysWhereNothingIsDeleted(t *testing.T) {
+	d := start(t, "REGISTRY_STORAGE_DELETE_ENABLED=false")
+	d.push(t, "team/app", blobContent)
+	a := d.do(t, basic("admin", adminPassword), "DELETE", "/api/v1/projects/team?force=true", "")
+	if a.status != http.StatusConflict || !strings.Contains(a.body, "storage.delete.enabled") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 }

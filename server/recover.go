@@ -13,6 +13,7 @@ import (
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/project"
 )
@@ -47,6 +48,13 @@ func OpenOperator(ctx context.Context, c *config.Config) (*Operator, error) {
 		return nil, errors.Join(err, closeDB())
 	}
 	projects := project.New(project.Options{DB: db, Access: nothing{}, Directory: directory, Now: time.Now})
+	jobs, err := job.New(job.Options{DB: db, Now: time.Now, Log: quiet})
+	if err == nil {
+		err = projects.Jobs(jobs, project.Contents{}) // a running berthd does them
+	}
+	if err != nil {
+		return nil, errors.Join(err, closeDB())
+	}
 	return &Operator{accounts, projects, closeDB}, nil
 }
 

@@ -327,14 +327,25 @@ func projectMembers() *cobra.Command {
 }
 
 func projectRemove() *cobra.Command {
+	force := false
 	c := &cobra.Command{
-		Use: "rm NAME [CONFIG]", Short: "remove an empty project, with its members, grants and robots",
+		Use: "rm NAME [CONFIG]", Short: "remove a project, with its members, grants and robots",
 		Long: `Remove a project in which there is nothing, neither manifests nor deleted ones that can be restored, with its members, grants and
-robots. Tokens that were made for it are worthless, also when one of the same name is made later.
-` + beside,
+robots. Tokens that were made for it are worthless, also when one of the same name is made later. ` + beside + `
+
+With --force what is in it is deleted first, for good. That is a job of the running berthd, which begins within a minute, or of the next
+one that starts; "berthd job ls" shows how it goes.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, args[1:], func(ctx context.Context, o *server.Operator) error {
+				if force {
+					id, err := o.Projects.DeleteWithContent(ctx, args[0], -1)
+					if err != nil {
+						return err
+					}
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is removed with what is in it, by job %d\n", args[0], id)
+					return err
+				}
 				if err := o.Projects.Delete(ctx, args[0], -1); err != nil {
 					return err
 				}
@@ -343,6 +354,7 @@ robots. Tokens that were made for it are worthless, also when one of the same na
 			})
 		},
 	}
+	c.Flags().BoolVar(&force, "force", false, "delete what is in it, too, for good")
 	settingFlags(c.Flags())
 	return c
 }

@@ -69,6 +69,7 @@ type operation struct {
 	limit   int64        // bytes of the request's body; 0 is maxBody
 	object  string       // what a number in the path counts, and the reason when there is none
 	unknown fault.Reason
+	later   bool   // it may also be answered by a job, 202
 	once    bool   // it makes something, and takes an Idempotency-Key
 	secret  string // the member of the answer that is said only once
 }
@@ -124,6 +125,12 @@ func declare[I, O any](f *face, o operation, serve func(context.Context, *I) (*O
 		good.Content = map[string]*huma.MediaType{o.media: {Schema: &huma.Schema{Type: huma.TypeString}}}
 	}
 	op.Responses[fmt.Sprint(op.DefaultStatus)] = good
+	if o.later {
+		op.Responses["202"] = &huma.Response{
+			Description: startedAnswer, Headers: map[string]*huma.Param{"Location": {Description: "Where the job is.", Schema: &huma.Schema{Type: huma.TypeString}}},
+			Content: map[string]*huma.MediaType{"application/json": {Schema: rt.schemas.Schema(reflect.TypeFor[jobView](), true, "")}},
+		}
+	}
 	if o.method == http.MethodGet && len(rt.members) > 0 {
 		op.Parameters = append(op.Parameters, fieldsParameter(rt.members))
 	}
@@ -145,6 +152,9 @@ func declare[I, O any](f *face, o operation, serve func(context.Context, *I) (*O
 		}
 		return out, nil
 	})
+	if o.later { // what huma says of the one output of the handler is that of the other answer
+		good.Content, good.Headers = nil, nil
+	}
 }
 
 // metaRoute is where an operation of huma has its route.

@@ -18,6 +18,7 @@ type projects interface {
 	Create(ctx context.Context, name string, set project.Settings) (metadb.Project, error)
 	Update(ctx context.Context, name string, set project.Settings, generation int64) (metadb.Project, error)
 	Delete(ctx context.Context, name string, generation int64) error
+	DeleteWithContent(ctx context.Context, name string, generation int64) (jobID int64, err error)
 
 	Grants(ctx context.Context, project string, f project.GrantFilter, after int64, limit int) ([]project.Grant, error)
 	Grant(ctx context.Context, project string, id int64) (project.Grant, error)
@@ -59,8 +60,9 @@ func (h *Handler) declareProjects(f *face) {
 	}, h.updateProject)
 	declare(f, operation{
 		id: "deleteProject", method: http.MethodDelete, path: "projects/{project}", tag: "projects", needs: on(onProject, identity.ProjectDelete),
-		summary: "Delete an empty project", text: "409 while it has repositories with manifests, or with some that can be restored. Members, grants and robots go with it.",
-		answer: "It is gone.", status: http.StatusNoContent,
+		summary: "Delete a project", text: "409 while it has repositories with manifests, or with some that can be restored. Members, grants and robots go with it. " +
+			"With `force=true` a job deletes what is in it first, for good: nothing of it can be brought back from the trash.",
+		answer: "It is gone.", status: http.StatusNoContent, later: true,
 	}, h.deleteProject)
 }
 
@@ -156,12 +158,31 @@ func (h *Handler) updateProject(ctx context.Context, in *updateProjectInput) (*t
 type deleteProjectInput struct {
 	InProject
 	IfMatchOptional
+	Force bool `query:"force" doc:"Delete also what is in it, for good."`
 }
 
-func (h *Handler) deleteProject(ctx context.Context, in *deleteProjectInput) (*done, error) {
+// doneOrAccepted is an answer of what is done, or of the job that does it.
+type doneOrAccepted struct {
+	Status   int
+	Location string `header:"Location" doc:"Where the job is."`
+	Body     *jobView
+}
+
+func (h *Handler) deleteProject(ctx context.Context, in *deleteProjectInput) (*doneOrAccepted, error) {
 	generation, err := in.generation()
 	if err != nil {
 		return nil, err
 	}
-	return finish(h.Projects.Delete(ctx, in.Project, generation))
+	if !in.Force {
+		if err := h.Projects.Delete(ctx, in.Project, generation); err != nil {
+			return nil, err
+		}
+		return &doneOrAccepted{Status: http.StatusNoContent}, nil
+	}
+	id, err := h.Projects.DeleteWithContent(ctx, in.Project, generation)
+	a, err := h.started(ctx, id, err)
+	if err != nil {
+		return nil, err
+	}
+	return &doneOrAccepted{http.StatusAccepted, a.Location, &a.Body}, nil
 }

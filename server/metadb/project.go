@@ -186,7 +186,16 @@ func (tx *Tx) DeleteProject(id int64) error {
 		return err
 	}
 	if used > 0 {
-		return fault.New(fault.Conflict, fault.Unknown, "project %q is not empty: %d of its repositories have manifests, or deleted ones that can be restored; delete and purge them first", name, used)
+		some, err := tx.FilledRepositories(tx.ctx, id, "", someRepositories)
+		if err != nil {
+			return err
+		}
+		more := ""
+		if used > int64(len(some)) {
+			more = ", …"
+		}
+		return fault.New(fault.Conflict, fault.Unknown, "project %q is not empty: %d of its repositories have manifests, or deleted ones that can be restored (%s%s); delete and purge them first, or delete the project with force",
+			name, used, strings.Join(some, ", "), more)
 	}
 	tx.changed(ProjectChanged, id, name)
 	robots, err := many(tx.ctx, tx.s, column[int64], `SELECT id FROM robot WHERE project_id = $1`, id)
@@ -213,6 +222,17 @@ func (tx *Tx) DeleteProject(id int64) error {
 	}
 	_, err = tx.exec(`UPDATE project SET name = $2, public = FALSE, description = '', labels = '{}', created_by = '' WHERE id = $1`, id, fmt.Sprintf("%s%d", gone, id))
 	return err
+}
+
+// someRepositories are as many as a refusal names.
+const someRepositories = 5
+
+// FilledRepositories are the names of up to limit repositories of a project behind that name in which there are manifests,
+// living or in the trash.
+func (r *Reads) FilledRepositories(ctx context.Context, projectID int64, after string, limit int) ([]string, error) {
+	return many(ctx, r.s, column[string], `SELECT r.name FROM repository r WHERE r.project_id = $1 AND r.name > $2 AND r.name < '~'
+		AND (EXISTS (SELECT 1 FROM manifest m WHERE m.repo_id = r.id) OR EXISTS (SELECT 1 FROM trash t WHERE t.repo_id = r.id))
+		ORDER BY r.name LIMIT $3`, projectID, after, limit)
 }
 
 // CountRepositories is how many listed repositories a project has.

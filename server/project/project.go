@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
+	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
 )
 
@@ -41,10 +42,14 @@ type Options struct {
 //
 // Changes take the generation of what the caller has read, or a negative number for any: a Conflict says that it is another
 // one by now.
-type Service struct{ o Options }
+type Service struct {
+	o         Options
+	deletions *job.Queue[doomed] // and what they need; see Jobs
+	contents  Contents
+}
 
 // New returns a Service.
-func New(o Options) *Service { return &Service{o} }
+func New(o Options) *Service { return &Service{o: o} }
 
 // Limits of what people write about things.
 const (
@@ -164,10 +169,11 @@ func (s *Service) Update(ctx context.Context, name string, set Settings, generat
 			return err
 		}
 		set.apply(&now)
-		if generation < 0 {
-			generation = now.Generation
+		from := generation
+		if from < 0 {
+			from = now.Generation
 		}
-		p, err = tx.UpdateProject(now, generation)
+		p, err = tx.UpdateProject(now, from)
 		return err
 	})
 	return p, unknown(err, "project %s is not known to this registry", name)
@@ -179,8 +185,8 @@ func (s *Service) Delete(ctx context.Context, name string, generation int64) err
 	if err := s.o.Access.CheckProject(ctx, identity.ProjectDelete, name); err != nil {
 		return err
 	}
-	if name == ref.DefaultProject {
-		return fault.New(fault.Conflict, fault.Unknown, "project %s cannot be deleted: it owns the repositories whose names have one part", name)
+	if err := notDefault(name); err != nil {
+		return err
 	}
 	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		p, err := tx.Project(ctx, name)
@@ -193,6 +199,13 @@ func (s *Service) Delete(ctx context.Context, name string, generation int64) err
 		return tx.DeleteProject(p.ID)
 	})
 	return unknown(err, "project %s is not known to this registry", name)
+}
+
+func notDefault(name string) error {
+	if name == ref.DefaultProject {
+		return fault.New(fault.Conflict, fault.Unknown, "project %s cannot be deleted: it owns the repositories whose names have one part", name)
+	}
+	return nil
 }
 
 // label is what a key of a label looks like.

@@ -217,6 +217,9 @@ func (s *Service) room(ctx context.Context, n int64) error {
 	return s.o.Room(ctx, n)
 }
 
+// Deletable says why nothing can be deleted here, as the configuration is; nil when it can.
+func (s *Service) Deletable() error { return s.deletable() }
+
 func (s *Service) deletable() error {
 	if err := s.writable(); err != nil {
 		return err
