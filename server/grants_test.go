@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,5 +93,34 @@ func seed(t *testing.T, data string, grants []metadb.Grant) {
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestApplyIsNotGranted: whoever replaces the configuration makes administrators, so nobody is given that: not by a role, a grant, a
+// token, nor by the document itself.
+func TestApplyIsNotGranted(t *testing.T) {
+	d := start(t, "REGISTRY_AUTH_USERS=none")
+	admin := basic("admin", adminPassword)
+	for what, r := range map[string][3]string{
+		"a role":                {"POST", "roles", `{"name":"deployer","verbs":["export","apply"]}`},
+		"a grant":               {"POST", "grants", `{"subject":{"kind":"user","name":"admin"},"verbs":["apply"]}`},
+		"a token":               {"POST", "me/tokens", `{"name":"ci","grants":[{"verbs":["apply"]}]}`},
+		"the document, a role":  {"PUT", "apply", `{"version":1,"roles":[{"name":"deployer","verbs":["apply"]}]}`},
+		"the document, a grant": {"PUT", "apply", `{"version":1,"grants":[{"subject":{"kind":"user","name":"admin"},"verbs":["apply"]}]}`},
+	} {
+		a := d.do(t, admin, r[0], "/api/v1/"+r[1], r[2], "Content-Type", "application/json")
+		if a.status != http.StatusBadRequest || !strings.Contains(a.body, "verb apply cannot be g") {
+			t.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+	}
+}
+
+// TestFewLoginFailures: a limit below what costs nothing by default has an effect, over the whole way of a login.
+func TestFewLoginFailures(t *testing.T) {
+	d := start(t, "BERTH_LIMITS_LOGIN_FAILURES=2", "BERTH_LIMITS_LOGIN_PAUSE=1h")
+	for i, want := range []int{http.StatusUnauthorized, http.StatusUnauthorized, http.StatusTooManyRequests} {
+		if a := d.do(t, basic("admin", fmt.Sprintf("guess-%d", i)), "GET", "/api/v1/me", ""); a.status != want {
+			t.Errorf("attempt %d: %d, want %d: %s", i+1, a.status, want, a.body)
+		}
 	}
 }

@@ -81,6 +81,9 @@ func checkTokenGrants(grants []TokenGrant) error {
 			}
 		}
 		for _, v := range g.Verbs {
+			if v == identity.Apply {
+				return bad("verb %s cannot be given to a token; it is for administrators whom no token narrows", v)
+			}
 			if level := identity.LevelOf(v); level == identity.NoLevel || (level == identity.OfRegistry) != (g.Repositories == "") {
 				return bad("verb %.40q is not one for %s", v, map[bool]string{false: "repositories and projects", true: "the registry"}[g.Repositories == ""])
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/server/identity"
 )
 
@@ -81,11 +82,21 @@ func (s *Service) byCertificate(ctx context.Context, addr string) (p identity.Pr
 		return identity.Principal{}, false, nil
 	}
 	if p, err = s.SignIn(ctx, x, identity.ViaMTLS, addr); err != nil {
-		return identity.Principal{}, false, err
+		return identity.Principal{}, false, ofCertificate(err, idp.Name, x.Name)
 	}
 	x.Name = p.Name
 	s.certs.entries.Set(key, provenCertificate{x: x, account: p.ID, at: now})
 	return p, true, nil
+}
+
+// ofCertificate says of a refusal that it is the client certificate which is refused: a client sends it without being told to, and
+// would look for the reason elsewhere. With a login of its own the request is answered.
+func ofCertificate(err error, provider, name string) error {
+	f := (*fault.Error)(nil)
+	if !errors.As(err, &f) || f.Kind != fault.Denied && f.Kind != fault.Unauthenticated {
+		return err
+	}
+	return fault.New(f.Kind, f.Reason, "the client certificate of this connection stands for %.80q at identity provider %s and is refused: %s; connect without it, or log in with a name and password", name, provider, f.Message).Because(err)
 }
 
 // identify asks the providers in their order. A chain that is none of their business gives nobody.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,7 +95,7 @@ func TestCertificate(t *testing.T) {
 		t.Errorf("with another's password: %+v, %v", p, err)
 	}
 	// Names of accounts here are not the office's to give.
-	if p, err := come("alice", ""); !fault.Is(err, fault.Denied) {
+	if p, err := come("alice", ""); !fault.Is(err, fault.Denied) || !strings.Contains(fault.Of(err).Message, "the client certificate of this connection") || !strings.Contains(fault.Of(err).Message, "not linked") {
 		t.Errorf("an account that is not linked: %+v, %v", p, err)
 	}
 	if p, err := come("nobody", ""); !fault.Is(err, fault.Denied) {

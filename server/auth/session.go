@@ -60,14 +60,15 @@ func (s *Service) Open(ctx context.Context, p identity.Principal, via string, ex
 			row.ExpiresAt = external.ExpiresAt
 		}
 	}
+	var made metadb.LoginSession
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
-		row, err = tx.CreateLoginSession(row)
+		made, err = tx.CreateLoginSession(row)
 		return err
 	})
 	if err != nil {
 		return Opened{}, fmt.Errorf("auth: session of %s: %w", p.Name, err)
 	}
-	return Opened{Session: sessionOf(row, p.Name), Cookie: secret, CSRF: csrf}, nil
+	return Opened{Session: sessionOf(made, p.Name), Cookie: secret, CSRF: csrf}, nil
 }
 
 // unavailableOr is the fault of a database that does not answer, nil for every other error and for none.

@@ -48,10 +48,10 @@ func (t Throttle) withDefaults() Throttle {
 // delay is the time between the attempt with this number (from 1) and the one after it.
 func (t Throttle) delay(attempt int) time.Duration {
 	switch n := attempt - t.Free; {
+	case attempt >= t.Hard: // also when that is less than Free
+		return t.HardDelay
 	case n <= 0:
 		return 0
-	case attempt >= t.Hard:
-		return t.HardDelay
 	case n > 16: // 2^16 times anything sensible is more than Most
 		return t.Most
 	default:

@@ -24,6 +24,14 @@ func TestDelays(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("delays (-want +got):\n%s", diff)
 	}
+	// Fewer than those that cost nothing otherwise.
+	for hard := 1; hard <= 4; hard++ {
+		for n := range 6 {
+			if got := (auth.Throttle{Hard: hard, HardDelay: time.Minute}).Delay(n); (got == time.Minute) != (n >= hard) {
+				t.Errorf("%d failures, and %d are allowed: a pause of %s", n, hard, got)
+			}
+		}
+	}
 }
 
 // fail logs in wrongly n times, each time with another password.

@@ -164,8 +164,9 @@ func (s *Service) CreateUser(ctx context.Context, u NewUser) (made User, generat
 	} else if owner != "" && owner != u.Source {
 		return User{}, "", fault.New(fault.Conflict, NameTaken, "name %q belongs to the %s accounts; choose another, or make the account with source %s", u.Name, owner, owner)
 	}
+	want := a
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
-		a, err = tx.CreateAccount(a)
+		a, err = tx.CreateAccount(want)
 		return err
 	})
 	if err != nil {

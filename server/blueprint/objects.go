@@ -237,6 +237,9 @@ func checkVerbs(what string, verbs []string) error {
 		if identity.LevelOf(identity.Verb(v)) == identity.NoLevel {
 			return invalid("%s: verb %.60q is not known", what, v)
 		}
+		if !identity.Grantable(identity.Verb(v)) {
+			return invalid("%s: verb %s cannot be granted; it is for administrators of this registry alone", what, v)
+		}
 		if slices.Contains(verbs[:i], v) {
 			return invalid("%s: verb %s is given twice", what, v)
 		}

@@ -173,6 +173,9 @@ func (d *decoder) unknownVariable(name string, lenient bool) {
 // another one means that one. Two in one source is a problem.
 func (d *decoder) choose(root reflect.Value, found []variable) {
 	named := map[string]variable{} // section → the first variable that names one of its choices
+	replaced := slices.ContainsFunc(found, func(v variable) bool {
+		return len(v.steps) == 1 && v.steps[0].field != nil && v.steps[0].field.name == "auth"
+	})
 	for _, v := range found {
 		i := slices.IndexFunc(v.steps, func(s step) bool { return s.field != nil && s.field.tag("choice") != "" })
 		if i < 0 || i == 0 {
@@ -186,8 +189,26 @@ func (d *decoder) choose(root reflect.Value, found []variable) {
 			continue
 		}
 		named[section.name] = v
+		if section.name == "auth" && !replaced { // a driver is replaced on purpose; who may log in is not to end unnoticed
+			if other := d.otherChoice(root.FieldByIndex(section.Index), choice.name); other != "" {
+				d.problems = append(d.problems, Problem{File: v.source.Name, Key: join(section.name, choice.name),
+					Message: fmt.Sprintf("%s names the %s %s, and the configuration file names %s; only one can be in effect: keep one, or say REGISTRY_AUTH=%s to replace that of the file",
+						v.source.Name, choice.tag("choice"), choice.name, other, choice.name)})
+				continue
+			}
+		}
 		d.clearChoices(root.FieldByIndex(section.Index), section.name, choice.name)
 	}
+}
+
+// otherChoice is a choice of a section that is made besides one, "" for none.
+func (d *decoder) otherChoice(v reflect.Value, except string) string {
+	for _, f := range fieldsOf(v.Type()) {
+		if f.tag("choice") != "" && f.name != except && !v.FieldByIndex(f.Index).IsZero() {
+			return f.name
+		}
+	}
+	return ""
 }
 
 // clearChoices takes every choice but one out of a section.

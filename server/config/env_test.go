@@ -111,6 +111,28 @@ func TestTwoDriversInTheEnvironment(t *testing.T) {
 	}
 }
 
+// The token server of the file is not switched off by a variable that somebody forgot.
+func TestAuthOfTheFileAndOfTheEnvironment(t *testing.T) {
+	file := "auth: {token: {realm: https://a.example.com/token, service: s, issuer: i, jwks: /keys}}\n"
+	_, err := load(file, "REGISTRY_AUTH_HTPASSWD_PATH=/h")
+	want := "REGISTRY_AUTH_HTPASSWD_PATH names the auth provider htpasswd, and the configuration file names token; only one can be in effect"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("\n got %v\nwant %s", err, want)
+	}
+	if _, err := load("auth: {htpasswd: {path: /h}}\n", "REGISTRY_AUTH_TOKEN_ISSUER=i"); err == nil || !strings.Contains(err.Error(), "names htpasswd; only one") {
+		t.Errorf("the other way round: %v", err)
+	}
+	if _, err := load("auth: {htpasswd: {path: /h}, token: {realm: https://a.example.com/token, service: s, issuer: i, jwks: /keys}}\n"); err == nil || !strings.Contains(err.Error(), "token") {
+		t.Errorf("both in the file: %v", err)
+	}
+	if c := mustLoad(t, file, "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH_HTPASSWD_PATH=/h").Config; c.Auth.Htpasswd == nil || c.Auth.Token != nil {
+		t.Errorf("replaced on purpose: %+v", c.Auth)
+	}
+	if c := mustLoad(t, "auth: {htpasswd: {path: /h}}\n", "REGISTRY_AUTH_HTPASSWD_PATH=/other").Config; c.Auth.Htpasswd.Path != "/other" {
+		t.Errorf("another file: %+v", c.Auth.Htpasswd)
+	}
+}
+
 func TestDriverAndKeyOfAnother(t *testing.T) {
 	_, err := load("storage: {filesystem: {}}\n", "REGISTRY_STORAGE=inmemory", "BERTH_STORAGE_FILESYSTEM_ROOTDIRECTORY=/x")
 	want := "REGISTRY_STORAGE: this names the storage driver inmemory, and BERTH_STORAGE_FILESYSTEM_ROOTDIRECTORY names filesystem; keep one"

@@ -85,6 +85,10 @@ func RegistryVerbs() []Verb {
 	}
 }
 
+// Grantable reports whether a verb can be given to somebody by a role, a grant or a token: every one that there is, but for Apply.
+// Whoever replaces the configuration makes administrators, so that is for them, and a right that had no effect would be a lie.
+func Grantable(v Verb) bool { return v != Apply && LevelOf(v) != NoLevel }
+
 // LevelOf says what a verb is done to.
 func LevelOf(v Verb) Level {
 	switch {

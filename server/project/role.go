@@ -136,7 +136,7 @@ func (r Role) check() error {
 	return checkVerbs(r.Verbs)
 }
 
-// checkVerbs refuses a list that is empty, has a verb twice, or one that nobody knows.
+// checkVerbs refuses a list that is empty, has a verb twice, or one that nobody knows or that is not to be given.
 func checkVerbs(verbs []identity.Verb) error {
 	if len(verbs) == 0 {
 		return fault.New(fault.Invalid, fault.Unknown, "no verbs are given; name at least one, such as pull")
@@ -144,6 +144,9 @@ func checkVerbs(verbs []identity.Verb) error {
 	for i, v := range verbs {
 		if identity.LevelOf(v) == identity.NoLevel {
 			return fault.New(fault.Invalid, fault.Unknown, "verb %.60q is not known", v)
+		}
+		if !identity.Grantable(v) {
+			return fault.New(fault.Invalid, fault.Unknown, "verb %s cannot be granted; it is for administrators of this registry alone", v)
 		}
 		if slices.Contains(verbs[:i], v) {
 			return fault.New(fault.Invalid, fault.Unknown, "verb %s is given twice", v)
