@@ -333,7 +333,7 @@ func projectRemove() *cobra.Command {
 		Long: `Remove a project in which there is nothing, neither manifests nor deleted ones that can be restored, with its members, grants and
 robots. Tokens that were made for it are worthless, also when one of the same name is made later. ` + beside + `
 
-With --force what is in it is deleted first, for good. That is a job of the running berthd, which begins within a minute, or of the next
+With --force what is in it is deleted first, for good. That is a job of the running berthd, which begins in about a minute, or of the next
 one that starts; "berthd job ls" shows how it goes.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -116,6 +116,40 @@ func TestProjectCommands(t *testing.T) {
 	o.run("open removed", "project", "rm", "open")
 }
 
+// TestProjectRemoveForce: a project with content is removed when that is asked for, by the next berthd that runs.
+func TestProjectRemoveForce(t *testing.T) {
+	const admin = "harbour-Wall-7-lantern"
+	env := []string{"BERTH_ADMIN_PASSWORD=" + admin}
+	berthd := testkit.Start(t, testkit.Options{Env: env})
+	o := &operator{t, command{dir: t.TempDir(), env: append(env, "BERTH_DATA="+berthd.Data)}}
+	manifest := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, berthd.URL+"/v2/team/app/manifests/1", strings.NewReader(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", basic("admin", admin))
+	req.Header.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusCreated {
+		t.Fatalf("push: %s", answer.Status)
+	}
+	o.fails("have manifests, or deleted ones that can be restored (team/app)", "project", "rm", "team")
+	if err := berthd.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	o.run("team is removed with what is in it, by job", "project", "rm", "team", "--force")
+	o.fails("project gone is not known", "project", "rm", "gone", "--force")
+	berthd.Restart(t)
+	within(t, http.StatusNotFound, func() int {
+		status, _ := ask(t, http.MethodGet, berthd.URL+"/api/v1/projects/team", basic("admin", admin))
+		return status
+	})
+}
+
 // within waits for the answer that a command beside berthd leads to. It is promised within metadb.TrustFor; a machine that is
 // busy with other tests is given more.
 func within(t *testing.T, want int, ask func() int) {
