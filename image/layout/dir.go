@@ -17,11 +17,16 @@ import (
 )
 
 // Dir is a layout in a directory. Safe for concurrent use; processes that change the same directory take turns.
+//
+// A blob that PutBlob took has its name, and is on the disk, when the next PutManifest has returned: blobs are synced many at a time,
+// which a disk does nearly as fast as one. What Close meets before stays a part that the next PutBlob takes up.
 type Dir struct {
 	path string
 	d    *durable.Dir
 
 	mu sync.Mutex // the index
+
+	blobs settling
 }
 
 // OpenDir opens a layout that is there. A directory that is none is LAYOUT_INVALID, none at all is NotFound.
@@ -104,7 +109,7 @@ func (l *Dir) furnish() error {
 }
 
 // Close releases the directory.
-func (l *Dir) Close() error { return l.d.Close() }
+func (l *Dir) Close() error { return errors.Join(l.blobs.abandon(), l.d.Close()) }
 
 // String is the path.
 func (l *Dir) String() string { return l.path }
@@ -239,8 +244,12 @@ func (l *Dir) read(d oci.Descriptor) ([]byte, error) {
 	return body, nil
 }
 
-// HasBlob reports whether the layout has a blob. One of another size than the descriptor says counts as not there.
-func (l *Dir) HasBlob(_ context.Context, d oci.Descriptor) (bool, error) {
+// HasBlob reports whether the layout has a blob, which is read and hashed for that: one of other bytes than its name says counts as
+// not there, and PutBlob replaces it.
+func (l *Dir) HasBlob(ctx context.Context, d oci.Descriptor) (bool, error) {
+	if l.blobs.waits(d.Digest) {
+		return true, nil
+	}
 	info, err := l.d.Stat(blobPath(d.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -248,7 +257,31 @@ func (l *Dir) HasBlob(_ context.Context, d oci.Descriptor) (bool, error) {
 	if err != nil {
 		return false, l.unreadable(blobPath(d.Digest), err)
 	}
-	return info.Mode().IsRegular() && (info.Size() == d.Size || d.Size == 0), nil
+	if !info.Mode().IsRegular() || info.Size() != d.Size && d.Size != 0 {
+		return false, nil
+	}
+	return l.intact(ctx, d.Digest)
+}
+
+// intact reports whether the bytes of a blob are what its name says.
+func (l *Dir) intact(ctx context.Context, d oci.Digest) (bool, error) {
+	f, err := l.regular(blobPath(d))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // it is only read
+	h, buf := oci.NewHasher(d.Algorithm()), make([]byte, buffer)
+	for ctx.Err() == nil {
+		n, err := f.Read(buf)
+		_, _ = h.Write(buf[:n]) // never fails
+		switch {
+		case errors.Is(err, io.EOF):
+			return h.Digest() == d, nil
+		case err != nil:
+			return false, fmt.Errorf("layout: read blob %s of %s: %w", d, l.path, err)
+		}
+	}
+	return false, context.Cause(ctx)
 }
 
 // Blob opens a blob at an offset. From 0 to the end it gives io.EOF only when the digest is right.
@@ -274,6 +307,9 @@ func (l *Dir) Verifies() bool { return true }
 
 // opened opens the file of a blob at an offset.
 func (l *Dir) opened(d oci.Descriptor, from int64) (*os.File, error) {
+	if err := l.settle(); err != nil {
+		return nil, err
+	}
 	f, err := l.regular(blobPath(d.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, fault.BlobUnknown, "the layout %s lacks the blob %s", l.path, d.Digest)
@@ -318,6 +354,9 @@ func (l *Dir) PutManifest(_ context.Context, at ref.Reference, d oci.Descriptor,
 	if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
 		return damaged("manifest %s is not written: its bytes have another digest", d.Digest)
 	}
+	if err := l.settle(); err != nil { // before anything names them
+		return err
+	}
 	if err := l.mkdir(d.Digest); err != nil {
 		return err
 	}
@@ -350,7 +389,8 @@ func (l *Dir) mkdir(d oci.Digest) error {
 	return l.d.Mkdir(dirBlobs+"/"+string(d.Algorithm()), 0o755)
 }
 
-// PutBlob writes a blob. What an interrupted one left is read, and open is asked for the rest only.
+// PutBlob writes a blob, which has its name when PutManifest has returned. What an interrupted one left is read, and open is asked for
+// the rest only.
 func (l *Dir) PutBlob(ctx context.Context, d oci.Descriptor, _ []ref.Name, open remote.Open) (remote.Outcome, error) {
 	if err := l.mkdir(d.Digest); err != nil {
 		return remote.Sent, err
@@ -359,7 +399,7 @@ func (l *Dir) PutBlob(ctx context.Context, d oci.Descriptor, _ []ref.Name, open 
 	if err != nil {
 		return remote.Sent, full(err)
 	}
-	w := &blobWriter{f: f, d: d, hash: oci.NewHasher(d.Digest.Algorithm()), mark: writeback(f)}
+	w := &blobWriter{f: f, d: d, hash: oci.NewHasher(d.Digest.Algorithm()), mark: writeback(f, d.Size)}
 	size, err := f.Size()
 	if err == nil {
 		err = w.resume(size)
@@ -376,7 +416,11 @@ func (l *Dir) PutBlob(ctx context.Context, d oci.Descriptor, _ []ref.Name, open 
 		}
 		return remote.Sent, errors.Join(err, f.Close())
 	}
-	return remote.Sent, full(l.d.Publish(f, blobPath(d.Digest)))
+	due, err := l.blobs.add(d.Digest, durable.Publication{File: f, Name: blobPath(d.Digest)}, func() error { return l.d.Remove(name) })
+	if due {
+		err = l.settle()
+	}
+	return remote.Sent, err
 }
 
 // part opens the file that a blob is written to before it is whole: one that an interrupted process left, or a new one. While
@@ -410,11 +454,11 @@ func (l *Dir) part(name string) (*durable.File, string, error) {
 	return f, name, err
 }
 
-// writeback has the disk begin with what was written while the rest still comes in.
-func writeback(f *durable.File) func(int64) error {
+// writeback has the disk begin with what was written of a blob while the rest still comes in, and others do.
+func writeback(f *durable.File, size int64) func(int64) error {
 	var done int64
 	return func(at int64) error {
-		if at-done >= 8<<20 {
+		if at-done >= 8<<20 || at == size {
 			f.StartWriteback(done, at-done)
 			done = at
 		}

@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -136,6 +137,17 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
 // error is ErrDoubtful. The directory of old is not synced: after a power loss old may be there again, as a second
 // name of the same content or of none, so it must be a name that nobody takes for more than an unfinished file.
 func (d *Dir) Rename(old, new string) error {
+	if err := d.rename(old, new); err != nil {
+		return err
+	}
+	if err := d.SyncDir(path.Dir(new)); err != nil {
+		return fmt.Errorf("%w: %w", ErrDoubtful, err)
+	}
+	return nil
+}
+
+// rename is Rename without the sync.
+func (d *Dir) rename(old, new string) error {
 	err := d.on(func(r *os.Root) error {
 		if err := d.hook.call(OpRename, d.in(old), d.in(new)); err != nil {
 			return err
@@ -144,9 +156,6 @@ func (d *Dir) Rename(old, new string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("durable: rename: %w", err)
-	}
-	if err := d.SyncDir(path.Dir(new)); err != nil {
-		return fmt.Errorf("%w: %w", ErrDoubtful, err)
 	}
 	return nil
 }
@@ -205,6 +214,53 @@ func (d *Dir) Publish(f *File, name string) error {
 		}
 	}
 	return err
+}
+
+// Publication is a file and the name that it is to get.
+type Publication struct {
+	File *File
+	Name string
+}
+
+// syncs is how many files are synced at the same time: enough that a disk always has work, and that a journal takes many at once.
+const syncs = 8
+
+// PublishAll is Publish of many files: all are made durable side by side, then each gets its name, then every directory that has a
+// new name is synced once. All of them are closed. A file that cannot be made durable is removed and does not keep the others from
+// getting their names; the error joins all failures.
+func (d *Dir) PublishAll(files []Publication) error {
+	errs := make([]error, len(files))
+	var g sync.WaitGroup
+	slots := make(chan struct{}, syncs)
+	for i, p := range files {
+		slots <- struct{}{}
+		g.Go(func() {
+			defer func() { <-slots }()
+			err := p.File.Sync()
+			if closeErr := p.File.Close(); err == nil {
+				err = closeErr
+			}
+			errs[i] = err
+		})
+	}
+	g.Wait()
+	changed := map[string]bool{}
+	for i, p := range files {
+		if errs[i] == nil {
+			errs[i] = d.rename(p.File.name, p.Name)
+		}
+		if errs[i] == nil {
+			changed[path.Dir(p.Name)] = true
+		} else if err := d.Remove(p.File.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs[i] = errors.Join(errs[i], err)
+		}
+	}
+	for name := range changed {
+		if err := d.SyncDir(name); err != nil {
+			errs = append(errs, fmt.Errorf("%w: %w", ErrDoubtful, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (d *Dir) in(name string) string { return path.Join(d.prefix, name) }

@@ -19,11 +19,18 @@ var errDisk = errors.New("the disk is gone")
 
 // journal is a hook that writes down what happens, and fails the operations on names that fail names.
 type journal struct {
+	mu    sync.Mutex
 	lines []string
 	fail  map[durable.Op]error
+	only  string // the name that fails; "" is every one
 }
 
 func (j *journal) hook(op durable.Op, name, to string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.only != "" && name != j.only {
+		return nil
+	}
 	j.lines = append(j.lines, strings.TrimSpace(fmt.Sprint(op, " ", name, " ", to)))
 	return j.fail[op]
 }
@@ -112,6 +119,70 @@ func TestPublishFails(t *testing.T) {
 			requireNames(t, dir, "name")
 		})
 	}
+}
+
+// No file has its name before all are durable, and each directory is synced once, behind its last name.
+func TestPublishAllOrder(t *testing.T) {
+	var j journal
+	dir := t.TempDir()
+	d := opened(t, dir, j.hook)
+	for _, sub := range []string{"a", "b"} {
+		if err := d.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var files []durable.Publication
+	const many = 21 // more than are synced at the same time
+	for i := range many {
+		temp := fmt.Sprint("temp", i)
+		files = append(files, durable.Publication{File: written(t, d, temp, temp), Name: []string{"a/", "b/"}[i%2] + temp})
+	}
+	j.lines = nil
+	if err := d.PublishAll(files); err != nil {
+		t.Fatal(err)
+	}
+	kind := func(lines []string, op durable.Op) bool {
+		return !slices.ContainsFunc(lines, func(l string) bool { return !strings.HasPrefix(l, string(op)+" ") })
+	}
+	if len(j.lines) != 2*many+2 || !kind(j.lines[:many], durable.OpSync) || !kind(j.lines[many:2*many], durable.OpRename) || !kind(j.lines[2*many:], durable.OpSyncDir) {
+		t.Errorf("%q", j.lines)
+	}
+	for i, f := range files {
+		requireFile(t, filepath.Join(dir, f.Name), fmt.Sprint("temp", i))
+	}
+	requireNames(t, dir, "a", "b")
+}
+
+// One file that cannot be made durable is gone and told, and the others have their names.
+func TestPublishAllFails(t *testing.T) {
+	for _, op := range []durable.Op{durable.OpSync, durable.OpRename} {
+		j := journal{only: "t2"}
+		dir := t.TempDir()
+		d := opened(t, dir, j.hook)
+		if err := d.WriteFile("2", []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var files []durable.Publication
+		for _, n := range []string{"1", "2", "3"} {
+			files = append(files, durable.Publication{File: written(t, d, "t"+n, n), Name: n})
+		}
+		j.fail = map[durable.Op]error{op: errDisk}
+		if err := d.PublishAll(files); !errors.Is(err, errDisk) || errors.Is(err, durable.ErrDoubtful) {
+			t.Errorf("%s: %v", op, err)
+		}
+		requireFile(t, filepath.Join(dir, "1"), "1")
+		requireFile(t, filepath.Join(dir, "2"), "old")
+		requireFile(t, filepath.Join(dir, "3"), "3")
+		requireNames(t, dir, "1", "2", "3")
+	}
+	j := journal{fail: map[durable.Op]error{durable.OpSyncDir: errDisk}}
+	dir := t.TempDir()
+	d := opened(t, dir, j.hook)
+	err := d.PublishAll([]durable.Publication{{File: written(t, d, "t1", "1"), Name: "1"}})
+	if !errors.Is(err, errDisk) || !errors.Is(err, durable.ErrDoubtful) {
+		t.Errorf("a directory that cannot be synced: %v", err)
+	}
+	requireNames(t, dir, "1")
 }
 
 // A second sync that succeeds would prove nothing: the kernel reports a lost write once.
