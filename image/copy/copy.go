@@ -216,6 +216,12 @@ type header interface {
 	Head(ctx context.Context, at ref.Reference) (oci.Descriptor, error)
 }
 
+// teller is an optional power of sources: to say in the same answer that nothing is attached to what a reference names, neither
+// referrers nor GPG signatures.
+type teller interface {
+	HeadAttached(ctx context.Context, at ref.Reference) (d oci.Descriptor, bare bool, err error)
+}
+
 // unchanged is the root when both ends say that they have the same under all names, and nil when it has to be read.
 func (c *run) unchanged(ctx context.Context) (*node, error) {
 	h, ok := c.j.From.(header)
@@ -224,9 +230,14 @@ func (c *run) unchanged(ctx context.Context) (*node, error) {
 	}
 	g, gctx := errgroup.WithContext(ctx) // most tags of a sync are the same: both ends are asked at once
 	var d oci.Descriptor
+	var bare bool
 	g.Go(func() error {
 		return c.e.request(gctx, func() (err error) {
-			d, err = h.Head(gctx, c.j.At)
+			if t, ok := h.(teller); ok {
+				d, bare, err = t.HeadAttached(gctx, c.j.At)
+			} else {
+				d, err = h.Head(gctx, c.j.At)
+			}
 			return err
 		})
 	})
@@ -260,7 +271,7 @@ func (c *run) unchanged(ctx context.Context) (*node, error) {
 			return nil, nil
 		}
 	}
-	n := &node{d: d, m: &oci.Manifest{MediaType: d.MediaType}, same: true, there: true, present: true}
+	n := &node{d: d, m: &oci.Manifest{MediaType: d.MediaType}, same: true, bare: bare, there: true, present: true}
 	c.nodes[d.Digest] = n
 	return n, nil
 }
@@ -270,7 +281,9 @@ func (c *run) image(ctx context.Context, root *node) error {
 	if root.same {
 		g, gctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.related(gctx, root) })
-		g.Go(func() error { return c.signatures(gctx, root) })
+		if !root.bare {
+			g.Go(func() error { return c.signatures(gctx, root) })
+		}
 		if err := g.Wait(); err != nil || c.e.o.DryRun {
 			return err
 		}

@@ -40,7 +40,9 @@ func (c *run) related(ctx context.Context, n *node) error {
 		return nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.referrers(ctx, n.d.Digest) })
+	if !n.bare {
+		g.Go(func() error { return c.referrers(ctx, n.d.Digest) })
+	}
 	g.Go(func() error { return c.cosign(ctx, n.d.Digest) })
 	for _, k := range n.kids {
 		g.Go(func() error { return c.related(ctx, k) })

@@ -30,6 +30,7 @@ type node struct {
 	body    []byte
 	m       *oci.Manifest
 	same    bool // of the root: it was not read, for both ends say the same
+	bare    bool // and the source says that nothing is attached to it
 	there   bool // the target has it
 	present bool // and so what it needs: registries keep that; a folder may have lost some
 	kids    []*node

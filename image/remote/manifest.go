@@ -113,27 +113,43 @@ func wrongDigest(format string, args ...any) error {
 // Head describes the manifest that a tag or digest names without reading it. A registry that does not say the digest is asked
 // for the manifest itself.
 func (r *Repository) Head(ctx context.Context, at ref.Reference) (oci.Descriptor, error) {
-	cl := &call{method: http.MethodHead, path: r.path("manifests", at.String()), header: http.Header{"Accept": {accept}}, scope: r.pull(),
+	d, _, err := r.head(ctx, at, http.Header{"Accept": {accept}})
+	return d, err
+}
+
+// HeadAttached is Head, and asks in the same request whether anything is attached to the manifest. bare is what a berthd says of one
+// that nothing refers to and that has no GPG signatures; of a registry that does not say it is false.
+func (r *Repository) HeadAttached(ctx context.Context, at ref.Reference) (d oci.Descriptor, bare bool, err error) {
+	d, said, err := r.head(ctx, at, http.Header{"Accept": {accept}, headerAttached: {"?"}})
+	return d, said.Get(headerAttached) == "none", err
+}
+
+// headerAttached is a question and its answer, of berthd only.
+const headerAttached = "Berth-Attached"
+
+// head also gives what else the answer said; nil where it had to be a GET.
+func (r *Repository) head(ctx context.Context, at ref.Reference, header http.Header) (oci.Descriptor, http.Header, error) {
+	cl := &call{method: http.MethodHead, path: r.path("manifests", at.String()), header: header, scope: r.pull(),
 		repo: r.name.String(), what: "look for manifest " + at.String() + " of " + r.name.String(), missing: fault.ManifestUnknown}
 	resp, err := r.c.do(ctx, r.h, cl)
 	if fault.Is(err, fault.Unsupported) {
 		d, _, err := r.Manifest(ctx, at)
-		return d, err
+		return d, nil, err
 	}
 	if err != nil {
-		return oci.Descriptor{}, err
+		return oci.Descriptor{}, nil, err
 	}
 	discard(resp)
 	d := oci.Descriptor{Size: resp.ContentLength}
 	d.MediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type")) // malformed is as good as not said
 	if d.Digest, err = oci.ParseDigest(resp.Header.Get("Docker-Content-Digest")); err != nil || d.Size <= 0 || d.MediaType == "" {
 		d, _, err = r.Manifest(ctx, at)
-		return d, err
+		return d, nil, err
 	}
 	if !at.Digest.IsZero() && d.Digest != at.Digest {
-		return oci.Descriptor{}, wrongDigest("%s: %s: the registry says that its digest is %s", r.h.name, cl.describe(), d.Digest)
+		return oci.Descriptor{}, nil, wrongDigest("%s: %s: the registry says that its digest is %s", r.h.name, cl.describe(), d.Digest)
 	}
-	return d, nil
+	return d, resp.Header, nil
 }
 
 // PutManifest writes a manifest under a tag or, without one, under its digest. The registry must say the same digest, or none. A manifest

@@ -24,14 +24,18 @@ import (
 	"github.com/berth-registry/berth/oci/ref"
 )
 
-// counter counts the manifests that are pulled, by host.
+// counter counts the manifests that are pulled, by host, and the requests.
 type counter struct {
 	http.RoundTripper
 	mu    stdsync.Mutex
 	pulls map[string]int
+	asked map[string]int
 }
 
 func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	c.asked[r.URL.Host]++
+	c.mu.Unlock()
 	if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
 		c.mu.Lock()
 		c.pulls[r.URL.Host]++
@@ -44,6 +48,12 @@ func (c *counter) of(host string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pulls[host]
+}
+
+func (c *counter) all(host string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[host]
 }
 
 func client(c *counter) *remote.Client {
@@ -98,7 +108,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{count: &counter{RoundTripper: remote.NewTransport(nil), pulls: map[string]int{}}}
+	w := &world{count: &counter{RoundTripper: remote.NewTransport(nil), pulls: map[string]int{}, asked: map[string]int{}}}
 	w.c = client(w.count)
 	w.src = testkit.Start(t, testkit.Options{Env: []string{"BERTH_ANONYMOUS=delete"}})
 	w.dst = testkit.Start(t, testkit.Options{Env: []string{"BERTH_ANONYMOUS=delete"}})
@@ -184,8 +194,14 @@ func TestNewTagsOnly(t *testing.T) {
 	if slices.Contains(tags(t, w.to), "old") || len(tags(t, w.to)) != 22 {
 		t.Errorf("%v", tags(t, w.to))
 	}
+	// berthd says that nothing is attached to 20 of them, which are looked at and no more; v07 has two manifests, its attestation's tag
+	// among them, and each of them is asked for what refers to it.
+	asked := w.count.all(w.src.Addr)
 	if rep := w.run(t, w.rule()); rep.Actions[sync.Unchanged] != 21 || len(rep.Actions) != 1 {
 		t.Errorf("the last run: %v", rep.Actions)
+	}
+	if n := w.count.all(w.src.Addr) - asked; n > 21+1+5 {
+		t.Errorf("%d requests to the source for 21 unchanged images", n)
 	}
 	// So are the images for one platform, where a tag names an image and no index: that would have to be read. Two manifests belong to
 	// one of them.

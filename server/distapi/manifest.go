@@ -48,6 +48,11 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	if notModified(w, r, etag) {
 		return nil
 	}
+	if r.Method == http.MethodHead && len(r.Header["Berth-Attached"]) > 0 {
+		if err := h.tellAttached(w, r, rt.name, m.Digest); err != nil {
+			return err
+		}
+	}
 	hdr["Content-Type"] = []string{m.MediaType}
 	hdr["Content-Length"] = []string{itoa(int64(len(m.Body)))}
 	if r.Method == http.MethodHead {
@@ -56,6 +61,21 @@ func (h *Handler) getManifest(w http.ResponseWriter, r *http.Request, rt route) 
 	}
 	_, _ = w.Write(m.Body)
 	h.pulled(w, r, Pull{Repository: rt.name.String(), Tag: tag, Digest: m.Digest, MediaType: m.MediaType, Size: int64(len(m.Body)), Body: m.Body})
+	return nil
+}
+
+// tellAttached answers who asks, with the header of the same name, whether referrers or signatures belong to a manifest: "some" or
+// "none". So a client that has the manifest already need ask for neither of them. It is ours.
+func (h *Handler) tellAttached(w http.ResponseWriter, r *http.Request, name ref.Name, d oci.Digest) error {
+	attached, err := h.Registry.Attached(r.Context(), name, d)
+	if err != nil {
+		return err
+	}
+	says := "none"
+	if attached {
+		says = "some"
+	}
+	w.Header()["Berth-Attached"] = []string{says}
 	return nil
 }
 

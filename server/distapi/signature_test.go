@@ -159,3 +159,38 @@ func TestSignaturesBounded(t *testing.T) {
 	only := newRoom(t, roomOptions{readOnly: true})
 	only.do(t, http.MethodPut, path, signed(d, name(1), []byte("x"))).want(t, http.StatusMethodNotAllowed)
 }
+
+// TestAttached: who asks with HEAD is told whether anything belongs to a manifest, by whichever way it got there; others are not.
+func TestAttached(t *testing.T) {
+	r := newRoom(t, roomOptions{anonymous: access.Pull})
+	says := func(repo, at string) string {
+		t.Helper()
+		a := r.as(t, "", http.MethodHead, "/v2/"+repo+"/manifests/"+at, nil, "Berth-Attached", "?").want(t, http.StatusOK)
+		return a.header.Get("Berth-Attached")
+	}
+	plain := r.image(t, "library/app", "plain", "")
+	if got := says("library/app", "plain") + " " + says("library/app", plain); got != "none none" {
+		t.Errorf("an image with nothing: %s", got)
+	}
+	for _, a := range []*reply{r.as(t, "", http.MethodHead, "/v2/library/app/manifests/plain", nil), r.as(t, "", http.MethodGet, "/v2/library/app/manifests/plain", nil, "Berth-Attached", "?")} {
+		if got := a.want(t, http.StatusOK).header.Get("Berth-Attached"); got != "" {
+			t.Errorf("nobody asked, and the answer is %q", got)
+		}
+	}
+	signedOne := r.image(t, "library/signed", "1", "")
+	r.do(t, http.MethodPut, "/extensions/v2/library/signed/signatures/"+signedOne, signed(signedOne, name(1), []byte("x"))).want(t, http.StatusCreated)
+	if got := says("library/signed", "1"); got != "some" {
+		t.Errorf("a signed image: %s", got)
+	}
+	subject := r.image(t, "library/subject", "1", "")
+	r.image(t, "library/subject", "other", `,"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"`+subject+`","size":100},"annotations":{"a":"b"}`)
+	if got := says("library/subject", "1"); got != "some" {
+		t.Errorf("an image with a referrer: %s", got)
+	}
+	old := r.image(t, "library/old", "1", "")
+	r.image(t, "library/old", strings.Replace(old, ":", "-", 1), "")
+	if got := says("library/old", "1"); got != "some" {
+		t.Errorf("an image with a fallback tag: %s", got)
+	}
+	r.as(t, "", http.MethodHead, "/v2/team/none/manifests/1", nil, "Berth-Attached", "?").want(t, http.StatusUnauthorized)
+}

@@ -53,6 +53,15 @@ func (r *Reads) Referrers(ctx context.Context, repoID int64, subject oci.Digest,
 	return p, err
 }
 
+// Attached reports whether anything belongs to a digest of the repository: a manifest with it as the subject, the fallback tag of older
+// clients, a signature. What belongs to a manifest in the trash counts, too.
+func (r *Reads) Attached(ctx context.Context, repoID int64, d oci.Digest, fallbackTag string) (bool, error) {
+	n, err := one(ctx, r.s, column[int64], `SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM manifest WHERE repo_id = $1 AND subject = $2 AND subject <> '' LIMIT 1) page)
+		+ (SELECT COUNT(*) FROM (SELECT 1 FROM image_signature WHERE repo_id = $1 AND digest = $2 LIMIT 1) page)
+		+ (SELECT COUNT(*) FROM (SELECT 1 FROM tag WHERE repo_id = $1 AND name = $3 LIMIT 1) page)`, repoID, d.String(), fallbackTag)
+	return n > 0, err
+}
+
 // roomFor is how many of the first limit descriptors fit into a page, one at least.
 func (r *Reads) roomFor(ctx context.Context, where string, args []any, limit int) (int, error) {
 	n := len(args)

@@ -88,6 +88,23 @@ func FallbackTag(d oci.Digest) string {
 	return a + "-" + h[:min(len(h), 64)]
 }
 
+// Attached reports whether anything belongs to a digest: referrers, or signatures of podman and skopeo. It costs less than to list
+// them, and says as much to who finds nothing.
+func (s *Service) Attached(ctx context.Context, name ref.Name, d oci.Digest) (bool, error) {
+	if err := s.o.Access.Check(ctx, identity.Pull, name); err != nil {
+		return false, err
+	}
+	repo, err := s.repository(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	attached, err := s.o.DB.Attached(ctx, repo.ID, d, FallbackTag(d))
+	if err != nil {
+		return false, fmt.Errorf("registry: what belongs to %s@%s: %w", name, d, err)
+	}
+	return attached, nil
+}
+
 // mergeFallback appends the descriptors of the fallback index that the database did not list.
 func (s *Service) mergeFallback(ctx context.Context, repo *metadb.Repository, q ReferrersQuery, out *Referrers) error {
 	tag, err := s.o.DB.Tag(ctx, repo.ID, FallbackTag(q.Subject))

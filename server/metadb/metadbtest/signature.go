@@ -48,7 +48,14 @@ func testSignatures(t *testing.T, db *metadb.DB) {
 			return err
 		})
 	}
+	attached := func() bool {
+		t.Helper()
+		return get[bool](t)(db.Attached(t.Context(), w.repoID, w.manifest, "none"))
+	}
 	restore()
+	if attached() {
+		t.Error("something belongs to a manifest without anything")
+	}
 	for i, c := range []struct {
 		name, content string
 		count         int
@@ -59,6 +66,9 @@ func testSignatures(t *testing.T, db *metadb.DB) {
 		}
 	}
 	want("in the order of their times", "b=2 a=1 ")
+	if !attached() {
+		t.Error("nothing belongs to a manifest with signatures")
+	}
 	if s := get[metadb.Signature](t)(db.Signature(t.Context(), w.repoID, w.manifest, "b")); string(s.Content) != "2" || s.CreatedBy != "user:alice" || s.CreatedAt.IsZero() {
 		t.Errorf("one signature: %+v", s)
 	}
