@@ -135,7 +135,7 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 		return err
 	}
 	defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
-	target, keepOrNot, err := keep(target)
+	target, keepOrNot, err := keep(ctx, target, options.DestinationCtx)
 	if err != nil {
 		return err
 	}

@@ -350,6 +350,116 @@ func TestOldImageStays(t *testing.T) {
 	})
 }
 
+// A list that cannot be pushed as a whole leaves what was in a local target, and one that can takes its place.
+func TestOldListStays(t *testing.T) {
+	dir, _ := sandbox(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"old", "new", "damaged"} {
+		if err := writeImage(at(name), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for list, images := range map[string][]string{"first": {"old"}, "second": {"new"}, "broken": {"new", "damaged"}} {
+		args := []string{"manifest", "create", list}
+		for _, i := range images {
+			args = append(args, "oci:"+at(i)+":v1")
+		}
+		if code, _, errs := berth(t, args...); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	if err := damageLayout(at("damaged")); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"dir:" + at("folder"), "oci:" + at("layout") + ":v1", "oci-archive:" + at("one.tar") + ":v1"} {
+		t.Run(strings.SplitN(target, ":", 2)[0], func(t *testing.T) {
+			there := func() string {
+				t.Helper()
+				code, out, errs := berth(t, "manifest", "raw", target)
+				if code != 0 {
+					t.Fatalf("there is no index: %s", errs)
+				}
+				return out
+			}
+			push := func(list string) int {
+				code, _, _ := berth(t, "manifest", "push", "-q", list, target)
+				return code
+			}
+			if push("first") != 0 {
+				t.Fatal("the first push failed")
+			}
+			old := there()
+			if push("broken") == 0 {
+				t.Error("a list with a damaged image was pushed")
+			}
+			if now := there(); now != old {
+				t.Errorf("after a push that failed there is %s", now)
+			}
+			if code, _, errs := berth(t, "copy", "-q", "--all", target, "oci:"+at("check-"+target[:3])+":v1"); code != 0 {
+				t.Errorf("what was there is not whole any more: %s", errs)
+			}
+			if push("second") != 0 || there() == old {
+				t.Error("a good list did not take its place")
+			}
+		})
+	}
+}
+
+// A blob of the right size and other bytes in a layout is not taken for the one of its name, whoever copies; where the copy does not need
+// it, it stays what it was.
+func TestDamagedTarget(t *testing.T) {
+	dir, _ := sandbox(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	fat(t, at("image"))
+	for name, flags := range map[string][]string{"own": nil, "library": {"--format", "oci"}, "shared": {"--dest-shared-blob-dir", at("blobs")}} {
+		t.Run(name, func(t *testing.T) {
+			target, blobs := at(name), filepath.Join(at(name), "blobs")
+			if name == "shared" {
+				blobs = at("blobs")
+			}
+			copied := func() {
+				t.Helper()
+				if code, _, errs := berth(t, append(append([]string{"copy", "-q"}, flags...), "oci:"+at("image")+":v1", "oci:"+target+":v1")...); code != 0 {
+					t.Fatal(errs)
+				}
+			}
+			copied()
+			var largest string
+			var size int64
+			all, err := filepath.Glob(blobs + "/sha256/*")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range all {
+				if info, err := os.Stat(f); err == nil && info.Size() > size {
+					largest, size = f, info.Size()
+				}
+			}
+			f, err := os.OpenFile(largest, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte("damaged"), size/2); err != nil {
+				t.Fatal(err)
+			}
+			other := filepath.Join(filepath.Dir(largest), strings.Repeat("0", 64))
+			if err := errors.Join(f.Close(), os.WriteFile(other, []byte("of nobody"), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			copied()
+			if body, err := os.ReadFile(largest); err != nil || sum(body) != filepath.Base(largest) {
+				t.Errorf("the blob is still damaged: %v", err)
+			}
+			if body, err := os.ReadFile(other); err != nil || string(body) != "of nobody" {
+				t.Errorf("another one is %q, %v", body, err)
+			}
+			if left, err := filepath.Glob(blobs + "/sha256/.*"); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
 // fat is an image whose first layer has a megabyte that nothing compresses, and the label of its name.
 func fat(t *testing.T, dir string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"io/fs"
@@ -14,13 +15,16 @@ import (
 	liblayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/types"
 
+	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/internal/durable"
 )
 
 // keep has the library write beside what is there: the library empties a folder, truncates an archive or writes an index over the
 // old one before it knows whether it will succeed. It returns where to write to, and what to call with the outcome: it puts the
 // new in the place of the old, or leaves the old as it was and nothing of the new.
-func keep(target types.ImageReference) (types.ImageReference, func(error) error, error) {
+//
+// The library also takes a blob that lies in a layout for the one of its name. So those that are not are put aside first.
+func keep(ctx context.Context, target types.ImageReference, sys *types.SystemContext) (types.ImageReference, func(error) error, error) {
 	same := func(err error) error { return err }
 	within := target.StringWithinTransport()
 	switch target.Transport() {
@@ -59,7 +63,19 @@ func keep(target types.ImageReference) (types.ImageReference, func(error) error,
 		}, nil
 	case liblayout.Transport:
 		dir, _, _ := strings.Cut(within, ":")
-		return keepIndex(target, filepath.Join(dir, "index.json"))
+		blobs := filepath.Join(dir, "blobs")
+		if sys != nil && sys.OCISharedBlobDirPath != "" {
+			blobs = sys.OCISharedBlobDirPath
+		}
+		bring, err := putAside(ctx, blobs)
+		if err != nil {
+			return nil, nil, err
+		}
+		ref, index, err := keepIndex(target, filepath.Join(dir, "index.json"))
+		if err != nil {
+			return nil, nil, errors.Join(err, bring())
+		}
+		return ref, func(err error) error { return errors.Join(index(err), bring()) }, nil
 	}
 	return target, same, nil
 }
@@ -67,6 +83,33 @@ func keep(target types.ImageReference) (types.ImageReference, func(error) error,
 // beside is a name in the same folder that is not there.
 func beside(file string) string {
 	return filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"."+strings.ToLower(rand.Text()))
+}
+
+// putAside renames the damaged blobs of a folder. bring gives those their names back that nobody wrote anew, and removes the others.
+func putAside(ctx context.Context, blobs string) (bring func() error, err error) {
+	wrong, err := layout.Damaged(ctx, blobs)
+	if err != nil {
+		return nil, err
+	}
+	aside := func(file string) string { return filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".damaged") }
+	bring = func() error {
+		var errs []error
+		for _, file := range wrong {
+			if _, err := os.Lstat(file); err == nil { // written anew
+				errs = append(errs, os.Remove(aside(file)))
+			} else {
+				errs = append(errs, os.Rename(aside(file), file))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	for i, file := range wrong {
+		if err := os.Rename(file, aside(file)); err != nil {
+			wrong = wrong[:i]
+			return nil, errors.Join(err, bring())
+		}
+	}
+	return bring, nil
 }
 
 // keepIndex remembers the index of a layout under another name, so that putting it back takes no space.

@@ -144,6 +144,10 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	}
 	defer open.Destroy() //nolint:errcheck // nothing of it is used any more
 	source := index.Reference(name, kind, body, l, p.opener)
+	dest, keepOrNot, err := keep(ctx, dest, options.DestinationCtx)
+	if err != nil {
+		return "", err
+	}
 	var pushed []byte
 	err = a.again(ctx, f.retry, func() error {
 		show, finish := a.follow(f.quiet, options)
@@ -153,7 +157,7 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 		}
 		return err
 	})
-	if err != nil {
+	if err = keepOrNot(err); err != nil {
 		return "", err
 	}
 	d, err := manifest.Digest(pushed)

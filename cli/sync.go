@@ -199,7 +199,7 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 	if err := s.app.look(ctx, image, s.options.SourceCtx); err != nil {
 		return err
 	}
-	target, keepOrNot, err := keep(target)
+	target, keepOrNot, err := keep(ctx, target, s.options.DestinationCtx)
 	if err != nil {
 		return err
 	}

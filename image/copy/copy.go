@@ -315,8 +315,16 @@ func (c *run) image(ctx context.Context, root *node) error {
 	if c.e.o.DryRun {
 		return nil
 	}
+	if to, ok := c.j.To.(settler); ok {
+		if err := to.Settle(); err != nil { // where all manifests were there, and a blob was not
+			return err
+		}
+	}
 	return c.verify(ctx, root, names)
 }
+
+// settler is an optional power of targets that take blobs as written before they have their names: Settle gives them.
+type settler interface{ Settle() error }
 
 // stale are the names under which the target does not have the image yet.
 func (c *run) stale(ctx context.Context, root *node) ([]ref.Reference, error) {

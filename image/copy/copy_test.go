@@ -1,6 +1,7 @@
 package copy_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -210,4 +211,12 @@ func TestFolderIsMended(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	mustHave(t, dir, tag("v1"), d.Digest)
+	// A blob alone, beside manifests that are whole, is mended, too, and has its name when the copy has ended.
+	damage(t, filepath.Join(dir.String(), "blobs", "sha256", lost.Hex()), 100)
+	if res, err = copy.New(copy.Options{}).Copy(t.Context(), job); err != nil || res.Sent != 1 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir.String(), "blobs", "sha256", lost.Hex())); err != nil || oci.FromBytes(oci.SHA256, b) != lost {
+		t.Errorf("the blob was not mended: %v", err)
+	}
 }

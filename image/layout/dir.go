@@ -18,7 +18,7 @@ import (
 
 // Dir is a layout in a directory. Safe for concurrent use; processes that change the same directory take turns.
 //
-// A blob that PutBlob took has its name, and is on the disk, when the next PutManifest has returned: blobs are synced many at a time,
+// A blob that PutBlob took has its name, and is on the disk, when the next PutManifest or Settle has returned: blobs are synced many at a time,
 // which a disk does nearly as fast as one. What Close meets before stays a part that the next PutBlob takes up.
 type Dir struct {
 	path string
@@ -270,18 +270,11 @@ func (l *Dir) intact(ctx context.Context, d oci.Digest) (bool, error) {
 		return false, err
 	}
 	defer f.Close() //nolint:errcheck // it is only read
-	h, buf := oci.NewHasher(d.Algorithm()), make([]byte, buffer)
-	for ctx.Err() == nil {
-		n, err := f.Read(buf)
-		_, _ = h.Write(buf[:n]) // never fails
-		switch {
-		case errors.Is(err, io.EOF):
-			return h.Digest() == d, nil
-		case err != nil:
-			return false, fmt.Errorf("layout: read blob %s of %s: %w", d, l.path, err)
-		}
+	good, err := matches(ctx, f, d)
+	if err != nil {
+		err = fmt.Errorf("layout: read blob %s of %s: %w", d, l.path, err)
 	}
-	return false, context.Cause(ctx)
+	return good, err
 }
 
 // Blob opens a blob at an offset. From 0 to the end it gives io.EOF only when the digest is right.
@@ -307,7 +300,7 @@ func (l *Dir) Verifies() bool { return true }
 
 // opened opens the file of a blob at an offset.
 func (l *Dir) opened(d oci.Descriptor, from int64) (*os.File, error) {
-	if err := l.settle(); err != nil {
+	if err := l.Settle(); err != nil {
 		return nil, err
 	}
 	f, err := l.regular(blobPath(d.Digest))
@@ -354,7 +347,7 @@ func (l *Dir) PutManifest(_ context.Context, at ref.Reference, d oci.Descriptor,
 	if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
 		return damaged("manifest %s is not written: its bytes have another digest", d.Digest)
 	}
-	if err := l.settle(); err != nil { // before anything names them
+	if err := l.Settle(); err != nil { // before anything names them
 		return err
 	}
 	if err := l.mkdir(d.Digest); err != nil {
@@ -389,7 +382,7 @@ func (l *Dir) mkdir(d oci.Digest) error {
 	return l.d.Mkdir(dirBlobs+"/"+string(d.Algorithm()), 0o755)
 }
 
-// PutBlob writes a blob, which has its name when PutManifest has returned. What an interrupted one left is read, and open is asked for
+// PutBlob writes a blob, which has its name when PutManifest or Settle has returned. What an interrupted one left is read, and open is asked for
 // the rest only.
 func (l *Dir) PutBlob(ctx context.Context, d oci.Descriptor, _ []ref.Name, open remote.Open) (remote.Outcome, error) {
 	if err := l.mkdir(d.Digest); err != nil {
@@ -418,7 +411,7 @@ func (l *Dir) PutBlob(ctx context.Context, d oci.Descriptor, _ []ref.Name, open 
 	}
 	due, err := l.blobs.add(d.Digest, durable.Publication{File: f, Name: blobPath(d.Digest)}, func() error { return l.d.Remove(name) })
 	if due {
-		err = l.settle()
+		err = l.Settle()
 	}
 	return remote.Sent, err
 }

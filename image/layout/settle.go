@@ -56,9 +56,9 @@ func (s *settling) abandon() error {
 	return errors.Join(errs...)
 }
 
-// settle makes the blobs that were written durable and gives them their names. After a failure the layout takes nothing more: some
-// of what it took is lost.
-func (l *Dir) settle() error {
+// Settle makes the blobs that were written durable and gives them their names, as the next PutManifest would. After a failure the layout
+// takes nothing more: some of what it took is lost.
+func (l *Dir) Settle() error {
 	s := &l.blobs
 	s.turn.Lock()
 	defer s.turn.Unlock()
