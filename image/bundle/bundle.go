@@ -11,11 +11,10 @@
 package bundle
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -38,9 +37,6 @@ const (
 
 // MaxFile is the largest further file, in bytes.
 const MaxFile = 16 << 20
-
-// maxList is the largest list that is read.
-const maxList = 256 << 20
 
 // Reasons of this room.
 const (
@@ -93,10 +89,12 @@ type signature struct {
 	Signature []byte    `json:"signature"` // over message
 }
 
-// message is what is signed: it cannot be taken for anything else that the key signs.
-func message(what string, created time.Time, body []byte) []byte {
-	return fmt.Appendf(nil, "berth %s\n%s\n%x\n", what, created.UTC().Format(time.RFC3339Nano), sha256.Sum256(body))
+// message is what is signed, about a text with this digest: it cannot be taken for anything else that the key signs.
+func message(what string, created time.Time, text oci.Digest) []byte {
+	return fmt.Appendf(nil, "berth %s\n%s\n%s\n", what, created.UTC().Format(time.RFC3339Nano), text.Hex())
 }
+
+func sum(text []byte) oci.Digest { return oci.FromBytes(oci.SHA256, text) }
 
 // StateOf is a digest of what names point at: who has the same names with the same content has the same state.
 func StateOf(images []Image) string {
@@ -118,9 +116,9 @@ type Bundle struct {
 	Signed  bool
 	Created time.Time // of the signature; zero without one
 
-	a    *layout.Archive
-	body []byte
-	sig  signature
+	a   *layout.Archive
+	sum oci.Digest // of the list
+	sig signature
 }
 
 // Open opens a bundle and reads its list. What it lists was not looked at yet: Verify does.
@@ -144,19 +142,22 @@ func damaged(format string, args ...any) error {
 }
 
 func (b *Bundle) read() error {
-	var err error
-	if b.body, err = b.a.File(fileList, maxList); err != nil {
+	size, r, err := b.a.Open(fileList)
+	if err != nil {
 		return damaged("%s is not a bundle: it has no %s", b.a, fileList)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b.body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&b.List); err != nil {
+	if size > MaxList {
+		return damaged("%s: its list has %d MiB, and %d is the most that is read", b.a, size>>20, MaxList>>20)
+	}
+	h := oci.NewHasher(oci.SHA256)
+	if b.List, err = readList(io.TeeReader(r, h)); err != nil {
 		return damaged("%s: its list cannot be read: %s", b.a, err)
 	}
 	if b.Version != 1 {
 		return fault.New(fault.Unsupported, ReasonDamaged, "%s is a bundle of version %d; this program knows 1", b.a, b.Version)
 	}
-	b.ID = oci.FromBytes(oci.SHA256, b.body).String()
+	b.sum = h.Digest()
+	b.ID = b.sum.String()
 	text, err := b.a.File(fileSignature, 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b.check()
@@ -202,7 +203,7 @@ func (b *Bundle) VerifySignature(keys ...*key.Public) error {
 		return fault.New(fault.Denied, ReasonUnsigned, "%s is not signed", b.a)
 	}
 	for _, k := range keys {
-		if b.sig.Bundle == b.ID && b.sig.KeyID == k.ID() && k.Verify(message("bundle", b.sig.Created, b.body), b.sig.Signature) {
+		if b.sig.Bundle == b.ID && b.sig.KeyID == k.ID() && k.Verify(message("bundle", b.sig.Created, b.sum), b.sig.Signature) {
 			return nil
 		}
 	}

@@ -56,6 +56,9 @@ func Create(ctx context.Context, name string, o Order) (*List, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bundle: write list: %w", err)
 	}
+	if len(body) > MaxList {
+		return nil, tooLarge(len(body), len(list.Images))
+	}
 	b, err := layout.NewBuilder(name)
 	if err != nil {
 		return nil, err
@@ -255,7 +258,7 @@ func (o Order) sign(b *layout.Builder, body []byte) error {
 	}
 	s := signature{Created: now().UTC(), Bundle: oci.FromBytes(oci.SHA256, body).String(), KeyID: o.Key.Public().ID()}
 	var err error
-	if s.Signature, err = o.Key.Sign(message("bundle", s.Created, body)); err != nil {
+	if s.Signature, err = o.Key.Sign(message("bundle", s.Created, sum(body))); err != nil {
 		return fmt.Errorf("bundle: sign: %w", err)
 	}
 	text, err := json.Marshal(s)

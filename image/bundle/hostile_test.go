@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -52,6 +53,24 @@ func made(t *testing.T, list any, more ...string) string {
 	return name
 }
 
+// What a stranger's list takes of memory is in proportion to what is right in it: three bytes of nothing are not made a struct each.
+func TestListIsRead(t *testing.T) {
+	name := made(t, `{"berthBundle":1,"images":[`+strings.Repeat("{},", 8<<20)+`{}]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := bundle.Open(name)
+	runtime.ReadMemStats(&after)
+	if !fault.Has(err, bundle.ReasonDamaged) {
+		t.Errorf("%v", err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20 {
+		t.Errorf("a list of 24 MiB that is wrong at its beginning took %d MiB of memory", used>>20)
+	}
+	if _, err := bundle.Open(made(t, `{"berthBundle":1`+strings.Repeat(" ", bundle.MaxList)+`}`)); !fault.Has(err, bundle.ReasonDamaged) || !strings.Contains(err.Error(), "64 is the most") {
+		t.Errorf("a list that is too large: %v", err)
+	}
+}
+
 // A list that names what no bundle has is refused when it is opened, before anybody acts upon it.
 func TestHostileLists(t *testing.T) {
 	d := oci.FromBytes(oci.SHA256, []byte("x")).String()
@@ -77,6 +96,14 @@ func TestHostileLists(t *testing.T) {
 	for name, list := range map[string]any{
 		"no JSON":                  "[",
 		"deep":                     `{"berthBundle":1,"images":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}",
+		"a key twice":              `{"berthBundle":1,"berthBundle":1,"images":[],"state":""}`,
+		"something behind it":      `{"berthBundle":1,"images":[],"state":"` + bundle.StateOf(nil) + `"} {}`,
+		"images without end":       `{"berthBundle":1,"images":[` + strings.Repeat("{},", 1<<20) + `{}]}`,
+		"manifests without digest": image("manifests", []any{map[string]any{"size": 1}, map[string]any{"digest": d, "size": 1}}),
+		"a blob without digest":    image("blobs", []any{map[string]any{}}),
+		"a lack without digest":    with("lacks", []any{map[string]any{}}),
+		"a thousand receipts":      with("against", make([]string, 1001)),
+		"a thousand files":         with("files", make([]any, 1001)),
 		"a key that nobody knows":  with("more", 1),
 		"a version of the future":  with("berthBundle", 2),
 		"a state of other images":  with("state", d),

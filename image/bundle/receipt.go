@@ -52,7 +52,7 @@ func (r *Receipt) ID() string { return oci.FromBytes(oci.SHA256, r.unsigned()).S
 
 // Sign signs the receipt.
 func (r *Receipt) Sign(k *key.Private) error {
-	sig, err := k.Sign(message("receipt", time.Time{}, r.unsigned()))
+	sig, err := k.Sign(message("receipt", time.Time{}, sum(r.unsigned())))
 	if err != nil {
 		return fmt.Errorf("bundle: sign receipt: %w", err)
 	}
@@ -63,7 +63,7 @@ func (r *Receipt) Sign(k *key.Private) error {
 // Verify fails with BUNDLE_UNSIGNED unless one of the keys signed the receipt.
 func (r *Receipt) Verify(keys ...*key.Public) error {
 	if r.Signature != nil && slices.ContainsFunc(keys, func(k *key.Public) bool {
-		return k.Verify(message("receipt", time.Time{}, r.unsigned()), r.Signature.Signature)
+		return k.Verify(message("receipt", time.Time{}, sum(r.unsigned())), r.Signature.Signature)
 	}) {
 		return nil
 	}

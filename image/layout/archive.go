@@ -120,6 +120,15 @@ func (a *Archive) small(name string, most int64) ([]byte, error) {
 // File reads a further file of the archive, at most most bytes of it. One that is not there is fs.ErrNotExist.
 func (a *Archive) File(name string, most int64) ([]byte, error) { return a.small(name, most) }
 
+// Open opens a further file of the archive and says its size in bytes. One that is not there is fs.ErrNotExist.
+func (a *Archive) Open(name string) (size int64, r io.Reader, err error) {
+	s, ok := a.spans[name]
+	if !ok {
+		return 0, nil, fs.ErrNotExist
+	}
+	return s.size, io.NewSectionReader(a.f, s.off, s.size), nil
+}
+
 // Files are the names of all files in the archive that are no blobs, in no order.
 func (a *Archive) Files() []string {
 	var out []string
