@@ -401,12 +401,8 @@ func bundleFiles(byKind map[string][]string) ([]bundle.File, error) {
 func readReceipts(names []string) ([]*bundle.Receipt, error) {
 	var out []*bundle.Receipt
 	for _, name := range names {
-		f, err := os.Open(name)
+		body, err := readFile(name, bundle.MaxList)
 		if err != nil {
-			return nil, err
-		}
-		body, err := readBounded(f, name, bundle.MaxList)
-		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}
 		r, err := bundle.ParseReceipt(body)

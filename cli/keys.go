@@ -218,13 +218,3 @@ func (a *app) showKey(file, passphrase string) (shownKey, error) {
 	k.Kind, k.ID, k.Public = pub.Kind(), pub.ID(), string(text)
 	return k, err
 }
-
-// readFile reads a file of bounded size.
-func readFile(name string, most int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	return readBounded(f, name, most)
-}

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -428,88 +426,4 @@ func signedPairs(list []string) (map[string]string, error) {
 		}
 	}
 	return out, nil
-}
-
-func attestCommand(a *app) *cobra.Command {
-	var predicate, kind string
-	c := &cobra.Command{
-		Use: "attest [flags] --key FILE --predicate FILE IMAGE", Short: a.t("sign a statement about an image: provenance, an SBOM, a test", "为镜像签署声明：来源、SBOM、测试结果"),
-		Example: "berth attest --key cosign.key --type slsaprovenance1 --predicate provenance.json registry.example.com/team/app:v1\nberth attest --key cosign.key --type cyclonedx --predicate sbom.json registry.example.com/team/app:v1",
-		Args:    a.args(1, 1),
-	}
-	f := c.Flags()
-	s := a.signingFlags(f, "bundle, tag")
-	f.StringVar(&predicate, "predicate", "", a.t("JSON `FILE` with what is stated; - is standard input", "声明内容的 JSON 文件；- 为标准输入"))
-	f.StringVar(&kind, "type", "custom", a.t("`TYPE` of statement: a URI, or custom, slsaprovenance, slsaprovenance1, spdx, spdxjson, cyclonedx, link, vuln, openvex", "声明类型：URI，或 custom、slsaprovenance、slsaprovenance1、spdx、spdxjson、cyclonedx、link、vuln、openvex"))
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := s.check(a); err != nil {
-			return err
-		}
-		if s.format != string(cosign.Bundle) && s.format != string(cosign.Legacy) {
-			return output.Usage("--format %q is none of bundle, tag", s.format)
-		}
-		if predicate == "" {
-			return output.Usage("attest needs --predicate FILE")
-		}
-		return failed(a.attest(ctx, s, args[0], kind, predicate), a.t("cannot attest %s", "无法为 %s 签署声明"), args[0])
-	})
-	return c
-}
-
-func (a *app) attest(ctx context.Context, s *signing, name, kind, file string) error {
-	uri, err := cosign.PredicateType(kind)
-	if err != nil {
-		return err
-	}
-	var body []byte
-	if file == "-" {
-		body, err = readBounded(a.In, file, sign.MaxBytes)
-	} else {
-		body, err = readFile(file, sign.MaxBytes)
-	}
-	if err != nil {
-		return err
-	}
-	if uri == "https://cosign.sigstore.dev/attestation/v1" { // cosign's own wraps what is stated
-		if body, err = json.Marshal(map[string]any{"Data": string(body), "Timestamp": a.now().UTC().Format(time.RFC3339)}); err != nil {
-			return err
-		}
-	}
-	k, err := s.private(a)
-	if err != nil {
-		return err
-	}
-	sys, err := a.system(s.image)
-	if err != nil {
-		return err
-	}
-	t, err := a.find(ctx, sys, s.oneImage, name)
-	if err != nil {
-		return err
-	}
-	list, err := t.all(ctx, s.recursive)
-	if err != nil {
-		return err
-	}
-	g := cosign.Signer{Key: k, Format: cosign.Format(s.format), Now: a.now}
-	for _, t := range list {
-		where, err := g.Attest(ctx, t.store, t.content, t.named.Name(), uri, body)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(a.Err, a.t("attested %s: %s\n", "已为 %s 签署声明：%s\n"), t.at(), where)
-		if _, err := fmt.Fprintln(a.Out, t.at()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readBounded reads what is no longer than it may be.
-func readBounded(r io.Reader, name string, most int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fault.New(fault.TooLarge, fault.SizeInvalid, "%s is larger than %d bytes", name, most)
-	}
-	return b, err
 }
