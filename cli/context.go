@@ -72,7 +72,7 @@ func (c *contexts) save() error {
 	if err != nil {
 		return err
 	}
-	return writeTrust(trustedFile{file, text})
+	return writeTrust(trustedFile{path: file, body: text})
 }
 
 // useContext applies the context of --context, or the current one, to the flags that were not given.

@@ -135,6 +135,12 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 		return err
 	}
 	defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
+	if options.SourceCtx, err = withStored(options.SourceCtx, source); err != nil {
+		return err
+	}
+	if options.DestinationCtx, err = withStored(options.DestinationCtx, target); err != nil {
+		return err
+	}
 	target, keepOrNot, err := keep(ctx, target, options.DestinationCtx)
 	if err != nil {
 		return err

@@ -3,13 +3,13 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
 
@@ -52,12 +52,12 @@ func (r *reach) credentials(_ context.Context, host, repository string) (remote.
 	}
 	sys := *r.sys
 	sys.DockerAuthConfig = nil // what the library would answer for every host
-	auth, err := config.GetCredentials(&sys, key)
+	auth, store, err := loginFor(&sys, host, key)
 	if err != nil {
 		return remote.Credentials{}, err
 	}
 	c := credentialsOf(auth)
-	c.Source = r.source(&sys, host, key, c)
+	c.Source = r.source(&sys, host, key, c, store)
 	if r.logins == nil {
 		r.logins = map[string]login{}
 	}
@@ -71,14 +71,20 @@ func credentialsOf(auth types.DockerAuthConfig) remote.Credentials {
 
 // source finds out where credentials come from, which the library that finds them does not say: it looks for their entry in the
 // same files in the same order.
-func (r *reach) source(sys *types.SystemContext, host, key string, c remote.Credentials) string {
+func (r *reach) source(sys *types.SystemContext, host, key string, c remote.Credentials, store *dockerStore) string {
 	files := authFiles(sys)
+	if store != nil && store.failed != nil {
+		return fmt.Sprintf(r.t("nobody: the credential helper %s, which %s names, failed (%v)", "匿名：凭据助手 %s（%s 指定）出错（%v）"), store.name, store.file, errors.Unwrap(store.failed))
+	}
 	if c.None() {
 		return fmt.Sprintf(r.t("nobody: there is no login for %s in %s", "匿名：%s 的登录信息不在 %s 中"), host, strings.Join(files, ", "))
 	}
 	who := fmt.Sprintf(r.t("user %s, from ", "用户 %s，来自 "), c.User)
 	if c.User == "" {
 		who = r.t("an identity token, from ", "身份令牌，来自 ")
+	}
+	if store != nil {
+		return who + fmt.Sprintf(r.t("the credential helper %s, which %s names", "凭据助手 %s（%s 指定）"), store.name, store.file)
 	}
 	for _, file := range files {
 		helper, ok := entryOf(file, host, key)

@@ -247,7 +247,7 @@ func (e *examination) ping(ctx context.Context, host, address string) {
 // login tries the credentials that a pull would use, and says where they are from.
 func (e *examination) login(ctx context.Context, host string) {
 	t := e.a.t
-	known, err := config.GetCredentials(e.sys, host)
+	known, _, err := loginFor(e.sys, host, host)
 	if err != nil {
 		e.say("login", "fail", err.Error(), "")
 		return

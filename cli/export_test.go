@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -59,4 +61,38 @@ func Explained() map[string]bool {
 		known[code] = true
 	}
 	return known
+}
+
+// K3sRegistries is k3sRegistries.
+func K3sRegistries(old []byte, host, ca string) ([]byte, error) { return k3sRegistries(old, host, ca) }
+
+// Verbs are the commands that berth has when it is called by another tool's name, by their path, with the long and short names of their
+// flags, aliases included; nil for one that it refuses as a whole, and says why.
+func Verbs(tool string) map[string][]string {
+	a := &app{name: tool, lang: output.English}
+	verbs := map[string][]string{}
+	var down func(prefix string, cmd *cobra.Command)
+	down = func(prefix string, cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			for _, name := range append([]string{c.Name()}, c.Aliases...) {
+				path := strings.TrimSpace(prefix + " " + name)
+				var flags []string
+				if !c.DisableFlagParsing {
+					flags = []string{"--help", "-h"}
+					add := func(f *pflag.Flag) {
+						flags = append(flags, "--"+f.Name)
+						if f.Shorthand != "" {
+							flags = append(flags, "-"+f.Shorthand)
+						}
+					}
+					c.LocalFlags().VisitAll(add)
+					c.InheritedFlags().VisitAll(add)
+				}
+				verbs[path] = flags
+				down(path, c)
+			}
+		}
+	}
+	down("", a.root())
+	return verbs
 }

@@ -88,7 +88,7 @@ func loginCommand(a *app) *cobra.Command {
 }
 
 func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, key, host string) error {
-	known, err := config.GetCredentials(sys, key)
+	known, _, err := loginFor(sys, host, key)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,12 @@ func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, k
 	if err := docker.CheckAuth(ctx, sys, user, password, host); err != nil {
 		return err
 	}
-	where, err := config.SetCredentials(sys, key, user, password)
+	var where string
+	if s := compatStore(sys, host); s != nil && key == host {
+		where, err = "docker-credential-"+s.name, s.put(host, user, password)
+	} else {
+		where, err = config.SetCredentials(sys, key, user, password)
+	}
 	if err != nil {
 		return fmt.Errorf("credentials cannot be kept: %w", err)
 	}
@@ -202,9 +207,19 @@ func logoutCommand(a *app) *cobra.Command {
 			_, err := fmt.Fprintln(a.Out, a.t("Removed login credentials for all registries", "已删除所有仓库的登录凭据"))
 			return err
 		}
-		key, _, err := a.registryKey(sys, args)
+		key, host, err := a.registryKey(sys, args)
 		if err != nil {
 			return err
+		}
+		if s := compatStore(sys, host); s != nil && key == host {
+			was, err := s.drop(host)
+			if err != nil {
+				return failed(err, a.t("cannot sign out of %s", "无法退出 %s"), key)
+			}
+			if was {
+				_, err = fmt.Fprintf(a.Out, a.t("Removed login credentials for %s\n", "已删除 %s 的登录凭据\n"), key)
+				return err
+			}
 		}
 		switch err := config.RemoveAuthentication(sys, key); {
 		case errors.Is(err, config.ErrNotLoggedIn):

@@ -144,6 +144,9 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	}
 	defer open.Destroy() //nolint:errcheck // nothing of it is used any more
 	source := index.Reference(name, kind, body, l, p.opener)
+	if options.DestinationCtx, err = withStored(options.DestinationCtx, dest); err != nil {
+		return "", err
+	}
 	dest, keepOrNot, err := keep(ctx, dest, options.DestinationCtx)
 	if err != nil {
 		return "", err
@@ -218,11 +221,13 @@ func (p *places) opener(source string) (types.ImageReference, *types.SystemConte
 		return nil, nil, err
 	}
 	if named := from.DockerReference(); from.Transport() != docker.Transport || named != nil && reference.Domain(named) == p.reach.home {
-		return from, p.sys, nil
+		sys, err := withStored(p.sys, from)
+		return from, sys, err
 	}
 	sys := *p.sys
 	sys.DockerAuthConfig, sys.DockerBearerRegistryToken = nil, ""
-	return from, &sys, nil
+	own, err := withStored(&sys, from)
+	return from, own, err
 }
 
 // trusted asks the policy about an image of the list, where it is.

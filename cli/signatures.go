@@ -216,7 +216,7 @@ func (l *lookaside) write(n int, sig []byte) error {
 		return fault.New(fault.Unsupported, fault.UnsupportedReason, "signatures cannot be written to %s; name a lookaside-staging with file:// in registries.d, or leave them behind with --remove-signatures",
 			strings.TrimSuffix(at.Redacted(), filepath.Base(at.Path)))
 	}
-	err := writeTrust(trustedFile{at.Path, sig})
+	err := writeTrust(trustedFile{path: at.Path, body: sig})
 	if errors.Is(err, fs.ErrPermission) {
 		return fault.New(fault.Denied, fault.DeniedReason, "you may not write the signature %s; name a lookaside-staging in registries.d, or leave the signatures behind with --remove-signatures", at.Path).Because(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func trustCommand(a *app) *cobra.Command {
 func (o *trustOptions) addFlags(a *app, c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.fingerprint, "from-fingerprint", "", a.t("trust without asking when the SHA256 is `HEX`", "指纹与 HEX 相同时无需确认"))
-	f.StringSliceVar(&o.clients, "for", []string{"podman"}, a.t("for these clients: podman (with skopeo, buildah, berth), docker, containerd", "面向的客户端：podman（含 skopeo、buildah、berth）、docker、containerd"))
+	f.StringSliceVar(&o.clients, "for", []string{"podman"}, a.t("for these clients: podman (with skopeo, buildah, berth), docker, containerd, k3s, system (every program of this machine)", "面向的客户端：podman（含 skopeo、buildah、berth）、docker、containerd、k3s、system（本机所有程序）"))
 	f.BoolVar(&o.print, "print", false, a.t("print the lines of shell that do it, and do nothing", "只输出等效的 shell 命令"))
 	f.BoolVar(&o.yes, "yes", false, a.t("do not ask", "不询问"))
 }
@@ -60,8 +61,11 @@ func trustShowCommand(a *app) *cobra.Command {
 		Use: "show HOST[:PORT]", Short: a.t("show what is trusted for a registry", "显示对仓库的信任"), Args: a.args(1, 1),
 		RunE: a.run(func(_ context.Context, args []string) error {
 			found := false
-			for _, client := range []string{"podman", "docker", "containerd"} {
+			for _, client := range []string{"podman", "docker", "containerd", "k3s", "system"} {
 				file := a.trustFile(client, args[0])
+				if file == "" {
+					continue
+				}
 				body, err := os.ReadFile(file)
 				if errors.Is(err, fs.ErrNotExist) {
 					continue
@@ -87,21 +91,32 @@ func trustShowCommand(a *app) *cobra.Command {
 func trustRemoveCommand(a *app) *cobra.Command {
 	var clients []string
 	c := &cobra.Command{Use: "rm HOST[:PORT]", Short: a.t("trust a registry no more", "取消对仓库的信任"), Args: a.args(1, 1)}
-	c.Flags().StringSliceVar(&clients, "for", []string{"podman"}, a.t("for these clients: podman, docker, containerd", "面向的客户端：podman、docker、containerd"))
-	c.RunE = a.run(func(_ context.Context, args []string) error {
+	c.Flags().StringSliceVar(&clients, "for", []string{"podman"}, a.t("for these clients: podman, docker, containerd, k3s, system", "面向的客户端：podman、docker、containerd、k3s、system"))
+	c.RunE = a.run(func(ctx context.Context, args []string) error {
 		for _, client := range clients {
 			files, err := a.trustFiles(client, args[0], nil)
 			if err != nil {
 				return err
 			}
 			for _, f := range files {
+				if f.shared {
+					if err := writeTrust(f); err != nil {
+						return failed(err, a.t("cannot write %s", "无法写入 %s"), f.path)
+					}
+					continue
+				}
 				if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return failed(err, a.t("cannot remove %s", "无法删除 %s"), f.path)
 				} else if err == nil {
 					fmt.Fprintln(a.Out, f.path)
 				}
 			}
-			_ = os.Remove(filepath.Dir(a.trustFile(client, args[0]))) // the folder, when nothing else is in it
+			if client != "system" {
+				_ = os.Remove(filepath.Dir(a.trustFile(client, args[0]))) // the folder, when nothing else is in it
+			}
+			if err := a.heed(ctx, client, false); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -140,8 +155,43 @@ func (a *app) trust(ctx context.Context, o *trustOptions, host string) error {
 			}
 			fmt.Fprintln(a.Out, f.path)
 		}
+		if err := a.heed(ctx, client, o.print); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// heed has a client take notice of what was written, or says what has to be done for that.
+func (a *app) heed(ctx context.Context, client string, print bool) error {
+	switch client {
+	case "k3s":
+		const restart = "systemctl restart k3s"
+		if print {
+			_, err := fmt.Fprintln(a.Out, restart)
+			return err
+		}
+		fmt.Fprintln(a.Err, a.t("k3s reads that when it starts: "+restart+" (on agents: k3s-agent)", "k3s 启动时读取：请执行 "+restart+"（agent 节点为 k3s-agent）"))
+	case "system":
+		s, ok := systemStore()
+		if !ok {
+			return nil
+		}
+		if print {
+			_, err := fmt.Fprintln(a.Out, strings.Join(s.command, " "))
+			return err
+		}
+		if text, err := exec.CommandContext(ctx, s.command[0], s.command[1:]...).CombinedOutput(); err != nil { //nolint:gosec // one of the commands above
+			return fmt.Errorf("%s: %w: %s", strings.Join(s.command, " "), err, lastLine(string(text)))
+		}
+	}
+	return nil
+}
+
+// lastLine is the last line of a text that says something.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
 }
 
 // agree shows the authority and asks a person, unless the fingerprint is known already.
