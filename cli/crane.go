@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.podman.io/image/v5/docker/reference"
@@ -363,6 +365,42 @@ func craneAuth(a *app) *cobra.Command {
 
 func craneIndex(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "index", Short: a.t("change an index", "修改索引")}
-	c.AddCommand(indexAppendCommand(a), indexFilterCommand(a))
+	c.AddCommand(indexAppendCommand(a), indexFilterCommand(a), craneIndexList(a))
 	return a.family(c)
+}
+
+// craneIndexList prints what an index lists, in crane's columns.
+func craneIndexList(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "list INDEX", Short: a.t("list what an index has", "列出索引中的清单"), Args: a.args(1, 1)}
+	p := a.placesFlags(c.Flags())
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
+		name := args[0]
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			name = "oci:" + name
+		}
+		o, err := p.get(ctx, name)
+		if err != nil {
+			return failed(err, a.t("cannot open %s", "无法打开 %s"), args[0])
+		}
+		if !o.IsIndex() {
+			return output.Usage(a.t("%s is no index but %s", "%s 不是索引，而是 %s"), args[0], o.Descriptor.MediaType)
+		}
+		var ix v1.IndexManifest
+		if err := json.Unmarshal(o.Body, &ix); err != nil {
+			return failed(err, a.t("cannot open %s", "无法打开 %s"), args[0])
+		}
+		const columns = "%-70s %-20s %s\n"
+		_, err = fmt.Fprintf(a.Out, columns, "Digest", "MediaType", "Platform")
+		for _, d := range ix.Manifests {
+			platform := "-"
+			if d.Platform != nil {
+				platform = d.Platform.String()
+			}
+			if err == nil {
+				_, err = fmt.Fprintf(a.Out, columns, d.Digest, d.MediaType, platform)
+			}
+		}
+		return err
+	})
+	return c
 }
