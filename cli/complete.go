@@ -91,6 +91,9 @@ func (a *app) completeTag(ctx context.Context, word string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if sys, err = withStored(sys, ref); err != nil {
+		return nil
+	}
 	tags, err := docker.GetRepositoryTags(ctx, sys, ref)
 	if err != nil {
 		return nil

@@ -25,6 +25,9 @@ func deleteCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if sys, err = withStored(sys, ref); err != nil {
+			return err
+		}
 		err = a.again(ctx, o.retry, func() error { return ref.DeleteImage(ctx, sys) })
 		return failed(err, a.t("cannot delete %s", "无法删除 %s"), args[0])
 	})

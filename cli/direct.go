@@ -367,6 +367,9 @@ func (a *app) allowed(ctx context.Context, img types.ImageReference, sys *types.
 	if err != nil {
 		return err
 	}
+	if sys, err = withStored(sys, img); err != nil {
+		return err
+	}
 	if err := a.look(ctx, img, sys); err != nil {
 		return err
 	}

@@ -68,6 +68,9 @@ func (a *app) registryTags(ctx context.Context, sys *types.SystemContext, name s
 		return list, err
 	}
 	list.Repository = repository.Name()
+	if sys, err = withStored(sys, ref); err != nil {
+		return list, err
+	}
 	list.Tags, err = docker.GetRepositoryTags(ctx, sys, ref)
 	return list, err
 }

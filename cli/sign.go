@@ -364,6 +364,9 @@ func putSimple(ctx context.Context, sys *types.SystemContext, t target, sig []by
 	if err != nil {
 		return err
 	}
+	if sys, err = withStored(sys, r); err != nil {
+		return err
+	}
 	dest, err := r.NewImageDestination(ctx, sys)
 	if err != nil {
 		return err
@@ -389,6 +392,9 @@ func transportReference(t target) (types.ImageReference, error) {
 func simpleSignatures(ctx context.Context, sys *types.SystemContext, t target) (sigs [][]byte, err error) {
 	r, err := transportReference(t)
 	if err != nil {
+		return nil, err
+	}
+	if sys, err = withStored(sys, r); err != nil {
 		return nil, err
 	}
 	src, err := r.NewImageSource(ctx, sys)

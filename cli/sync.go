@@ -199,14 +199,21 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 	if err := s.app.look(ctx, image, s.options.SourceCtx); err != nil {
 		return err
 	}
-	target, keepOrNot, err := keep(ctx, target, s.options.DestinationCtx)
+	options := *s.options
+	if options.SourceCtx, err = withStored(options.SourceCtx, image); err != nil {
+		return err
+	}
+	if options.DestinationCtx, err = withStored(options.DestinationCtx, target); err != nil {
+		return err
+	}
+	target, keepOrNot, err := keep(ctx, target, options.DestinationCtx)
 	if err != nil {
 		return err
 	}
-	show, finish := s.app.follow(false, s.options)
+	show, finish := s.app.follow(false, &options)
 	var written []byte
 	err = s.app.again(ctx, s.o.retry, func() error {
-		written, err = copy.Image(ctx, s.policy, target, image, s.options)
+		written, err = copy.Image(ctx, s.policy, target, image, &options)
 		return err
 	})
 	finish()
@@ -338,6 +345,9 @@ func someImages(a *app, from string, s syncSource) ([]syncSource, error) {
 func tagged(ctx context.Context, sys *types.SystemContext, repository reference.Named, want func(tag string) bool) ([]types.ImageReference, error) {
 	any, err := docker.NewReference(reference.TagNameOnly(repository)) // the library wants a tag, and ignores it
 	if err != nil {
+		return nil, err
+	}
+	if sys, err = withStored(sys, any); err != nil {
 		return nil, err
 	}
 	tags, err := docker.GetRepositoryTags(ctx, sys, any)
