@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/blueprint"
 	"github.com/berth-registry/berth/server/identity"
 )
@@ -36,6 +37,9 @@ func (h *Handler) declareBlueprints(f *face) {
 			"The document may be YAML (`Content-Type: application/yaml`).",
 		answer: "What has changed, or would, in the order in which it was done.",
 	}, h.apply)
+	// Its members are checked like those of an issuer that is made by itself.
+	schemas := f.api.OpenAPI().Components.Schemas
+	schemas.Map()["ConfiguredIssuer"].Properties["config"] = schemas.Schema(reflect.TypeFor[auth.IssuerConfig](), true, "")
 }
 
 // largestDocument is the bytes of a configuration.

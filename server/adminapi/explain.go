@@ -2,13 +2,11 @@ package adminapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/berth-registry/berth/fault"
 )
@@ -30,16 +28,23 @@ func explain(ctx huma.Context, _ string, v any) (any, error) {
 	c.err = fault.New(fault.Invalid, FieldInvalid, "the request cannot be read: %s", m.Detail)
 	var bad wrong
 	for _, e := range m.Errors {
-		if e.Location == "body" && !strings.HasPrefix(e.Message, "expected required") {
-			c.err = bodyFault(e)
-			return v, nil
-		}
 		if name, ok := strings.CutPrefix(e.Location, "path."); ok && c.rt.object != "" {
 			c.err = fault.New(fault.NotFound, c.rt.unknown, "%s %.100q is not there", c.rt.object, ctx.Param(name))
 			return v, nil
 		}
+		if e.Location == "body" || strings.HasPrefix(e.Location, "body.") { // a value of the wrong type, which route.checkBody has seen
+			c.err = fault.New(fault.Invalid, FieldInvalid, "the request body is not the JSON object that this route takes: %s", e.Message)
+			continue
+		}
 		field, detail := c.rt.explain(e)
 		bad.add(field, "%s", detail)
+	}
+	if c.body != nil {
+		c.err = c.body
+		var more wrong
+		if errors.As(c.body, &more) {
+			bad = append(bad, more...)
+		}
 	}
 	if len(bad) > 0 {
 		bad.sort()
@@ -48,53 +53,14 @@ func explain(ctx huma.Context, _ string, v any) (any, error) {
 	return v, nil
 }
 
-// bodyFault is about a body that is no JSON object at all.
-func bodyFault(e *huma.ErrorDetail) error {
-	switch e.Message {
-	case errTrailing.Error():
-		return fault.New(fault.Invalid, FieldInvalid, "%s", e.Message)
-	case validation.MsgExpectedObject:
-		return fault.New(fault.Invalid, FieldInvalid, "the request body is a JSON %s; this route takes an object", kindOf(e.Value))
-	}
-	return fault.New(fault.Invalid, FieldInvalid, "the request body is not the JSON object that this route takes: %s", e.Message)
-}
-
-// explain gives the name of what is wrong and says what was expected and what was found.
+// explain gives the name of a parameter that is wrong and says what was expected and what was found.
 func (rt *route) explain(e *huma.ErrorDetail) (field, detail string) {
 	where, name, _ := strings.Cut(e.Location, ".")
-	if missing, ok := strings.CutPrefix(e.Message, "expected required property "); ok {
-		missing = strings.TrimSuffix(missing, " to be present")
-		field = strings.TrimPrefix(name+"."+missing, ".")
-		return field, fmt.Sprintf("member %q is missing", field)
-	}
 	if strings.HasPrefix(e.Message, "required ") {
 		return name, fmt.Sprintf("%s is missing", name)
 	}
-	if where != "body" {
-		name, _, _ = strings.Cut(name, "[") // of a parameter that is there several times
-		return name, fmt.Sprintf("%s expects %s, got %.100q", name, expectation(rt.parameter(where, name)), fmt.Sprint(e.Value))
-	}
-	if e.Message == validation.MsgUnexpectedProperty {
-		outer := ""
-		if i := strings.LastIndexByte(name, '.'); i >= 0 {
-			outer = name[:i]
-		}
-		detail = fmt.Sprintf("member %.100q is not known here", name)
-		if s := rt.member(outer); s != nil && len(s.Properties) > 0 {
-			detail += "; known are " + strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
-		}
-		return name, detail
-	}
-	s := rt.member(name)
-	got := "a JSON " + kindOf(e.Value)
-	if s == nil || kindOf(e.Value) == kindWord(s.Type) {
-		b, _ := json.Marshal(e.Value) // it was read from JSON
-		got = string(b)
-		if len(got) > 100 {
-			got = got[:100] + "…"
-		}
-	}
-	return name, fmt.Sprintf("member %q expects %s, got %s", name, expectation(s), got)
+	name, _, _ = strings.Cut(name, "[") // of a parameter that is there several times
+	return name, fmt.Sprintf("%s expects %s, got %.100q", name, expectation(rt.parameter(where, name)), fmt.Sprint(e.Value))
 }
 
 // parameter is the schema of one, nil when there is none.

@@ -135,7 +135,7 @@ func schemaName(t reflect.Type, hint string) string {
 	if name = strings.TrimSuffix(name, "View"); name == "" { // it stays where it is used
 		return ""
 	}
-	if strings.HasSuffix(t.PkgPath(), "/blueprint") { // names there are those of objects of ours
+	if strings.HasSuffix(t.PkgPath(), "/blueprint") || strings.HasSuffix(t.PkgPath(), "/auth") { // names there are those of objects of ours
 		name = "Configured" + name
 	}
 	return strings.ToUpper(name[:1]) + name[1:] + suffix

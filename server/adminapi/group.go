@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/berth-registry/berth/internal/plain"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -151,7 +152,7 @@ func (h *Handler) listGroupMembers(ctx context.Context, q *groupMembersQuery) (*
 		return nil, err
 	}
 	var after metadb.GroupMember
-	if key != "" && json.Unmarshal([]byte(key), &after) != nil {
+	if key != "" && (json.Unmarshal([]byte(key), &after) != nil || !plain.Storable(after.Account) || !plain.Storable(after.Source)) {
 		return nil, badCursor(q.After)
 	}
 	found, err := h.Groups.GroupMembers(ctx, q.Group, after, q.Limit)

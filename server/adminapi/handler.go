@@ -22,6 +22,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/plain"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/event"
@@ -103,6 +104,7 @@ type call struct {
 	// fields are the members that the answer shall have, nil for all.
 	fields []string
 	err    error // of the handler, or of what it was to be given
+	body   error // what is wrong with the body
 	// stream takes the place of the answer, for what has no end.
 	stream func(http.ResponseWriter)
 }
@@ -136,6 +138,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return fault.New(fault.Denied, fault.DeniedReason, "the request comes from a page of another site, and is not served").Because(err)
 	}
+	if err := storable(r, rt); err != nil {
+		return err
+	}
 	who, err := h.principal(rt, r, rec)
 	if err != nil {
 		return err
@@ -159,6 +164,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	c := &call{h: h, rt: rt, asked: asked, addr: rec.Client.String()}
 	if c.fields, err = readFields(r, rt); err != nil {
 		return err
+	}
+	if body != nil {
+		c.body = rt.checkBody(body)
 	}
 	c.r = r.WithContext(context.WithValue(ctx, callKey{}, c))
 	do := func() (*answer, error) {
@@ -223,7 +231,7 @@ func (h *Handler) principal(rt *route, r *http.Request, rec *httpd.Record) (iden
 
 // request is what events and records say of the request that made them.
 func (h *Handler) request(w http.ResponseWriter, r *http.Request, rec *httpd.Record) event.Request {
-	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: r.UserAgent()}
+	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: plain.Clean(r.UserAgent())}
 	if rec.Client.IsValid() {
 		q.Addr = rec.Client.String()
 	}

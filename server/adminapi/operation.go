@@ -114,7 +114,8 @@ func declare[I, O any](f *face, o operation, serve func(context.Context, *I) (*O
 	op := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: path, Tags: []string{o.tag}, Summary: o.summary, Description: o.text,
 		DefaultStatus: o.status, MaxBodyBytes: rt.limit + 1, BodyReadTimeout: -1, // face.body has read it, with the stall protection of the server
-		Metadata: map[string]any{metaRoute: rt}, Extensions: map[string]any{"x-permission": o.needs},
+		SkipValidateBody: true, // route.checkBody does
+		Metadata:         map[string]any{metaRoute: rt}, Extensions: map[string]any{"x-permission": o.needs},
 		Responses: map[string]*huma.Response{"default": {Ref: "#/components/responses/Problem"}},
 	}
 	if op.DefaultStatus == 0 {
@@ -145,6 +146,10 @@ func declare[I, O any](f *face, o operation, serve func(context.Context, *I) (*O
 	}
 	huma.Register(f.api, op, func(ctx context.Context, in *I) (*O, error) {
 		c := callOf(ctx)
+		if c.body != nil {
+			c.err = c.body
+			return nil, failed{}
+		}
 		out, err := serve(ctx, in)
 		if err != nil {
 			c.err = err

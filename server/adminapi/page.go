@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/berth-registry/berth/internal/plain"
 )
 
 // PageQuery are the parameters of every list.
@@ -38,7 +40,7 @@ func (q PageQuery) key(ctx context.Context) (string, error) {
 		return "", badCursor(q.After)
 	}
 	list, key, ok := strings.Cut(string(text), "\x00")
-	if !ok || list != listName(ctx) || key == "" {
+	if !ok || list != listName(ctx) || key == "" || !plain.Storable(key) {
 		return "", badCursor(q.After)
 	}
 	return key, nil

@@ -7,11 +7,13 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/plain"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/identity"
 )
@@ -19,8 +21,24 @@ import (
 // maxBody is more than most requests of this API need, in bytes.
 const maxBody = 64 << 10
 
-// knownQuery refuses what a route does not read: a filter with a typing error would otherwise answer with everything.
+// storable refuses parameters of a path with what no database keeps: nothing has such a name.
+func storable(r *http.Request, rt *route) error {
+	var bad wrong
+	for part := range strings.SplitSeq(rt.huma.Path, "/") {
+		if name := strings.Trim(part, "{}"); name != part && !plain.Storable(r.PathValue(name)) {
+			bad.add(name, "%s %.100q is not UTF-8, or has the character NUL", name, r.PathValue(name))
+		}
+	}
+	return bad.err()
+}
+
+// knownQuery refuses what a route does not read: a filter with a typing error would otherwise answer with everything. So
+// would one that cannot be read.
 func knownQuery(r *http.Request, rt *route) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return badField("query", "the query %.100q cannot be read: %v; write %%25 for a percent sign and %%3B for a semicolon", r.URL.RawQuery, err)
+	}
 	var names []string
 	for _, p := range rt.huma.Parameters {
 		if p.In == "query" {
@@ -28,9 +46,12 @@ func knownQuery(r *http.Request, rt *route) error {
 		}
 	}
 	var bad wrong
-	for name := range r.URL.Query() {
+	for name, values := range query {
 		switch {
 		case slices.Contains(names, name):
+			if slices.ContainsFunc(values, func(v string) bool { return !plain.Storable(v) }) {
+				bad.add(name, "%s is not UTF-8, or has the character NUL", name)
+			}
 		case names == nil:
 			bad.add(name, "parameter %.100q is not known here; the route has none", name)
 		default:

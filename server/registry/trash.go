@@ -60,7 +60,7 @@ func (s *Service) Trash(ctx context.Context, name ref.Name, q TrashQuery) ([]Tra
 	if q.After != "" {
 		var micros int64
 		if _, err := fmt.Sscanf(q.After, "%d-%d", &micros, &after.ID); err != nil {
-			return nil, fault.New(fault.Invalid, fault.Unknown, "%.40q is not where a page of the trash ended; use the next of the last one", q.After)
+			return nil, fault.New(fault.Invalid, fault.Unknown, "%.40q is not where a page of the trash ended; use the next of the last one", q.After).At("after")
 		}
 		after.DeletedAt = time.UnixMicro(micros)
 		after.HoldUntil = after.DeletedAt

@@ -1,0 +1,64 @@
+package plain_test
+
+import (
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/berth-registry/berth/internal/plain"
+)
+
+func TestTrouble(t *testing.T) {
+	for _, test := range []struct {
+		text        string
+		line, lines string
+	}{
+		{"", "", ""}, {"Müller 张伟 👩‍💻", "", ""}, {"a\uFFFDb", "", ""},
+		{"a\nb", "has the control character U+000A", ""}, {"a\tb", "has the control character U+0009", ""}, {"a\r\nb", "has the control character U+000D", ""},
+		{"a\rb", "has the control character U+000D", "has the control character U+000D"}, {"a\r", "has the control character U+000D", "has the control character U+000D"},
+		{"\x00", "has the control character U+0000", "has the control character U+0000"}, {"\x1b[2J", "has the control character U+001B", "has the control character U+001B"},
+		{"\x7f", "has the control character U+007F", "has the control character U+007F"}, {"\u009b2J", "has the control character U+009B", "has the control character U+009B"},
+		{"\xff", "is not valid UTF-8", "is not valid UTF-8"}, {"\xed\xa0\x80", "is not valid UTF-8", "is not valid UTF-8"},
+	} {
+		if line, lines := plain.Trouble(test.text, false), plain.Trouble(test.text, true); line != test.line || lines != test.lines {
+			t.Errorf("%q: %q and %q, want %q and %q", test.text, line, lines, test.line, test.lines)
+		}
+	}
+}
+
+func TestStorable(t *testing.T) {
+	for text, want := range map[string]bool{"": true, "a\n\x1b": true, "\x00": false, "\xff": false, "\xed\xa0\x80": false, "张": true} {
+		if got := plain.Storable(text); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+		if clean := plain.Clean(text); !plain.Storable(clean) || want && clean != text {
+			t.Errorf("%q becomes %q", text, clean)
+		}
+	}
+}
+
+func TestShow(t *testing.T) {
+	for text, want := range map[string]string{
+		"team": "team", "Müller 张伟 👩‍💻": "Müller 张伟 👩‍💻", "a\uFFFDb": "a\uFFFDb", "\x1b[2Ja": `\x1b[2Ja`, "a\nb\tc\rd": `a\nb\tc\rd`,
+		"\u009b2J": `\u009b2J`, "\xff\xfe": `\xff\xfe`, "\u202egnp.exe": `\u202egnp.exe`, "a\u2028b": `a\u2028b`, "\x00\x7f": `\x00\x7f`,
+	} {
+		if got := plain.Show(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func FuzzShow(f *testing.F) {
+	f.Add("\x1b]0;x\a\xff\u202e")
+	f.Fuzz(func(t *testing.T, text string) {
+		shown := plain.Show(text)
+		if !utf8.ValidString(shown) || plain.Trouble(shown, false) != "" || plain.Show(shown) != shown {
+			t.Errorf("%q is shown as %q", text, shown)
+		}
+		for _, r := range shown {
+			if unicode.Is(unicode.Bidi_Control, r) {
+				t.Errorf("%q is shown as %q", text, shown)
+			}
+		}
+	})
+}
