@@ -534,7 +534,7 @@ func (s *Server) routes(ctx context.Context, origin *httpd.Origin) (http.Handler
 		switch path := r.URL.Path; {
 		case !local && (path == adminapi.LoginPath || strings.HasPrefix(path, adminapi.LoginPath+"/")):
 			login.ServeHTTP(w, r)
-		case strings.HasPrefix(path, "/api/"), local:
+		case strings.HasPrefix(path, "/api/"), path == "/api", local:
 			admin.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/v2/"), path == "/v2":
 			served.ServeHTTP(w, r)

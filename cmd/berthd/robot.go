@@ -125,7 +125,7 @@ func robotRemove() *cobra.Command {
 		Use: "rm NAME [CONFIG]", Short: "remove a robot, with its secrets and rights", Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, args[1:], func(ctx context.Context, o *server.Operator) error {
-				if err := o.DeleteRobot(ctx, project, args[0]); err != nil {
+				if err := o.DeleteRobot(ctx, project, args[0], -1); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s removed\n", args[0])

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/berth-registry/berth/internal/plain"
 )
 
 // trashCommand is what was deleted.
@@ -62,7 +64,7 @@ func listTrash(cmd *cobra.Command, a *api, path string) error {
 		Cause      string    `json:"cause"`
 		HoldUntil  time.Time `json:"holdUntil"`
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(plain.Writer(cmd.OutOrStdout()), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MANIFEST\tTAGS\tDELETED\tBY\tFROM\tCAUSE\tUNTIL")
 	err := each(cmd.Context(), a, path, nil, func(v trashed) error {
 		tags := strings.Join(v.Tags[:min(len(v.Tags), 5)], ",")

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/plain"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/config"
@@ -50,7 +51,11 @@ func table(w io.Writer, heading string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	_, _ = fmt.Fprintln(t, heading)
 	for _, r := range rows {
-		_, _ = fmt.Fprintln(t, strings.Join(r, "\t"))
+		cells := make([]string, len(r)) // which somebody else has written, perhaps for this terminal
+		for i, cell := range r {
+			cells[i] = plain.Show(cell)
+		}
+		_, _ = fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
 }
@@ -90,7 +95,7 @@ func userCommand() *cobra.Command {
 		userDo("unlock", "forget the failed logins of an account, so that its next login is not delayed", "unlocked",
 			func(ctx context.Context, o *server.Operator, name string) error { return o.Unlock(ctx, name) }),
 		userDo("rm", "remove an account, with its rights, tokens and sessions", "removed",
-			func(ctx context.Context, o *server.Operator, name string) error { return o.DeleteUser(ctx, name) }))
+			func(ctx context.Context, o *server.Operator, name string) error { return o.DeleteUser(ctx, name, -1) }))
 	return c
 }
 

@@ -4,6 +4,7 @@ package plain
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -65,4 +66,28 @@ func Show(s string) string {
 // acts reports whether a terminal does something else with the character than to show it.
 func acts(r rune) bool {
 	return r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+}
+
+// Writer puts text on a terminal as Show does, with its tabs and ends of lines: what it is given is tables and lines.
+func Writer(w io.Writer) io.Writer { return writer{w} }
+
+type writer struct{ to io.Writer }
+
+// Write implements io.Writer. It counts bytes of b, whatever they become.
+func (w writer) Write(b []byte) (int, error) {
+	var out strings.Builder
+	for rest := string(b); rest != ""; {
+		end := strings.IndexAny(rest, "\n\t")
+		if end < 0 {
+			out.WriteString(Show(rest))
+			break
+		}
+		out.WriteString(Show(rest[:end]))
+		out.WriteByte(rest[end])
+		rest = rest[end+1:]
+	}
+	if _, err := io.WriteString(w.to, out.String()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }

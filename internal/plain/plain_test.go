@@ -1,6 +1,8 @@
 package plain_test
 
 import (
+	"io"
+	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -61,4 +63,13 @@ func FuzzShow(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWriter(t *testing.T) {
+	var b strings.Builder
+	const text = "a\tb\x1b[2J\n\u202ec\xff\n"
+	n, err := io.WriteString(plain.Writer(&b), text)
+	if err != nil || n != len(text) || b.String() != "a\tb\\x1b[2J\n\\u202ec\\xff\n" {
+		t.Errorf("%d, %v: %q", n, err, b.String())
+	}
 }

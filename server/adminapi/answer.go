@@ -38,11 +38,18 @@ func (a *answer) send(w http.ResponseWriter, public bool) {
 	if !public {
 		h.Set("Cache-Control", "no-store")
 	}
-	if a.status != http.StatusNoContent {
+	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
 		h.Set("Content-Length", strconv.Itoa(a.body.Len()))
 	}
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body.Bytes()) // a peer that is gone needs no second failure
+}
+
+// notModified leaves of the answer that the caller has it already.
+func (a *answer) notModified() {
+	a.status = http.StatusNotModified
+	a.body.Reset()
+	a.header.Del("Content-Type")
 }
 
 // shown is an answer of one object.

@@ -1,10 +1,14 @@
 package adminapi
 
 import (
+	"errors"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // IfMatch is the header of a change that must not undo another's.
@@ -20,7 +24,7 @@ const anyGeneration = -1
 // Spec: RFC 9110, 13.1.1, and RFC 6585, 3.
 func (c IfMatch) generation() (int64, error) {
 	if c.IfMatch == "" {
-		return 0, fault.New(fault.Invalid, PreconditionRequired, "the request has no If-Match; send the ETag of the object as you have read it, or * to change it whatever it is")
+		return 0, fault.New(fault.Invalid, PreconditionRequired, "the request has no If-Match; send the ETag of the object as you have read it, or * to change it whatever it is").At("If-Match")
 	}
 	return generationOf(c.IfMatch)
 }
@@ -46,11 +50,49 @@ func generationOf(header string) (int64, error) {
 			return n, nil
 		}
 	}
-	// Some other tag, or a list of them: none is of an object of ours, and so none matches.
-	return 0, fault.New(fault.Conflict, Changed, "If-Match %.100q is not the ETag of the object as it is now; read it again", header)
+	// Some other tag: none is of an object of ours, and so none matches.
+	return 0, fault.New(fault.Conflict, Changed, "If-Match %.100q is not the ETag of the object as it is now; read it again", header).At("If-Match")
 }
 
-// etag is the ETag of an object: its generation.
+// eachTag does a change once for every tag that If-Match has, until one is the object's: each time as a whole or not at all.
+func eachTag(h http.Header, do func() (*answer, error)) (*answer, error) {
+	tags := tagsOf(h.Values("If-Match"))
+	if len(tags) < 2 {
+		return do()
+	}
+	var a *answer
+	var err error
+	for _, tag := range tags[:min(len(tags), mostTags)] {
+		h.Set("If-Match", tag)
+		a, err = do()
+		if !fault.Has(err, Changed) && !errors.Is(err, metadb.ErrChanged) {
+			break
+		}
+	}
+	return a, err
+}
+
+// mostTags are tried of one If-Match.
+const mostTags = 16
+
+// sameTag reports whether one of the tags of If-None-Match is that of the object.
+//
+// Spec: RFC 9110, 13.1.2: by the weak comparison.
+func sameTag(header []string, tag string) bool {
+	return tag != "" && slices.ContainsFunc(tagsOf(header), func(t string) bool { return t == "*" || strings.TrimPrefix(t, "W/") == tag })
+}
+
+// tagsOf takes a list of tags apart. Ours have no commas in them.
+func tagsOf(header []string) (tags []string) {
+	for tag := range strings.SplitSeq(strings.Join(header, ","), ",") {
+		if tag = strings.TrimSpace(tag); tag != "" {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
+}
+
+// etag is the ETag of an object: its generation, which no other object of its name has had.
 func etag(generation int64) string { return `"` + strconv.FormatInt(generation, 10) + `"` }
 
 // tagged is an answer of an object that can be changed.

@@ -62,7 +62,7 @@ func problem(f *fault.Error) httpd.Problem {
 		p.Status = http.StatusConflict
 	}
 	p.Code = string(f.Reason)
-	if f.Kind == fault.Invalid && f.Field != "" { // an engine has named the member
+	if f.Kind == fault.Invalid && f.Field != "" && (f.Reason == fault.Unknown || f.Reason == fault.UnsupportedReason) { // an engine has named the member alone
 		p.Code = string(FieldInvalid)
 	}
 	return p

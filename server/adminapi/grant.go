@@ -104,7 +104,7 @@ type InGrant struct {
 
 // subjectView is who a grant is for.
 type subjectView struct {
-	Kind string `json:"kind" enum:"user,group,robot,signed-in,everyone" doc:"signed-in is every account and robot; everyone is also who has not logged in."`
+	Kind string `json:"kind" enum:"user,group,robot,signed-in,everyone" doc:"signed-in is every account, and no robot; everyone is also who has not logged in."`
 	Name string `json:"name,omitempty" maxLength:"255" doc:"Of the user, group or robot."`
 }
 

@@ -18,7 +18,7 @@ type groups interface {
 	Group(ctx context.Context, name string) (metadb.Group, error)
 	CreateGroup(ctx context.Context, name, description string) (metadb.Group, error)
 	UpdateGroup(ctx context.Context, name string, generation int64, newName, description *string) (metadb.Group, error)
-	DeleteGroup(ctx context.Context, name string) error
+	DeleteGroup(ctx context.Context, name string, generation int64) error
 	GroupMembers(ctx context.Context, name string, after metadb.GroupMember, limit int) ([]metadb.GroupMember, error)
 	AddGroupMember(ctx context.Context, group, account string) error
 	RemoveGroupMember(ctx context.Context, group, account string) error
@@ -46,8 +46,15 @@ func (h *Handler) declareGroups(f *face) {
 	declare(f, update, h.updateGroup)
 	remove := about("deleteGroup", http.MethodDelete, "groups/{group}", "Delete a group, and every grant of it", "It is gone.", identity.GroupWrite)
 	remove.status = http.StatusNoContent
-	declare(f, remove, func(ctx context.Context, in *struct{ InGroup }) (*done, error) {
-		return finish(h.Groups.DeleteGroup(ctx, in.Group))
+	declare(f, remove, func(ctx context.Context, in *struct {
+		InGroup
+		IfMatchOptional
+	}) (*done, error) {
+		generation, err := in.generation()
+		if err != nil {
+			return nil, err
+		}
+		return finish(h.Groups.DeleteGroup(ctx, in.Group, generation))
 	})
 	declare(f, about("listGroupMembers", http.MethodGet, "groups/{group}/members", "List who is in a group, and by whom", "A page of members.", identity.GroupRead), h.listGroupMembers)
 	add := about("addGroupMember", http.MethodPut, "groups/{group}/members/{user}", "Put an account into a group", "It is in the group.", identity.GroupWrite)

@@ -12,7 +12,9 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -170,9 +172,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 	}
 	c.r = r.WithContext(context.WithValue(ctx, callKey{}, c))
 	do := func() (*answer, error) {
-		a := &answer{header: http.Header{}}
-		rt.handler(humago.NewContext(rt.huma, c.r, a))
-		return a, c.err
+		return eachTag(c.r.Header, func() (*answer, error) {
+			a := &answer{header: http.Header{}}
+			if body != nil {
+				c.r.Body = io.NopCloser(bytes.NewReader(body))
+			}
+			c.err = nil
+			rt.handler(humago.NewContext(rt.huma, c.r, a))
+			return a, c.err
+		})
 	}
 	var a *answer
 	if key := r.Header.Get(keyHeader); key != "" && rt.once {
@@ -187,7 +195,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rec *httpd.Recor
 		c.stream(w)
 		return nil
 	}
-	a.send(w, rt.needs.Scope == everybody)
+	if reading(r) && a.status == http.StatusOK && sameTag(r.Header.Values("If-None-Match"), a.header.Get("ETag")) {
+		a.notModified()
+	}
+	a.send(w, rt.needs.Scope == everybody && reading(r))
 	return nil
 }
 

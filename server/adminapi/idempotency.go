@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ func (h *Handler) once(c *call, body []byte, key string, do func() (*answer, err
 	}
 	ctx := c.r.Context()
 	mine := metadb.Idempotency{
-		Key: key, Principal: identity.From(ctx).String(), Route: c.rt.id,
+		Key: key, Principal: owner(identity.From(ctx)), Route: c.rt.id,
 		RequestHash: hashOf(c.asked.RequestURI(), string(body)), ExpiresAt: h.Now().Add(underWay),
 	}
 	var was metadb.Idempotency
@@ -76,6 +77,14 @@ func (h *Handler) once(c *call, body []byte, key string, do func() (*answer, err
 		return nil, f
 	}
 	return again(was)
+}
+
+// owner is whose a key is: an account's or robot's of that number. One that is made again under a name has other keys.
+func owner(p identity.Principal) string {
+	if p.ID == 0 {
+		return p.String()
+	}
+	return fmt.Sprintf("%s#%d", p, p.ID)
 }
 
 // first does the request and keeps its answer.

@@ -20,7 +20,7 @@ type robots interface {
 	UpdateRobot(ctx context.Context, project, name string, generation int64, c auth.RobotChange) (auth.Robot, error)
 	RotateRobot(ctx context.Context, project, name string, overlap time.Duration, until time.Time) (secret string, info auth.RobotSecretInfo, err error)
 	RevokeRobotSecret(ctx context.Context, project, name string, id int64) error
-	DeleteRobot(ctx context.Context, project, name string) error
+	DeleteRobot(ctx context.Context, project, name string, generation int64) error
 }
 
 // SecretUnknown marks the number of no secret.
@@ -75,8 +75,9 @@ func (h *Handler) declareRobots(f *face) {
 	declare(f, p.remove(), func(ctx context.Context, in *struct {
 		InProject
 		InRobot
+		IfMatchOptional
 	}) (*done, error) {
-		return finish(h.Robots.DeleteRobot(ctx, in.Project, in.Robot))
+		return h.deleteRobot(ctx, in.Project, in.Robot, in.IfMatchOptional)
 	})
 	declare(f, p.rotate(), func(ctx context.Context, in *struct {
 		InProject
@@ -111,8 +112,11 @@ func (h *Handler) declareRobots(f *face) {
 	}) (*tagged[robotView], error) {
 		return h.updateRobot(ctx, "", in.Robot, in.IfMatch, in.Body)
 	})
-	declare(f, p.remove(), func(ctx context.Context, in *struct{ InRobot }) (*done, error) {
-		return finish(h.Robots.DeleteRobot(ctx, "", in.Robot))
+	declare(f, p.remove(), func(ctx context.Context, in *struct {
+		InRobot
+		IfMatchOptional
+	}) (*done, error) {
+		return h.deleteRobot(ctx, "", in.Robot, in.IfMatchOptional)
 	})
 	declare(f, p.rotate(), func(ctx context.Context, in *struct {
 		InRobot
@@ -294,4 +298,12 @@ func (h *Handler) rotateRobot(ctx context.Context, project, name string, b *rota
 		return nil, err
 	}
 	return show(madeSecretView{s.ID, s.Prefix, secret, s.CreatedAt.UTC(), stamp(s.ExpiresAt)})
+}
+
+func (h *Handler) deleteRobot(ctx context.Context, project, name string, match IfMatchOptional) (*done, error) {
+	generation, err := match.generation()
+	if err != nil {
+		return nil, err
+	}
+	return finish(h.Robots.DeleteRobot(ctx, project, name, generation))
 }

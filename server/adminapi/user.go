@@ -17,7 +17,7 @@ type users interface {
 	User(ctx context.Context, name string) (auth.User, error)
 	CreateUser(ctx context.Context, u auth.NewUser) (made auth.User, generated string, err error)
 	UpdateUser(ctx context.Context, name string, generation int64, c auth.UserChange) (auth.User, error)
-	DeleteUser(ctx context.Context, name string) error
+	DeleteUser(ctx context.Context, name string, generation int64) error
 	SetPassword(ctx context.Context, name, password string, mustChange bool) (generated string, err error)
 	ChangePassword(ctx context.Context, name, old, password, addr string) error
 	Unlock(ctx context.Context, name string) error
@@ -41,7 +41,9 @@ func (h *Handler) declareUsers(f *face) {
 	create.once, create.secret, create.status = true, "password", http.StatusCreated
 	create.text = "Without a password one is made up, and said this once. Only an administrator makes administrators and auditors."
 	declare(f, create, h.createUser)
-	declare(f, about("getUser", http.MethodGet, "users/{user}", "Show an account", "The account.", identity.UserRead), func(ctx context.Context, in *struct{ InUser }) (*tagged[userView], error) {
+	get := about("getUser", http.MethodGet, "users/{user}", "Show an account: one's own, or, with user.read, any", "The account.", "")
+	get.needs = permission{Scope: signedIn}
+	declare(f, get, func(ctx context.Context, in *struct{ InUser }) (*tagged[userView], error) {
 		u, err := h.Users.User(ctx, in.User)
 		return showTagged(viewUser(u), u.Generation, err)
 	})
@@ -50,8 +52,15 @@ func (h *Handler) declareUsers(f *face) {
 	declare(f, update, h.updateUser)
 	remove := about("deleteUser", http.MethodDelete, "users/{user}", "Delete an account, with its grants, tokens and sessions", "It is gone.", identity.UserWrite)
 	remove.status = http.StatusNoContent
-	declare(f, remove, func(ctx context.Context, in *struct{ InUser }) (*done, error) {
-		return finish(h.Users.DeleteUser(ctx, in.User))
+	declare(f, remove, func(ctx context.Context, in *struct {
+		InUser
+		IfMatchOptional
+	}) (*done, error) {
+		generation, err := in.generation()
+		if err != nil {
+			return nil, err
+		}
+		return finish(h.Users.DeleteUser(ctx, in.User, generation))
 	})
 	reset := about("resetPassword", http.MethodPost, "users/{user}/reset-password", "Give an account another password", "The password, when it was made up.", identity.UserWrite)
 	reset.text = "Without a password one is made up, and said this once."
@@ -61,7 +70,9 @@ func (h *Handler) declareUsers(f *face) {
 	declare(f, unlock, func(ctx context.Context, in *struct{ InUser }) (*done, error) {
 		return finish(h.Users.Unlock(ctx, in.User))
 	})
-	declare(f, about("listLinks", http.MethodGet, "users/{user}/links", "List the identities at providers that are an account", "All of them.", identity.UserRead), h.listLinks)
+	links := about("listLinks", http.MethodGet, "users/{user}/links", "List the identities at providers that are an account: one's own, or, with user.read, any", "All of them.", "")
+	links.needs = permission{Scope: signedIn}
+	declare(f, links, h.listLinks)
 	link := about("linkIdentity", http.MethodPost, "users/{user}/links", "Make an identity at a provider one of an account", "It is done.", identity.UserWrite)
 	link.status = http.StatusNoContent
 	declare(f, link, h.link)

@@ -66,7 +66,7 @@ func parseTokenGrants(text string) (g tokenGrants, err error) {
 // checkTokenGrants says what is wrong with grants that somebody wrote.
 func checkTokenGrants(grants []TokenGrant) error {
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Invalid, fault.UnsupportedReason, format, args...)
+		return fault.New(fault.Invalid, fault.UnsupportedReason, format, args...).At("grants")
 	}
 	if len(grants) > maxTokenGrants {
 		return bad("%d grants are more than the %d that one token may have", len(grants), maxTokenGrants)
@@ -77,7 +77,7 @@ func checkTokenGrants(grants []TokenGrant) error {
 		}
 		if g.Repositories != "" {
 			if _, err := ref.ParsePattern(g.Repositories); err != nil {
-				return err
+				return fault.Of(err).At("grants")
 			}
 		}
 		for _, v := range g.Verbs {
@@ -180,8 +180,11 @@ func (s *Service) CreateAccessToken(ctx context.Context, name string, grants []T
 	if err := checkTokenGrants(grants); err != nil {
 		return t, "", err
 	}
+	if err := checkText("name", &name, false); err != nil {
+		return t, "", err
+	}
 	if strings.TrimSpace(name) == "" || len(name) > 128 {
-		return t, "", fault.New(fault.Invalid, fault.NameInvalid, "a token needs a name of 1 to 128 bytes that says what it is for")
+		return t, "", fault.New(fault.Invalid, fault.NameInvalid, "a token needs a name of 1 to 128 bytes that says what it is for").At("name")
 	}
 	if err := s.checkEnd(expires); err != nil {
 		return t, "", err

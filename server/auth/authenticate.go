@@ -104,7 +104,7 @@ func (s *Service) Login(ctx context.Context, name, password, addr string) (ident
 	}
 	if acc.MustChange {
 		return identity.Principal{}, fault.New(fault.Unauthenticated, PasswordExpired,
-			"password of %s has to be changed before it can be used; do so in the web console, or with PUT /api/v1/me/password", acc.Name)
+			"password of %s has to be changed before it can be used; change it with POST /api/v1/password {\"name\":…,\"oldPassword\":…,\"newPassword\":…}, which needs no other login", acc.Name)
 	}
 	return principal(acc, identity.ViaBasic, addr), nil
 }

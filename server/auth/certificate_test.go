@@ -196,7 +196,7 @@ func TestCertificateEnds(t *testing.T) {
 	if err := come("carol"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.DeleteUser(local(t), "carol"); err != nil {
+	if err := b.DeleteUser(local(t), "carol", -1); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := b.CreateUser(local(t), auth.NewUser{Name: "carol", Password: "a password of carol"}); err != nil {

@@ -136,7 +136,7 @@ func TestExchange(t *testing.T) {
 		}
 	}
 	// What was had by an exchange ends with the issuer's configuration, and with the robot.
-	if err := b.DeleteRobot(local(t), "", "releaser"); err != nil {
+	if err := b.DeleteRobot(local(t), "", "releaser", -1); err != nil {
 		t.Fatal(err)
 	}
 	b.rejected(t, "token of a robot that is gone", "Bearer "+long.Access)

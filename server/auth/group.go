@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func (s *Service) CreateGroup(ctx context.Context, name, description string) (g 
 	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
 		return g, err
 	}
-	if err := checkGroup(name); err != nil {
+	if err := cmp.Or(checkGroup(name), checkText("description", &description, true)); err != nil {
 		return g, err
 	}
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
@@ -44,7 +45,7 @@ func (s *Service) CreateGroup(ctx context.Context, name, description string) (g 
 		return err
 	})
 	if fault.Is(err, fault.Conflict) {
-		err = fault.New(fault.Conflict, NameTaken, "group %q exists already", name).Because(err)
+		err = fault.New(fault.Conflict, NameTaken, "group %q exists already", name).At("name").Because(err)
 	}
 	return g, err
 }
@@ -52,7 +53,7 @@ func (s *Service) CreateGroup(ctx context.Context, name, description string) (g 
 // checkGroup allows what directories call groups: spaces, commas and slashes are common there.
 func checkGroup(name string) error {
 	if !plausible(name, "-") || len(name) > 200 {
-		return fault.New(fault.Invalid, fault.NameInvalid, "group name %.80q is not text of 1 to 200 bytes without control characters and colons", name)
+		return fault.New(fault.Invalid, fault.NameInvalid, "group name %.80q is not text of 1 to 200 bytes without control characters and colons", name).At("name")
 	}
 	return nil
 }
@@ -68,6 +69,9 @@ func (s *Service) UpdateGroup(ctx context.Context, name string, generation int64
 			return g, err
 		}
 	}
+	if err := checkText("description", description, true); err != nil {
+		return g, err
+	}
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
 		if g, err = tx.GroupByName(ctx, name); err != nil {
 			return err
@@ -77,15 +81,23 @@ func (s *Service) UpdateGroup(ctx context.Context, name string, generation int64
 		g, err = tx.UpdateGroup(g, generation)
 		return err
 	})
+	if newName != nil && fault.Is(err, fault.Conflict) && !errors.Is(err, metadb.ErrChanged) {
+		err = fault.New(fault.Conflict, NameTaken, "group %q exists already", *newName).At("name").Because(err)
+	}
 	return g, changed(err, "group", name)
 }
 
-// DeleteGroup removes a group. It asks for group.write. What the group gave is gone with it, also for live sessions and tokens.
-func (s *Service) DeleteGroup(ctx context.Context, name string) error {
+// DeleteGroup removes a group that still has the generation; a negative one is any. It asks for group.write. What the group gave is gone with it, also for live sessions and tokens.
+func (s *Service) DeleteGroup(ctx context.Context, name string, generation int64) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
 		return err
 	}
-	return s.changeGroup(ctx, name, func(tx *metadb.Tx, g metadb.Group) error { return tx.DeleteGroup(g.ID) })
+	return s.changeGroup(ctx, name, func(tx *metadb.Tx, g metadb.Group) error {
+		if generation >= 0 && g.Generation != generation {
+			return metadb.ErrChanged
+		}
+		return tx.DeleteGroup(g.ID)
+	})
 }
 
 func (s *Service) changeGroup(ctx context.Context, name string, change func(tx *metadb.Tx, g metadb.Group) error) error {

@@ -38,7 +38,7 @@ func (s *Service) Link(ctx context.Context, account, provider, subject string) e
 		return err
 	}
 	if _, ok := s.idp(provider); !ok || subject == "" || len(subject) > 1024 {
-		return fault.New(fault.Invalid, fault.UnsupportedReason, "an identity is a provider in use here and its subject; got %.80q and %.80q", provider, subject)
+		return fault.New(fault.Invalid, fault.UnsupportedReason, "an identity is a provider in use here and its subject; got %.80q and %.80q", provider, subject).At("provider")
 	}
 	err := s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
 		a, err := tx.Account(ctx, account)
@@ -51,7 +51,7 @@ func (s *Service) Link(ctx context.Context, account, provider, subject string) e
 		return tx.CreateLink(metadb.Link{Provider: provider, Subject: subject, AccountID: a.ID})
 	})
 	if fault.Is(err, fault.Conflict) {
-		return fault.New(fault.Conflict, NameTaken, "identity %.80q at %s is linked to an account already", subject, provider).Because(err)
+		return fault.New(fault.Conflict, NameTaken, "identity %.80q at %s is linked to an account already", subject, provider).At("subject").Because(err)
 	}
 	return changed(err, "account", account)
 }

@@ -150,7 +150,7 @@ func TestRobotRotation(t *testing.T) {
 	b.accepted(t, "token when enabled again", "Bearer "+byThird.Access)
 	b.clock.Advance(time.Minute)
 	b.rejected(t, "expired", basic("ci", third))
-	if err := b.DeleteRobot(local(t), "", "ci"); err != nil {
+	if err := b.DeleteRobot(local(t), "", "ci", -1); err != nil {
 		t.Fatal(err)
 	}
 	_, again := b.robot(t, auth.NewRobot{Name: "ci"})
@@ -180,7 +180,7 @@ func TestRobotsBelongToProjects(t *testing.T) {
 		"through its own project": first(b.Robot(keeper, "team", "other-ci")),
 		"the registry's":          first(b.Robot(keeper, "team", "all-ci")),
 		"rotate it":               second2(b.RotateRobot(keeper, "team", "other-ci", 0, time.Time{})),
-		"remove it":               b.DeleteRobot(keeper, "team", "other-ci"),
+		"remove it":               b.DeleteRobot(keeper, "team", "other-ci", -1),
 		"disable it":              first(b.UpdateRobot(keeper, "team", "all-ci", -1, auth.RobotChange{Disabled: new(true)})),
 		"list the registry's":     first(b.Robots(keeper, "", metadb.RobotFilter{}, "", 10)),
 	} {
@@ -294,7 +294,7 @@ func TestAccessTokenEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.rejected(t, "of a disabled account", basic(alice, secret))
-	if err := b.DeleteUser(local(t), alice); err != nil {
+	if err := b.DeleteUser(local(t), alice, -1); err != nil {
 		t.Fatal(err)
 	}
 	b.put(t, metadb.Account{Name: alice}, alicePassword)

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,7 +138,7 @@ func (s *Service) CreateRobot(ctx context.Context, n NewRobot) (robot Robot, sec
 	if err := s.checkRobots(ctx, false, n.Project); err != nil {
 		return Robot{}, "", err
 	}
-	if err := checkName(n.Name); err != nil {
+	if err := cmp.Or(checkName(n.Name), checkText("description", &n.Description, true)); err != nil {
 		return Robot{}, "", err
 	}
 	for _, end := range []time.Time{n.ExpiresAt, n.SecretUntil} {
@@ -156,6 +157,9 @@ func (s *Service) CreateRobot(ctx context.Context, n NewRobot) (robot Robot, sec
 	}
 	secret, hash, shown := newSecret(RobotSecret)
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
+		if err := lookalike(ctx, tx, n.Name); err != nil {
+			return err
+		}
 		row, err := tx.CreateRobot(metadb.Robot{
 			Name: n.Name, Project: project, Description: n.Description, ExpiresAt: n.ExpiresAt, CreatedBy: identity.From(ctx).String(),
 		})
@@ -187,6 +191,9 @@ type RobotChange struct {
 
 // UpdateRobot changes a robot that still has the generation; a negative one is any. It asks for robot.write.
 func (s *Service) UpdateRobot(ctx context.Context, project, name string, generation int64, c RobotChange) (robot Robot, err error) {
+	if err := checkText("description", c.Description, true); err != nil {
+		return Robot{}, errors.Join(s.checkRobots(ctx, false, project), err)
+	}
 	if c.ExpiresAt != nil {
 		if err := s.checkEnd(*c.ExpiresAt); err != nil {
 			return Robot{}, errors.Join(s.checkRobots(ctx, false, project), err)
@@ -229,7 +236,7 @@ func (s *Service) RotateRobot(ctx context.Context, project, name string, overlap
 		return "", info, err
 	}
 	if overlap < 0 || overlap > maxOverlap {
-		return "", info, fault.New(fault.Invalid, fault.UnsupportedReason, "overlap of %s is not between none and %s", overlap, maxOverlap)
+		return "", info, fault.New(fault.Invalid, fault.UnsupportedReason, "overlap of %s is not between none and %s", overlap, maxOverlap).At("overlapSeconds")
 	}
 	if err := s.checkEnd(until); err != nil {
 		return "", info, err
@@ -279,9 +286,14 @@ func (s *Service) RevokeRobotSecret(ctx context.Context, project, name string, i
 	})
 }
 
-// DeleteRobot removes a robot with its secrets and grants. It asks for robot.write.
-func (s *Service) DeleteRobot(ctx context.Context, project, name string) error {
-	return s.changeRobot(ctx, project, name, func(tx *metadb.Tx, r metadb.Robot) error { return tx.DeleteRobot(r.ID) })
+// DeleteRobot removes a robot that still has the generation, a negative one is any, with its secrets and grants. It asks for robot.write.
+func (s *Service) DeleteRobot(ctx context.Context, project, name string, generation int64) error {
+	return s.changeRobot(ctx, project, name, func(tx *metadb.Tx, r metadb.Robot) error {
+		if generation >= 0 && r.Generation != generation {
+			return metadb.ErrChanged
+		}
+		return tx.DeleteRobot(r.ID)
+	})
 }
 
 // robotPrincipal is the caller that a robot is now; wrong() when it is disabled, over or gone.

@@ -114,7 +114,7 @@ func TestGroupIsGone(t *testing.T) {
 	if err := b.RemoveGroupMember(local(t), "b", "carol"); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a membership that the directory says was removed: %v", err)
 	}
-	if err := b.DeleteGroup(local(t), "a"); err != nil {
+	if err := b.DeleteGroup(local(t), "a", -1); err != nil {
 		t.Fatal(err)
 	}
 	groups("after group a is gone", second)
@@ -315,7 +315,7 @@ func TestUserRules(t *testing.T) {
 		"a user makes one":        second(b.CreateUser(mine, auth.NewUser{Name: "x"})),
 		"a user makes itself one": first(b.UpdateUser(mine, "newuser1", -1, auth.UserChange{Admin: new(true)})),
 		"a user resets":           first(b.SetPassword(mine, "root2", "another password", false)),
-		"a user removes":          b.DeleteUser(mine, "root2"),
+		"a user removes":          b.DeleteUser(mine, "root2", -1),
 		"a user unlocks":          b.Unlock(mine, alice),
 	} {
 		if !fault.Is(err, fault.Denied) {
@@ -323,7 +323,7 @@ func TestUserRules(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{
-		"removed":  b.DeleteUser(local(t), "root2"),
+		"removed":  b.DeleteUser(local(t), "root2", -1),
 		"demoted":  first(b.UpdateUser(local(t), "root2", -1, auth.UserChange{Admin: new(false)})),
 		"disabled": first(b.UpdateUser(local(t), "root2", -1, auth.UserChange{Disabled: new(true)})),
 	} {

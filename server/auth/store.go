@@ -86,7 +86,7 @@ func createAdmin(ctx context.Context, s store, name, hash string) (created bool,
 			return err // nil: taken
 		}
 		a, err := tx.PutAccount(metadb.Account{Name: name, PasswordHash: hash, Admin: true})
-		created = err == nil && a.Generation == 0
+		created = err == nil && a.Generation == a.CreatedAt.UnixMicro()
 		if err == nil && !created {
 			return errTaken // roll back: the other replica's password stays
 		}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/plain"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -139,12 +141,12 @@ func (s *Service) CreateUser(ctx context.Context, u NewUser) (made User, generat
 		return User{}, "", err
 	}
 	if (u.Admin || u.Auditor) && !administrator(ctx) {
-		return User{}, "", fault.New(fault.Denied, fault.DeniedReason, "only an administrator makes administrators and auditors")
+		return User{}, "", fault.New(fault.Denied, fault.DeniedReason, "only an administrator makes administrators and auditors").At(map[bool]string{true: "admin", false: "auditor"}[u.Admin])
 	}
 	if err := checkName(u.Name); err != nil {
 		return User{}, "", err
 	}
-	if err := s.checkEnd(u.ExpiresAt); err != nil {
+	if err := cmp.Or(checkText("displayName", &u.DisplayName, false), checkText("email", &u.Email, false), s.checkEnd(u.ExpiresAt), s.checkSource(u.Source)); err != nil {
 		return User{}, "", err
 	}
 	a := metadb.Account{
@@ -157,15 +159,18 @@ func (s *Service) CreateUser(ctx context.Context, u NewUser) (made User, generat
 			return User{}, "", err
 		}
 	case u.Password != "" || u.MustChange:
-		return User{}, "", fault.New(fault.Invalid, PasswordWeak, "account %q is proved by %s; it has no password here", u.Name, u.Source)
+		return User{}, "", fault.New(fault.Invalid, PasswordWeak, "account %q is proved by %s; it has no password here", u.Name, u.Source).At("password")
 	}
 	if owner, err := s.foreignOwner(ctx, u.Name); err != nil {
 		return User{}, "", unavailableError(err)
 	} else if owner != "" && owner != u.Source {
-		return User{}, "", fault.New(fault.Conflict, NameTaken, "name %q belongs to the %s accounts; choose another, or make the account with source %s", u.Name, owner, owner)
+		return User{}, "", fault.New(fault.Conflict, NameTaken, "name %q belongs to the %s accounts; choose another, or make the account with source %s", u.Name, owner, owner).At("name")
 	}
 	want := a
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) (err error) {
+		if err := lookalike(ctx, tx, u.Name); err != nil {
+			return err
+		}
 		a, err = tx.CreateAccount(want)
 		return err
 	})
@@ -176,10 +181,45 @@ func (s *Service) CreateUser(ctx context.Context, u NewUser) (made User, generat
 	return userOf(a), generated, nil
 }
 
+// checkSource wants an identity provider that is in use here, or "" for a password of berth's.
+func (s *Service) checkSource(name string) error {
+	if name == "" || name == fileSource {
+		return nil
+	}
+	if _, ok := s.idp(name); !ok {
+		return fault.New(fault.Invalid, fault.UnsupportedReason, "source %.80q is no identity provider of this registry", name).At("source")
+	}
+	return nil
+}
+
+// checkText refuses control characters, which would act upon the terminal of whoever lists it; with lines it may have several.
+func checkText(field string, text *string, lines bool) error {
+	if text == nil {
+		return nil
+	}
+	if why := plain.Trouble(*text, lines); why != "" {
+		return fault.New(fault.Invalid, fault.UnsupportedReason, "%s %s", field, why).At(field)
+	}
+	return nil
+}
+
+// lookalike refuses a new name that differs from one that is there in its case alone, or that mixes scripts whose letters look
+// alike: people would take one for the other. Names that identity providers give are theirs.
+func lookalike(ctx context.Context, tx *metadb.Tx, name string) error {
+	if scripts := scriptsOf(name); len(scripts) > 1 {
+		return fault.New(fault.Invalid, fault.NameInvalid, "name %.80q has letters of %s, which can be taken for each other; use those of one script", name, strings.Join(scripts, " and ")).At("name")
+	}
+	other, err := tx.SameNameInAnyCase(ctx, name)
+	if err != nil || other == "" || other == name { // the same name is found by who makes it
+		return err
+	}
+	return fault.New(fault.Conflict, NameTaken, "name %q differs from %q, which is an account or robot, in its case alone; choose another", name, other).At("name")
+}
+
 // taken gives a Conflict about a name its reason.
 func taken(err error, name string) error {
-	if fault.Is(err, fault.Conflict) {
-		return fault.New(fault.Conflict, NameTaken, "name %q is in use by an account or robot; choose another", name).Because(err)
+	if fault.Is(err, fault.Conflict) && !fault.Has(err, NameTaken) {
+		return fault.New(fault.Conflict, NameTaken, "name %q is in use by an account or robot; choose another", name).At("name").Because(err)
 	}
 	return err
 }
@@ -190,7 +230,7 @@ func changed(err error, what, name string) error {
 	case errors.Is(err, metadb.ErrNotFound):
 		return absent("%s %q is not known to this registry", what, name)
 	case errors.Is(err, metadb.ErrChanged):
-		return fault.New(fault.Conflict, Changed, "%s %q was changed meanwhile; read it again, then repeat the change if it is still wanted", what, name).Because(err)
+		return fault.New(fault.Conflict, Changed, "%s %q was changed meanwhile; read it again, then repeat the change if it is still wanted", what, name).At("If-Match").Because(err)
 	}
 	return err
 }
@@ -198,7 +238,7 @@ func changed(err error, what, name string) error {
 // checkName says what names an account, robot or group may be given. Accounts that are there already may have others.
 func checkName(name string) error {
 	bad := func(why string, args ...any) error {
-		return fault.New(fault.Invalid, fault.NameInvalid, "name %.80q %s", name, fmt.Sprintf(why, args...))
+		return fault.New(fault.Invalid, fault.NameInvalid, "name %.80q %s", name, fmt.Sprintf(why, args...)).At("name")
 	}
 	switch {
 	case name == "":
@@ -219,9 +259,24 @@ func checkName(name string) error {
 	return nil
 }
 
+// scriptsOf are the scripts of the letters in a name, of those whose letters look like those of another.
+//
+// Spec: UTS 39, section 5.1, mixed-script detection, kept to the scripts with Latin's shapes.
+func scriptsOf(name string) (names []string) {
+	for _, s := range []struct {
+		name  string
+		table *unicode.RangeTable
+	}{{"Latin", unicode.Latin}, {"Cyrillic", unicode.Cyrillic}, {"Greek", unicode.Greek}, {"Armenian", unicode.Armenian}, {"Cherokee", unicode.Cherokee}, {"Coptic", unicode.Coptic}, {"Lisu", unicode.Lisu}} {
+		if strings.ContainsFunc(name, func(r rune) bool { return unicode.Is(s.table, r) }) {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
 func (s *Service) checkEnd(t time.Time) error {
 	if past(t, s.o.Now()) {
-		return fault.New(fault.Invalid, fault.UnsupportedReason, "the end %s is over already", t.UTC().Format(time.RFC3339))
+		return fault.New(fault.Invalid, fault.UnsupportedReason, "the end %s is over already", t.UTC().Format(time.RFC3339)).At("expiresAt")
 	}
 	return nil
 }
@@ -247,10 +302,10 @@ func (s *Service) newPassword(ctx context.Context, name, password string) (hash,
 // checkPassword is CheckNewPassword with the configured least length.
 func (s *Service) checkPassword(name, password string) error {
 	if err := CheckNewPassword(name, password); err != nil {
-		return fault.New(fault.Invalid, PasswordWeak, "%s", err)
+		return fault.New(fault.Invalid, PasswordWeak, "%s", err).At("password")
 	}
 	if n := utf8.RuneCountInString(password); n < s.o.MinPassword {
-		return fault.New(fault.Invalid, PasswordWeak, "password of %s has %d characters; use at least %d", name, n, s.o.MinPassword)
+		return fault.New(fault.Invalid, PasswordWeak, "password of %s has %d characters; use at least %d", name, n, s.o.MinPassword).At("password")
 	}
 	return nil
 }
@@ -269,6 +324,9 @@ func (s *Service) UpdateUser(ctx context.Context, name string, generation int64,
 	if err := s.o.Access.CheckSystem(ctx, identity.UserWrite); err != nil {
 		return User{}, err
 	}
+	if err := cmp.Or(checkText("displayName", c.DisplayName, false), checkText("email", c.Email, false)); err != nil {
+		return User{}, err
+	}
 	if c.ExpiresAt != nil {
 		if err := s.checkEnd(*c.ExpiresAt); err != nil {
 			return User{}, err
@@ -282,7 +340,7 @@ func (s *Service) UpdateUser(ctx context.Context, name string, generation int64,
 		set(&a.Disabled, c.Disabled)
 		set(&a.ExpiresAt, c.ExpiresAt)
 		if c.MustChange != nil && *c.MustChange && a.Source != "" {
-			return fault.New(fault.Invalid, PasswordWeak, "account %q is proved by %s; it has no password here to change", name, a.Source)
+			return fault.New(fault.Invalid, PasswordWeak, "account %q is proved by %s; it has no password here to change", name, a.Source).At("mustChange")
 		}
 		set(&a.MustChange, c.MustChange)
 		return nil
@@ -354,9 +412,9 @@ func anotherAdmin(ctx context.Context, tx *metadb.Tx, name string) error {
 	}
 }
 
-// DeleteUser removes an account with everything that is its own: grants, memberships, links, tokens and sessions. It asks for
-// user.write.
-func (s *Service) DeleteUser(ctx context.Context, name string) error {
+// DeleteUser removes an account that still has the generation, a negative one is any, with everything that is its own: grants,
+// memberships, links, tokens and sessions. It asks for user.write.
+func (s *Service) DeleteUser(ctx context.Context, name string, generation int64) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.UserWrite); err != nil {
 		return err
 	}
@@ -367,6 +425,9 @@ func (s *Service) DeleteUser(ctx context.Context, name string) error {
 		}
 		if (a.Admin || a.Auditor) && !administrator(ctx) {
 			return fault.New(fault.Denied, fault.DeniedReason, "account %q is an administrator or auditor; only an administrator removes it", name)
+		}
+		if generation >= 0 && a.Generation != generation {
+			return metadb.ErrChanged
 		}
 		if able(a) {
 			if err := anotherAdmin(ctx, tx, name); err != nil {
@@ -407,7 +468,7 @@ func (s *Service) SetPassword(ctx context.Context, name, password string, mustCh
 // putPassword stores a hash, ends sessions except one, and forgets failures.
 func (s *Service) putPassword(ctx context.Context, a metadb.Account, hash string, mustChange bool, except int64) error {
 	if a.Source != "" {
-		return fault.New(fault.Conflict, fault.UnsupportedReason, "account %q is proved by %s; change the password there", a.Name, a.Source)
+		return fault.New(fault.Conflict, fault.UnsupportedReason, "account %q is proved by %s; change the password there", a.Name, a.Source).At("password")
 	}
 	if _, err := s.change(ctx, a.Name, a.Generation, func(a *metadb.Account) error {
 		a.PasswordHash, a.MustChange = hash, mustChange
@@ -437,12 +498,15 @@ func (s *Service) ChangePassword(ctx context.Context, name, old, password, addr 
 		return err
 	}
 	if old == password {
-		return fault.New(fault.Invalid, PasswordWeak, "password of %s is the old one; choose another", name)
+		return fault.New(fault.Invalid, PasswordWeak, "password of %s is the old one; choose another", name).At("newPassword")
 	}
 	if password == "" {
-		return fault.New(fault.Invalid, PasswordWeak, "password of %s is empty; choose one", name)
+		return fault.New(fault.Invalid, PasswordWeak, "password of %s is empty; choose one", name).At("newPassword")
 	}
 	hash, _, err := s.newPassword(ctx, name, password)
+	if fault.Has(err, PasswordWeak) {
+		return fault.Of(err).At("newPassword")
+	}
 	if err != nil {
 		return err
 	}

@@ -23,11 +23,12 @@ type writer struct {
 	changes []Change
 }
 
-// all does everything: what others refer to is made before them, and goes after them.
+// all does everything. What goes goes first, so that its names are free; what others refer to is made before them, and goes
+// after them.
 func (w *writer) all() error {
 	for _, step := range []func() error{
-		w.roles, w.users, w.groups, w.projects, w.robots, w.grants, w.issuers,
-		w.lessGrants, w.lessRobots, w.lessGroups, w.lessUsers, w.lessRoles, w.lessProjects, w.lessIssuers, w.administrator,
+		w.lessGrants, w.lessRobots, w.lessGroups, w.lessUsers, w.lessRoles, w.lessProjects, w.lessIssuers,
+		w.roles, w.users, w.groups, w.projects, w.robots, w.grants, w.issuers, w.administrator,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -126,12 +127,16 @@ func (w *writer) users() error {
 }
 
 func (w *writer) groups() error {
+	for _, g := range sorted(w.want.groups) {
+		for _, name := range g.Members {
+			if !stays(w, w.have.users, w.want.users, name) {
+				return invalid("group %q has the member %q, who has no account", g.Name, name).At("groups")
+			}
+		}
+	}
 	members := func(g Group, id int64, before []string) error {
 		for _, name := range g.Members {
 			a := w.have.rows.users[name]
-			if !stays(w, w.have.users, w.want.users, name) {
-				return invalid("group %q has the member %q, who has no account", g.Name, name)
-			}
 			if !slices.Contains(before, name) {
 				if err := w.tx.PutGroupMember(id, a.ID, ""); err != nil {
 					return err
@@ -186,12 +191,17 @@ func (w *writer) project(what, name string) (int64, error) {
 	}
 	p := w.have.rows.projects[name]
 	if !stays(w, w.have.projects, w.want.projects, name) {
-		return 0, invalid("%s is in project %q, which is not there", what, name)
+		return 0, invalid("%s is in project %q, which is not there", what, name).At("projects")
 	}
 	return p.ID, nil
 }
 
 func (w *writer) robots() error {
+	for _, r := range sorted(w.want.robots) {
+		if _, err := w.project("robot "+r.Name, r.Project); err != nil {
+			return err
+		}
+	}
 	return put(w, "robot", w.have.robots, w.want.robots, func(r Robot) string { return r.Name }, func(r Robot) error {
 		in, err := w.project("robot "+r.Name, r.Project)
 		if err != nil {
@@ -205,7 +215,7 @@ func (w *writer) robots() error {
 	}, func(r Robot) error {
 		row := w.have.rows.robots[r.Name]
 		if was := w.have.robots[r.Name].Project; was != r.Project {
-			return fault.New(fault.Conflict, fault.UnsupportedReason, "robot %q belongs to project %q and cannot go to %q; delete it first", r.Name, was, r.Project)
+			return fault.New(fault.Conflict, fault.UnsupportedReason, "robot %q belongs to project %q and cannot go to %q; delete it first", r.Name, was, r.Project).At("robots")
 		}
 		row.Description, row.Disabled, row.ExpiresAt = r.Description, r.Disabled, parseMoment(r.ExpiresAt)
 		_, err := w.tx.UpdateRobot(row, whatever)
@@ -236,20 +246,31 @@ func (w *writer) subject(s Subject) (out metadb.Subject, ok bool) {
 	return out, ok
 }
 
+// refers finds what a grant is about, which has to be there when all is done.
+func (w *writer) refers(g Grant) (to metadb.Subject, in int64, err error) {
+	to, ok := w.subject(g.Subject)
+	if !ok {
+		return to, 0, invalid("grant (%s) is for %s %q, which is not there", g, g.Subject.Kind, g.Subject.Name).At("grants")
+	}
+	if in, err = w.project("grant ("+g.String()+")", g.Project); err != nil {
+		return to, 0, err
+	}
+	if _, builtin := identity.BuiltinRole(g.Role); g.Role != "" && !builtin && !stays(w, w.have.roles, w.want.roles, g.Role) {
+		return to, 0, invalid("grant (%s) has role %q, which is not there", g, g.Role).At("grants")
+	}
+	return to, in, nil
+}
+
 func (w *writer) grants() error {
-	return put(w, "grant", w.have.grants, w.want.grants, Grant.String, func(g Grant) error {
-		to, ok := w.subject(g.Subject)
-		if !ok {
-			return invalid("grant (%s) is for %s %q, which is not there", g, g.Subject.Kind, g.Subject.Name)
-		}
-		in, err := w.project("grant ("+g.String()+")", g.Project)
-		if err != nil {
+	for _, g := range sorted(w.want.grants) {
+		if _, _, err := w.refers(g); err != nil {
 			return err
 		}
-		if _, builtin := identity.BuiltinRole(g.Role); g.Role != "" && !builtin {
-			if !stays(w, w.have.roles, w.want.roles, g.Role) {
-				return invalid("grant (%s) has role %q, which is not there", g, g.Role)
-			}
+	}
+	return put(w, "grant", w.have.grants, w.want.grants, Grant.String, func(g Grant) error {
+		to, in, err := w.refers(g)
+		if err != nil {
+			return err
 		}
 		_, err = w.tx.CreateGrant(metadb.Grant{
 			Subject: to, Project: in, Pattern: g.Pattern, Role: g.Role, Verbs: g.Verbs, Deny: g.Deny, From: parseMoment(g.From), Until: parseMoment(g.Until), CreatedBy: w.by.String(),
@@ -296,7 +317,7 @@ func (w *writer) lessGroups() error {
 func (w *writer) lessUsers() error {
 	return less(w, "user", w.have.users, w.want.users, func(u User) string { return u.Name }, func(u User) error {
 		if w.by.Kind == identity.User && w.by.Name == u.Name {
-			return fault.New(fault.Conflict, fault.UnsupportedReason, "user %q is who applies the document, and is not in it; add it, or apply it as another administrator", u.Name)
+			return fault.New(fault.Conflict, fault.UnsupportedReason, "user %q is who applies the document, and is not in it; add it, or apply it as another administrator", u.Name).At("users")
 		}
 		_, err := w.tx.DeleteAccount(u.Name)
 		return err
@@ -315,7 +336,7 @@ func (w *writer) lessProjects() error {
 	return less(w, "project", w.have.projects, w.want.projects, func(p Project) string { return p.Name }, func(p Project) error {
 		err := w.tx.DeleteProject(w.have.rows.projects[p.Name].ID)
 		if fault.Is(err, fault.Conflict) {
-			return fault.New(fault.Conflict, fault.UnsupportedReason, "project %s is not in the document and is not empty; delete its images first, or add it", p.Name).Because(err)
+			return fault.New(fault.Conflict, fault.UnsupportedReason, "project %s is not in the document and is not empty; delete its images first, or add it", p.Name).At("projects").Because(err)
 		}
 		return err
 	})
@@ -340,5 +361,5 @@ func (w *writer) administrator() error {
 			return nil
 		}
 	}
-	return fault.New(fault.Conflict, fault.UnsupportedReason, "the document leaves no administrator who can log in; keep one")
+	return fault.New(fault.Conflict, fault.UnsupportedReason, "the document leaves no administrator who can log in; keep one").At("users")
 }

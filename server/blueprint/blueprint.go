@@ -131,7 +131,7 @@ func (s *Service) Apply(ctx context.Context, d Document, ask Ask) (changes []Cha
 }
 
 // invalid is what is wrong with a document.
-func invalid(format string, args ...any) error {
+func invalid(format string, args ...any) *fault.Error {
 	return fault.New(fault.Invalid, fault.UnsupportedReason, format, args...)
 }
 

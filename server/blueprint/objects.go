@@ -30,7 +30,7 @@ type Group struct {
 
 // User is an account, without its password.
 type User struct {
-	Name        string `json:"name" minLength:"1" maxLength:"128"`
+	Name        string `json:"name" minLength:"1" maxLength:"255"`
 	DisplayName string `json:"displayName,omitempty" maxLength:"255"`
 	Email       string `json:"email,omitempty" maxLength:"255"`
 	Source      string `json:"source,omitempty" maxLength:"128" doc:"The identity provider that proves it; absent for a password of berth's own."`
@@ -128,13 +128,17 @@ func (st *state) document() Document {
 // byName puts a list into a map; a name twice is Invalid.
 func byName[T any](kind string, list []T, name func(T) string, check func(*T) error) (map[string]T, error) {
 	m := make(map[string]T, len(list))
-	for _, one := range list {
+	for i, one := range list {
+		at := fmt.Sprintf("%ss[%d]", kind, i)
 		if err := check(&one); err != nil {
+			if f := fault.Of(err); f.Kind == fault.Invalid {
+				return nil, f.At(strings.TrimSuffix(at+"."+f.Field, "."))
+			}
 			return nil, err
 		}
 		n := name(one)
 		if _, twice := m[n]; twice {
-			return nil, invalid("%s %.100q is in the document twice", kind, strings.ReplaceAll(n, "\x00", " "))
+			return nil, invalid("%s %.100q is in the document twice", kind, strings.ReplaceAll(n, "\x00", " ")).At(at)
 		}
 		m[n] = one
 	}
@@ -144,12 +148,12 @@ func byName[T any](kind string, list []T, name func(T) string, check func(*T) er
 // stateOf checks a document, as far as that needs no registry.
 func (s *Service) stateOf(d Document) (*state, error) {
 	if d.Version != Version {
-		return nil, invalid("the document has version %d; this berthd reads version %d", d.Version, Version)
+		return nil, invalid("the document has version %d; this berthd reads version %d", d.Version, Version).At("version")
 	}
 	st, errs := &state{}, [7]error{}
 	st.roles, errs[0] = byName("role", d.Roles, func(r Role) string { return r.Name }, func(r *Role) error {
 		if _, builtin := identity.BuiltinRole(r.Name); builtin {
-			return invalid("role %s is one that every registry has", r.Name)
+			return invalid("role %s is one that every registry has", r.Name).At("name")
 		}
 		if err := plainName("role", r.Name); err != nil {
 			return err
@@ -162,10 +166,23 @@ func (s *Service) stateOf(d Document) (*state, error) {
 		}
 		slices.Sort(g.Members)
 		g.Members = slices.Compact(g.Members)
-		return checkText("group", g.Name)
+		if err := checkText("group", g.Name); err != nil {
+			return err
+		}
+		if strings.Contains(g.Name, ":") {
+			return invalid("group name %.100q has a colon", g.Name).At("name")
+		}
+		return nil
 	})
 	st.users, errs[2] = byName("user", d.Users, func(u User) string { return u.Name }, func(u *User) error {
-		if err := accountName("user", u.Name); err != nil {
+		if u.Source != "" { // who proves it has given the name
+			if err := checkText("user", u.Name); err != nil {
+				return err
+			}
+			if strings.Contains(u.Name, ":") {
+				return invalid("user name %.100q has a colon", u.Name).At("name")
+			}
+		} else if err := accountName("user", u.Name); err != nil {
 			return err
 		}
 		return canonical("user "+u.Name, &u.ExpiresAt)
@@ -190,8 +207,7 @@ func (s *Service) stateOf(d Document) (*state, error) {
 		i.Config = compact(i.Config)
 		err := s.o.CheckIssuer(i.Config)
 		if f := fault.Of(err); err != nil && f.Field != "" {
-			n := slices.IndexFunc(d.Issuers, func(one Issuer) bool { return one.Name == i.Name })
-			err = f.At(fmt.Sprintf("issuers[%d].config.%s", n, f.Field))
+			err = f.At("config." + f.Field)
 		}
 		return err
 	})
@@ -206,10 +222,10 @@ func (s *Service) stateOf(d Document) (*state, error) {
 func (g *Grant) check() error {
 	what := "grant of " + g.Subject.Kind + " " + g.Subject.Name
 	if named := g.Subject.Kind == "user" || g.Subject.Kind == "group" || g.Subject.Kind == "robot"; named != (g.Subject.Name != "") {
-		return invalid("%s: a user, group or robot has a name, and others have none", what)
+		return invalid("%s: a user, group or robot has a name, and others have none", what).At("subject.name")
 	}
 	if (g.Role == "") == (len(g.Verbs) == 0) {
-		return invalid("%s: it has either a role or verbs", what)
+		return invalid("%s: it has either a role or verbs", what).At("role")
 	}
 	if len(g.Verbs) == 0 {
 		g.Verbs = nil
@@ -219,7 +235,7 @@ func (g *Grant) check() error {
 	if g.Pattern != "" {
 		p, err := ref.ParsePattern(g.Pattern)
 		if err != nil {
-			return err
+			return fault.Of(err).At("pattern")
 		}
 		g.Pattern = p.String()
 	}
@@ -231,17 +247,17 @@ func (g *Grant) check() error {
 
 func checkVerbs(what string, verbs []string) error {
 	if len(verbs) == 0 {
-		return invalid("%s has no verbs", what)
+		return invalid("%s has no verbs", what).At("verbs")
 	}
 	for i, v := range verbs {
 		if identity.LevelOf(identity.Verb(v)) == identity.NoLevel {
-			return invalid("%s: verb %.60q is not known", what, v)
+			return invalid("%s: verb %.60q is not known", what, v).At(fmt.Sprintf("verbs[%d]", i))
 		}
 		if !identity.Grantable(identity.Verb(v)) {
 			return invalid("%s: verb %s cannot be granted; it is for administrators of this registry alone", what, v)
 		}
 		if slices.Contains(verbs[:i], v) {
-			return invalid("%s: verb %s is given twice", what, v)
+			return invalid("%s: verb %s is given twice", what, v).At(fmt.Sprintf("verbs[%d]", i))
 		}
 	}
 	return nil
@@ -250,10 +266,10 @@ func checkVerbs(what string, verbs []string) error {
 // plainName is the name of a project or role: one part of a repository's name.
 func plainName(kind, name string) error {
 	if n, err := ref.ParseName(name); err != nil || strings.Contains(n.String(), "/") && name != n.String() {
-		return invalid("%s name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", kind, name)
+		return invalid("%s name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", kind, name).At("name")
 	}
 	if strings.Contains(name, "/") {
-		return invalid("%s name %.100q is invalid: it has a slash", kind, name)
+		return invalid("%s name %.100q is invalid: it has a slash", kind, name).At("name")
 	}
 	return nil
 }
@@ -263,18 +279,18 @@ func accountName(kind, name string) error {
 	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-@+$", r)
 	}) {
-		return invalid("%s name %.100q is invalid; use letters, digits and . _ - @ + $", kind, name)
+		return invalid("%s name %.100q is invalid; use letters, digits and . _ - @ + $", kind, name).At("name")
 	}
 	switch strings.ToLower(name) {
 	case "anonymous", "system", "local", "nobody", "everyone", "signed-in":
-		return invalid("%s name %q is a word of this registry; choose another", kind, name)
+		return invalid("%s name %q is a word of this registry; choose another", kind, name).At("name")
 	}
 	return nil
 }
 
 func checkText(kind, name string) error {
-	if strings.TrimSpace(name) == "" || len(name) > 200 || strings.ContainsFunc(name, unicode.IsControl) {
-		return invalid("%s name %.100q is not text of 1 to 200 bytes", kind, name)
+	if strings.TrimSpace(name) == "" || len(name) > 255 || strings.ContainsFunc(name, unicode.IsControl) {
+		return invalid("%s name %.100q is not text of 1 to 255 bytes", kind, name).At("name")
 	}
 	return nil
 }

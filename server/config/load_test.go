@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -156,6 +157,31 @@ func TestRefused(t *testing.T) {
 				t.Errorf("\n got %v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestNoAuthSection: a file of distribution is told what is otherwise here when nobody proves identities, and only then.
+func TestNoAuthSection(t *testing.T) {
+	const file = "version: 0.1\nstorage: {inmemory: {}}\n"
+	for name, test := range map[string]struct {
+		auth string
+		want bool
+	}{
+		"none":     {"", true},
+		"said":     {"auth: {anonymous: pull}\n", false},
+		"htpasswd": {"auth: {htpasswd: {realm: r, path: /etc/htpasswd}}\n", false},
+		"ldap":     {"auth: {ldap: [{name: corp, servers: [\"ldaps://ldap.example.com\"], users: {base: \"dc=example,dc=com\"}}]}\n", false},
+		"oidc":     {"auth: {oidc: [{name: sso, issuer: \"https://sso.example.com\", clientid: berth}]}\n", false},
+		"mtls":     {"auth: {mtls: {cas: [/etc/ca.pem]}}\n", false},
+	} {
+		l, err := load(file + test.auth)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := strings.Contains(fmt.Sprint(l.Warnings), "no auth section"); got != test.want {
+			t.Errorf("%s: warnings %v", name, l.Warnings)
+		}
 	}
 }
 

@@ -60,9 +60,14 @@ func (d *decoder) keepDistributionRules(c *Config, foreign bool) {
 		if !d.said("auth.users") {
 			c.Auth.Users, d.origins["auth.users"] = "delete", name
 		}
-	} else if foreign && c.Auth.Htpasswd == nil && c.Auth.Token == nil && !d.said("auth.anonymous") {
+	} else if foreign && !c.Auth.asks() && !d.said("auth.anonymous") {
 		d.warn("auth", "no auth section: distribution lets everyone push; here everyone may pull public projects and a login is needed to push. To open it, add \"auth: {anonymous: delete}\" or set BERTH_ANONYMOUS=delete")
 	}
+}
+
+// asks reports whether the section names somebody who proves identities.
+func (a *Auth) asks() bool {
+	return a.Htpasswd != nil || a.Token != nil || len(a.LDAP)+len(a.OIDC)+len(a.MTLS.CAs)+len(a.SPIFFE.Bundles) > 0 || a.SPIFFE.WorkloadAPI != ""
 }
 
 // deriveRights completes what follows from what was said: accounts of an htpasswd file may push everywhere, as they could before

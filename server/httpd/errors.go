@@ -56,7 +56,7 @@ type Face struct {
 // face is the one that a path belongs to, nil for the distribution API.
 func (e *ErrorWriter) face(path string) *Face {
 	for i := range e.Faces {
-		if strings.HasPrefix(path, e.Faces[i].Prefix) {
+		if prefix := e.Faces[i].Prefix; strings.HasPrefix(path, prefix) || path+"/" == prefix {
 			return &e.Faces[i]
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/berth-registry/berth/fault"
 )
@@ -109,6 +111,32 @@ func (tx *Tx) takeName(name string, taken ...func() error) error {
 	return nil
 }
 
+// SameNameInAnyCase is the name of an account or robot that is the name but for its case, "" for none. The lock of the name in
+// lower case is taken, so that two that differ in it are not made at once.
+func (tx *Tx) SameNameInAnyCase(ctx context.Context, name string) (string, error) {
+	lower := strings.ToLower(name)
+	if tx.d.lockText != "" {
+		if _, err := tx.exec(tx.d.lockText, "principal in any case "+lower); err != nil {
+			return "", err
+		}
+	}
+	// SQLite knows the case of ASCII alone, so other letters are compared here.
+	ascii := strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf {
+			return r
+		}
+		return '%'
+	}, escapeLike(lower))
+	found, err := many(ctx, tx.s, column[string], `SELECT name FROM account WHERE LOWER(name) LIKE $1 ESCAPE '\'
+		UNION ALL SELECT name FROM robot WHERE LOWER(name) LIKE $1 ESCAPE '\'`, ascii)
+	for _, other := range found {
+		if strings.EqualFold(other, name) {
+			return other, err
+		}
+	}
+	return "", err
+}
+
 func (tx *Tx) accountTaken(name string) func() error {
 	return func() error { _, err := tx.Account(tx.ctx, name); return err }
 }
@@ -134,8 +162,8 @@ func (tx *Tx) PutAccount(a Account) (Account, error) {
 	}
 	tx.changed(AccountChanged, 0, a.Name)
 	return one(tx.ctx, tx.s, scanAccount, `INSERT INTO account (name, password_hash, admin, auditor, disabled, display_name, email, source, must_change,
-			expires_at, last_login_at, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12) ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash,
+			expires_at, last_login_at, created_at, updated_at, generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12) ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash,
 		admin = excluded.admin, auditor = excluded.auditor, disabled = excluded.disabled, display_name = excluded.display_name, email = excluded.email,
 		source = excluded.source, must_change = excluded.must_change, expires_at = excluded.expires_at, updated_at = excluded.updated_at,
 		generation = account.generation + 1 RETURNING `+accountColumns,

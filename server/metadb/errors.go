@@ -26,7 +26,8 @@ var (
 	// operation again, beginning with the bytes, which will be gone.
 	ErrClaimed = errors.New("metadb: the blob is claimed for deletion")
 
-	// ErrChanged says that a row is not any more what the caller read: its generation is another one.
+	// ErrChanged says that a row is not any more what the caller read: its generation is another one. Generations begin with
+	// the microsecond in which a row was made, so that one that is made again under a name has none of those before.
 	ErrChanged = errors.New("metadb: the row has changed meanwhile")
 )
 

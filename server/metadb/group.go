@@ -77,7 +77,7 @@ func (r *Reads) GroupMembers(ctx context.Context, groupID int64, after GroupMemb
 
 // CreateGroup makes a group and returns it; a name that is in use is a Conflict.
 func (tx *Tx) CreateGroup(g Group) (Group, error) {
-	return one(tx.ctx, tx.s, scanGroup, `INSERT INTO account_group (name, description, created_at, updated_at) VALUES ($1, $2, $3, $3) RETURNING `+groupColumns,
+	return one(tx.ctx, tx.s, scanGroup, `INSERT INTO account_group (name, description, created_at, updated_at, generation) VALUES ($1, $2, $3, $3, $3) RETURNING `+groupColumns,
 		g.Name, g.Description, toMicros(tx.now))
 }
 
@@ -155,7 +155,7 @@ func (tx *Tx) SetGroupsOf(accountID int64, source string, groups []string) (chan
 	}
 	wanted := map[int64]bool{}
 	for _, name := range groups {
-		if _, err := tx.exec(`INSERT INTO account_group (name, created_at, updated_at) VALUES ($1, $2, $2) ON CONFLICT (name) DO NOTHING`, name, toMicros(tx.now)); err != nil {
+		if _, err := tx.exec(`INSERT INTO account_group (name, created_at, updated_at, generation) VALUES ($1, $2, $2, $2) ON CONFLICT (name) DO NOTHING`, name, toMicros(tx.now)); err != nil {
 			return false, err
 		}
 		g, err := tx.GroupByName(tx.ctx, name)

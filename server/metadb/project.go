@@ -126,7 +126,7 @@ func (tx *Tx) ensureProject(want Project) (p Project, created bool, err error) {
 	return p, err == nil, err
 }
 
-const insertProject = `INSERT INTO project (name, public, description, labels, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)`
+const insertProject = `INSERT INTO project (name, public, description, labels, created_at, created_by, generation) VALUES ($1, $2, $3, $4, $5, $6, $5)`
 
 func labels(l map[string]string) map[string]string {
 	if l == nil {

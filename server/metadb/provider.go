@@ -43,7 +43,7 @@ func (r *Reads) IdentityProviders(ctx context.Context, kind, after string, limit
 // CreateIdentityProvider makes a provider and returns it; a name that is in use is a Conflict.
 func (tx *Tx) CreateIdentityProvider(p IdentityProvider) (IdentityProvider, error) {
 	tx.changed(ProviderChanged, 0, p.Name)
-	return one(tx.ctx, tx.s, scanProvider, `INSERT INTO identity_provider (name, kind, enabled, config, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+	return one(tx.ctx, tx.s, scanProvider, `INSERT INTO identity_provider (name, kind, enabled, config, created_at, updated_at, generation) VALUES ($1, $2, $3, $4, $5, $5, $5)
 		RETURNING `+providerColumns, p.Name, p.Kind, p.Enabled, p.Config, toMicros(tx.now))
 }
 

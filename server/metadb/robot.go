@@ -71,8 +71,8 @@ func (tx *Tx) CreateRobot(r Robot) (Robot, error) {
 	if err := tx.takeName(r.Name, tx.accountTaken(r.Name), tx.robotTaken(r.Name)); err != nil {
 		return Robot{}, err
 	}
-	return one(tx.ctx, tx.s, scanRobot, `INSERT INTO robot (name, project_id, description, disabled, expires_at, created_at, created_by, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $6) RETURNING `+robotColumns,
+	return one(tx.ctx, tx.s, scanRobot, `INSERT INTO robot (name, project_id, description, disabled, expires_at, created_at, created_by, updated_at, generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $6) RETURNING `+robotColumns,
 		r.Name, r.Project, r.Description, r.Disabled, toMicros(r.ExpiresAt), toMicros(tx.now), r.CreatedBy)
 }
 

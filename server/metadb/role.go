@@ -36,7 +36,7 @@ func (r *Reads) Roles(ctx context.Context, after string, limit int) ([]Role, err
 // CreateRole makes a role and returns it; a name that is in use is a Conflict.
 func (tx *Tx) CreateRole(r Role) (Role, error) {
 	tx.changed(RoleChanged, 0, r.Name)
-	return one(tx.ctx, tx.s, scanRole, `INSERT INTO role (name, description, verbs, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) RETURNING `+roleColumns,
+	return one(tx.ctx, tx.s, scanRole, `INSERT INTO role (name, description, verbs, created_at, updated_at, generation) VALUES ($1, $2, $3, $4, $4, $4) RETURNING `+roleColumns,
 		r.Name, r.Description, toJSON(nonNil(r.Verbs)), toMicros(tx.now))
 }
 

@@ -119,7 +119,7 @@ func (s *Service) CreateGrant(ctx context.Context, g Grant) (Grant, error) {
 		return err
 	})
 	if fault.Is(err, fault.Conflict) {
-		return Grant{}, fault.New(fault.Conflict, fault.Unknown, "%s %s has this grant already", g.SubjectKind, g.Subject).Because(err)
+		return Grant{}, fault.New(fault.Conflict, Taken, "%s %s has this grant already", g.SubjectKind, g.Subject).At("subject").Because(err)
 	}
 	if err != nil {
 		return Grant{}, err
@@ -262,7 +262,7 @@ func (s *Service) row(ctx context.Context, g Grant) (metadb.Grant, error) {
 func (s *Service) shape(ctx context.Context, g Grant) (row metadb.Grant, err error) {
 	row = metadb.Grant{Role: g.Role, Deny: g.Deny, From: g.From, Until: g.Until}
 	if (g.Role == "") == (len(g.Verbs) == 0) {
-		return row, fault.New(fault.Invalid, fault.Unknown, "a grant has either a role or verbs")
+		return row, fault.New(fault.Invalid, fault.Unknown, "a grant has either a role or verbs").At("role")
 	}
 	if g.Role == "" {
 		if err := checkVerbs(g.Verbs); err != nil {
@@ -271,17 +271,17 @@ func (s *Service) shape(ctx context.Context, g Grant) (row metadb.Grant, err err
 		for _, v := range slices.Sorted(slices.Values(g.Verbs)) {
 			row.Verbs = append(row.Verbs, string(v))
 			if g.Project != "" && identity.LevelOf(v) == identity.OfRegistry {
-				return row, fault.New(fault.Invalid, fault.Unknown, "verb %s is about the registry as a whole; it cannot be granted in a project", v)
+				return row, fault.New(fault.Invalid, fault.Unknown, "verb %s is about the registry as a whole; it cannot be granted in a project", v).At("verbs")
 			}
 		}
 	} else if _, err := s.role(ctx, g.Role); err != nil {
 		return row, err
 	}
 	if !g.Until.IsZero() && !g.Until.After(s.o.Now()) {
-		return row, fault.New(fault.Invalid, fault.Unknown, "the grant ends at %s, which is over", g.Until.UTC().Format(time.RFC3339))
+		return row, fault.New(fault.Invalid, fault.Unknown, "the grant ends at %s, which is over", g.Until.UTC().Format(time.RFC3339)).At("until")
 	}
 	if !g.Until.IsZero() && !g.From.IsZero() && !g.Until.After(g.From) {
-		return row, fault.New(fault.Invalid, fault.Unknown, "the grant ends before it begins")
+		return row, fault.New(fault.Invalid, fault.Unknown, "the grant ends before it begins").At("until")
 	}
 	if g.Project != "" {
 		p, err := s.find(ctx, g.Project)
@@ -293,10 +293,10 @@ func (s *Service) shape(ctx context.Context, g Grant) (row metadb.Grant, err err
 	if g.Pattern != "" {
 		pattern, err := ref.ParsePattern(g.Pattern)
 		if err != nil {
-			return row, err
+			return row, fault.Of(err).At("pattern")
 		}
 		if g.Project != "" && !pattern.Covers(g.Project) {
-			return row, fault.New(fault.Invalid, fault.NameInvalid, "pattern %q reaches beyond project %s; begin it with %s/", g.Pattern, g.Project, g.Project)
+			return row, fault.New(fault.Invalid, fault.NameInvalid, "pattern %q reaches beyond project %s; begin it with %s/", g.Pattern, g.Project, g.Project).At("pattern")
 		}
 		if row.Pattern = pattern.String(); row.Pattern == "**" || g.Project != "" && g.Project != ref.DefaultProject && row.Pattern == g.Project+"/**" {
 			row.Pattern = "" // all of it, said in one way
@@ -326,12 +326,15 @@ func (s *Service) subject(ctx context.Context, g Grant) (out metadb.Subject, err
 		}
 	case metadb.SignedInSubject, metadb.EveryoneSubject:
 		if g.Subject != "" {
-			err = fault.New(fault.Invalid, fault.Unknown, "a grant to %s names nobody else", g.SubjectKind)
+			err = fault.New(fault.Invalid, fault.Unknown, "a grant to %s names nobody else", g.SubjectKind).At("subject.name")
 		}
 	default:
-		err = fault.New(fault.Invalid, fault.Unknown, "a grant needs a user, a group, a robot, signed-in or everyone")
+		err = fault.New(fault.Invalid, fault.Unknown, "a grant needs a user, a group, a robot, signed-in or everyone").At("subject.kind")
 	}
-	return out, unknown(err, "%s %s is not known to this registry", g.SubjectKind, g.Subject)
+	if errors.Is(err, metadb.ErrNotFound) {
+		return out, fault.New(fault.NotFound, fault.NameUnknown, "%s %s is not known to this registry", g.SubjectKind, g.Subject).At("subject.name")
+	}
+	return out, err
 }
 
 // robotBelongs reports whether a project's robot is to be used in that project.

@@ -15,10 +15,21 @@ import (
 	"unicode/utf8"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/plain"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
+)
+
+// Reasons of this room.
+const (
+	// Taken: there is a project, role or grant of that name already.
+	Taken fault.Reason = "NAME_TAKEN"
+	// Changed: the object is another one than the caller has read.
+	Changed fault.Reason = "CHANGED_MEANWHILE"
+	// Builtin: every registry has it, and it stays as it is.
+	Builtin fault.Reason = "BUILT_IN"
 )
 
 // gate is the authorization point.
@@ -119,7 +130,7 @@ func unknown(err error, format string, args ...any) error {
 	case errors.Is(err, metadb.ErrNotFound):
 		return fault.New(fault.NotFound, fault.NameUnknown, format, args...)
 	case errors.Is(err, metadb.ErrChanged):
-		return fault.New(fault.Conflict, fault.Unknown, "it was changed by somebody else meanwhile; read it again, and repeat the change").Because(err)
+		return fault.New(fault.Conflict, Changed, "it was changed by somebody else meanwhile; read it again, and repeat the change").At("If-Match").Because(err)
 	}
 	return err
 }
@@ -130,7 +141,7 @@ func (s *Service) Create(ctx context.Context, name string, set Settings) (p meta
 		return p, err
 	}
 	if n, err := ref.ParseName(name); err != nil || strings.Contains(n.String(), "/") {
-		return p, fault.New(fault.Invalid, fault.NameInvalid, "project name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", name)
+		return p, fault.New(fault.Invalid, fault.NameInvalid, "project name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", name).At("name")
 	}
 	if err := set.check(); err != nil {
 		return p, err
@@ -150,7 +161,7 @@ func (s *Service) Create(ctx context.Context, name string, set Settings) (p meta
 		return nil
 	})
 	if fault.Is(err, fault.Conflict) {
-		return metadb.Project{}, fault.New(fault.Conflict, fault.Unknown, "project %s is there already", name).Because(err)
+		return metadb.Project{}, fault.New(fault.Conflict, Taken, "project %s is there already", name).At("name").Because(err)
 	}
 	return p, err
 }
@@ -218,11 +229,11 @@ func (set Settings) check() error {
 		}
 	}
 	if len(set.Labels) > MaxLabels {
-		return fault.New(fault.Invalid, fault.Unknown, "%d labels are too many; at most %d are kept", len(set.Labels), MaxLabels)
+		return fault.New(fault.Invalid, fault.Unknown, "%d labels are too many; at most %d are kept", len(set.Labels), MaxLabels).At("labels")
 	}
 	for k, v := range set.Labels {
-		if len(k) > MaxLabel || len(v) > MaxLabel || !label.MatchString(k) || !utf8.ValidString(v) {
-			return fault.New(fault.Invalid, fault.Unknown, "label %.60q is invalid; keys are letters and digits, joined by any of . _ / -, and keys and values have at most %d bytes", k, MaxLabel)
+		if len(k) > MaxLabel || len(v) > MaxLabel || !label.MatchString(k) || plain.Trouble(v, false) != "" {
+			return fault.New(fault.Invalid, fault.Unknown, "label %.60q is invalid; keys are letters and digits, joined by any of . _ / -, and keys and values have at most %d bytes, without control characters", k, MaxLabel).At("labels")
 		}
 	}
 	return nil
@@ -230,7 +241,10 @@ func (set Settings) check() error {
 
 func checkDescription(d string) error {
 	if len(d) > MaxDescription || !utf8.ValidString(d) {
-		return fault.New(fault.Invalid, fault.Unknown, "description has %d bytes; at most %d of UTF-8 are kept", len(d), MaxDescription)
+		return fault.New(fault.Invalid, fault.Unknown, "description has %d bytes; at most %d of UTF-8 are kept", len(d), MaxDescription).At("description")
+	}
+	if why := plain.Trouble(d, true); why != "" {
+		return fault.New(fault.Invalid, fault.Unknown, "description %s", why).At("description")
 	}
 	return nil
 }

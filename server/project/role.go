@@ -2,6 +2,7 @@ package project
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/berth-registry/berth/fault"
@@ -70,7 +71,7 @@ func (s *Service) CreateRole(ctx context.Context, r Role) (Role, error) {
 	var row metadb.Role
 	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) { row, err = tx.CreateRole(r.row()); return err })
 	if fault.Is(err, fault.Conflict) {
-		err = fault.New(fault.Conflict, fault.Unknown, "role %s is there already", r.Name).Because(err)
+		err = fault.New(fault.Conflict, Taken, "role %s is there already", r.Name).At("name").Because(err)
 	}
 	return ofRow(row), err
 }
@@ -94,7 +95,7 @@ func (s *Service) DeleteRole(ctx context.Context, name string, generation int64)
 		return err
 	}
 	if _, ok := identity.BuiltinRole(name); ok {
-		return fault.New(fault.Conflict, fault.Unknown, "role %s is one that every registry has; it cannot be deleted", name)
+		return fault.New(fault.Conflict, Builtin, "role %s is one that every registry has; it cannot be deleted", name).At("role")
 	}
 	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		r, err := tx.Role(ctx, name)
@@ -125,10 +126,10 @@ func (r Role) row() metadb.Role {
 
 func (r Role) check() error {
 	if _, ok := identity.BuiltinRole(r.Name); ok {
-		return fault.New(fault.Conflict, fault.Unknown, "role %s is one that every registry has; choose another name", r.Name)
+		return fault.New(fault.Conflict, Builtin, "role %s is one that every registry has; choose another name", r.Name).At("name")
 	}
 	if n, err := ref.ParseName(r.Name); err != nil || n.Project() != ref.DefaultProject {
-		return fault.New(fault.Invalid, fault.NameInvalid, "role name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", r.Name)
+		return fault.New(fault.Invalid, fault.NameInvalid, "role name %.100q is invalid; use lowercase letters and digits, joined by one of . _ __ -", r.Name).At("name")
 	}
 	if err := checkDescription(r.Description); err != nil {
 		return err
@@ -139,17 +140,17 @@ func (r Role) check() error {
 // checkVerbs refuses a list that is empty, has a verb twice, or one that nobody knows or that is not to be given.
 func checkVerbs(verbs []identity.Verb) error {
 	if len(verbs) == 0 {
-		return fault.New(fault.Invalid, fault.Unknown, "no verbs are given; name at least one, such as pull")
+		return fault.New(fault.Invalid, fault.Unknown, "no verbs are given; name at least one, such as pull").At("verbs")
 	}
 	for i, v := range verbs {
 		if identity.LevelOf(v) == identity.NoLevel {
-			return fault.New(fault.Invalid, fault.Unknown, "verb %.60q is not known", v)
+			return fault.New(fault.Invalid, fault.Unknown, "verb %.60q is not known", v).At(fmt.Sprintf("verbs[%d]", i))
 		}
 		if !identity.Grantable(v) {
 			return fault.New(fault.Invalid, fault.Unknown, "verb %s cannot be granted; it is for administrators of this registry alone", v)
 		}
 		if slices.Contains(verbs[:i], v) {
-			return fault.New(fault.Invalid, fault.Unknown, "verb %s is given twice", v)
+			return fault.New(fault.Invalid, fault.Unknown, "verb %s is given twice", v).At(fmt.Sprintf("verbs[%d]", i))
 		}
 	}
 	return nil
