@@ -31,7 +31,7 @@ func TestConditions(t *testing.T) {
 			}
 		}
 		make("projects", `{"name":"home"}`)
-		const issuer = `{"name":"i","issuer":"https://i.example.com","audiences":["x"],"rules":[],"jwks":{"keys":[]}}`
+		const issuer = `{"name":"i","issuer":"https://i.example.com","audiences":["x"],"rules":[],"jwksUrl":"https://i.example.com/keys"}`
 		for _, o := range []struct{ at, make, method, change, path string }{
 			{"projects", `{"name":"p"}`, "PATCH", `{"description":"x"}`, "projects/p"},
 			{"users", `{"name":"u"}`, "PATCH", `{"email":"x@example.com"}`, "users/u"},

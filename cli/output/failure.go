@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/berth-registry/berth/internal/plain"
 )
 
 // Exit codes of the tool. Those of verify (10 to 13) are cosign's, and the business of that command.
@@ -77,14 +79,20 @@ func (f *Failure) Print(w io.Writer, l Language, colored bool) {
 	}
 	if f.Code != "" {
 		name, _, _ := strings.Cut(f.Code, " ")
-		fmt.Fprintf(&b, "  %s %s", l.Pick("code:", "代码："), f.Code)
+		fmt.Fprintf(&b, "  %s %s", l.Pick("code:", "代码："), plain.Show(f.Code))
 		if f.Request != "" {
-			fmt.Fprintf(&b, "   %s %s", l.Pick("request", "请求"), f.Request)
+			fmt.Fprintf(&b, "   %s %s", l.Pick("request", "请求"), plain.Show(f.Request))
 		}
-		fmt.Fprintf(&b, "   %s berth explain %s\n", l.Pick("more:", "详见："), name)
+		fmt.Fprintf(&b, "   %s berth explain %s\n", l.Pick("more:", "详见："), plain.Show(name))
 	}
 	_, _ = io.WriteString(w, b.String())
 }
 
 // indent keeps the lines after the first under it.
-func indent(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n        ") }
+func indent(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i, line := range lines {
+		lines[i] = plain.Show(line) // a registry may have said it
+	}
+	return strings.Join(lines, "\n        ")
+}

@@ -4,11 +4,19 @@ import (
 	"io"
 	"strings"
 	"unicode"
+
+	"github.com/berth-registry/berth/internal/plain"
 )
 
-// write prints the rows in columns, two spaces apart.
+// write prints the rows in columns, two spaces apart. What a registry says in them does nothing to the terminal.
 func (t Table) write(w io.Writer, heading bool) error {
-	rows := t.Rows
+	rows := make([][]string, len(t.Rows))
+	for i, row := range t.Rows {
+		rows[i] = make([]string, len(row))
+		for j, cell := range row {
+			rows[i][j] = plain.Show(cell)
+		}
+	}
 	if heading && len(t.Header) > 0 {
 		rows = append([][]string{t.Header}, rows...)
 	}

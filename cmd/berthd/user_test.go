@@ -2,10 +2,13 @@ package main_test
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/berth-registry/berth/internal/testkit"
+	"github.com/berth-registry/berth/server/metadb"
 )
 
 // TestOperatorCommands makes an account and a robot beside a running berthd, logs in as both, and takes them away again.
@@ -47,6 +50,8 @@ func TestOperatorCommands(t *testing.T) {
 		t.Errorf("the answer does not say what to do: %s", text)
 	}
 
+	fails("control character", "robot", "add", "evil", "--description", "a\x1b[2Jb")
+	fails("control character", "project", "add", "evil", "--description", "a\x1b[2Jb")
 	first := secretOf(run("ci / ", "robot", "add", "ci", "--description", "builds"), "ci")
 	if !strings.HasPrefix(first, "brs_") {
 		t.Errorf("the robot's secret %q has no prefix", first[:4])
@@ -67,4 +72,45 @@ func TestOperatorCommands(t *testing.T) {
 	run("tokens are signed by key ", "token", "rotate-keys")
 	login(http.StatusOK, "alice", password)
 	run("alice removed", "user", "rm", "alice")
+}
+
+// TestListsDoNothingToTerminals: what an older version kept is shown, and not done.
+func TestListsDoNothingToTerminals(t *testing.T) {
+	c := command{dir: t.TempDir()}
+	o := &operator{t, c}
+	if err := os.Mkdir(filepath.Join(c.dir, "berth-data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db, err := metadb.Open(t.Context(), metadb.Options{Path: filepath.Join(c.dir, "berth-data", "berth.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const evil = "a\x1b[2J\tb\nc\u202e"
+	err = db.Update(t.Context(), func(tx *metadb.Tx) error {
+		p, err := tx.CreateProject(metadb.Project{Name: "team", Description: evil})
+		if err != nil {
+			return err
+		}
+		a, err := tx.CreateAccount(metadb.Account{Name: "alice", Email: evil, DisplayName: evil})
+		if err != nil {
+			return err
+		}
+		if _, err := tx.CreateRobot(metadb.Robot{Name: "ci", Project: p.ID, Description: evil}); err != nil {
+			return err
+		}
+		_, err = tx.CreateAccessToken(metadb.AccessToken{AccountID: a.ID, Name: evil, Hash: "x", Prefix: "bpt_x"})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const shown = `a\x1b[2J\tb\nc\u202e`
+	for _, args := range [][]string{{"project", "ls"}, {"robot", "ls", "--project", "team"}, {"token", "ls"}} {
+		if out := o.run(shown, args...); strings.ContainsAny(out, "\x1b\u202e") {
+			t.Errorf("%v: %q", args, out)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package blueprint_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -203,4 +204,84 @@ func TestAsksFirst(t *testing.T) {
 			t.Errorf("apply as %+v: %v", p, err)
 		}
 	}
+}
+
+// With prune, what goes makes room for what comes, also where names of accounts and robots are one space; and what a document
+// keeps cannot be about what it lets go.
+func TestPruneMakesRoom(t *testing.T) {
+	both(t, func(t *testing.T, db *metadb.DB, s *blueprint.Service) {
+		ctx := administrator(t)
+		apply := func(text string, prune bool) ([]blueprint.Change, error) {
+			t.Helper()
+			var d blueprint.Document
+			if err := json.Unmarshal([]byte(text), &d); err != nil {
+				t.Fatal(err)
+			}
+			return s.Apply(ctx, d, blueprint.Ask{Prune: prune})
+		}
+		const base = `{"version":1,"users":[{"name":"admin","admin":true}%s],"projects":[{"name":"library"}]%s}`
+		text := func(users, rest string) string { return fmt.Sprintf(base, users, rest) }
+		robot := text("", `,"robots":[{"name":"alice"}],"roles":[{"name":"r","verbs":["pull"]}],"grants":[{"subject":{"kind":"robot","name":"alice"},"role":"r"}]`)
+		user := text(`,{"name":"alice"}`, `,"groups":[{"name":"g","members":["alice"]}]`)
+		for i, doc := range []string{robot, user, robot} {
+			if _, err := apply(doc, true); err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			var want blueprint.Document
+			if err := json.Unmarshal([]byte(doc), &want); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Export(ctx)
+			if err != nil || len(got.Users) != len(want.Users) || len(got.Robots) != len(want.Robots) || len(got.Groups) != len(want.Groups) || len(got.Grants) != len(want.Grants) {
+				t.Errorf("%d: %+v, %v; want %+v", i, got, err, want)
+			}
+		}
+		for name, doc := range map[string]string{
+			"a grant of a role that goes":    text("", `,"robots":[{"name":"alice"}],"grants":[{"subject":{"kind":"robot","name":"alice"},"role":"r"}]`),
+			"a grant for a robot that goes":  text("", `,"roles":[{"name":"r","verbs":["pull"]}],"grants":[{"subject":{"kind":"robot","name":"alice"},"role":"r"}]`),
+			"a group of who is not there":    text("", `,"groups":[{"name":"g","members":["alice"]}]`),
+			"a robot of a project that goes": text("", `,"robots":[{"name":"x","project":"gone"}]`),
+		} {
+			if _, err := apply(doc, true); !fault.Is(err, fault.Invalid) || fault.Of(err).Field == "" {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// What a provider calls people comes back from a document as it went out.
+func TestNamesOfProviders(t *testing.T) {
+	both(t, func(t *testing.T, db *metadb.DB, s *blueprint.Service) {
+		ctx := administrator(t)
+		if err := db.Update(ctx, func(tx *metadb.Tx) error {
+			for _, a := range []metadb.Account{{Name: "Jane Doe", Source: "corp"}, {Name: "CORP/jane", Source: "corp"}, {Name: "Admin", PasswordHash: "x"}} {
+				if _, err := tx.CreateAccount(a); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		before, err := s.Export(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Update(ctx, func(tx *metadb.Tx) error {
+			for _, name := range []string{"Jane Doe", "CORP/jane", "Admin"} {
+				if _, err := tx.DeleteAccount(name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if changes, err := s.Apply(ctx, before, blueprint.Ask{}); err != nil || len(changes) != 3 {
+			t.Fatalf("%+v, %v", changes, err)
+		}
+		if after, err := s.Export(ctx); err != nil || !reflect.DeepEqual(after, before) {
+			t.Errorf("%+v, %v; want %+v", after, err, before)
+		}
+	})
 }

@@ -176,7 +176,7 @@ func (tx *Tx) PutAccount(a Account) (Account, error) {
 func (tx *Tx) UpdateAccount(a Account, generation int64) (Account, error) {
 	got, err := one(tx.ctx, tx.s, scanAccount, `UPDATE account SET password_hash = $3, admin = $4, auditor = $5, disabled = $6, display_name = $7,
 		email = $8, source = $9, must_change = $10, expires_at = $11, updated_at = $12, generation = generation + 1
-		WHERE id = $1 AND ($2 < 0 OR generation = $2) RETURNING `+accountColumns,
+		WHERE id = $1 AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+accountColumns,
 		a.ID, generation, a.PasswordHash, a.Admin, a.Auditor, a.Disabled, a.DisplayName, a.Email, a.Source, a.MustChange, toMicros(a.ExpiresAt), toMicros(tx.now))
 	if err == nil {
 		tx.changed(AccountChanged, 0, got.Name)

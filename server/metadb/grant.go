@@ -108,7 +108,7 @@ func (tx *Tx) CreateGrant(g Grant) (Grant, error) {
 // and errors are as of UpdateAccount, and as of CreateGrant.
 func (tx *Tx) UpdateGrant(g Grant, generation int64) (Grant, error) {
 	got, err := one(tx.ctx, tx.s, scanGrant, `UPDATE access_grant SET pattern = $3, role = $4, verbs = $5, deny = $6, valid_from = $7, valid_until = $8,
-		updated_at = $9, generation = generation + 1 WHERE id = $1 AND ($2 < 0 OR generation = $2) RETURNING `+grantColumns,
+		updated_at = $9, generation = generation + 1 WHERE id = $1 AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+grantColumns,
 		g.ID, generation, g.Pattern, g.Role, toJSON(nonNil(g.Verbs)), g.Deny, toMicros(g.From), toMicros(g.Until), toMicros(tx.now))
 	if err == nil {
 		tx.grantChanged(got)

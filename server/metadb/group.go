@@ -84,7 +84,7 @@ func (tx *Tx) CreateGroup(g Group) (Group, error) {
 // UpdateGroup changes name and description of the group with g's ID; generation and errors are as of UpdateAccount.
 func (tx *Tx) UpdateGroup(g Group, generation int64) (Group, error) {
 	got, err := one(tx.ctx, tx.s, scanGroup, `UPDATE account_group SET name = $3, description = $4, updated_at = $5, generation = generation + 1
-		WHERE id = $1 AND ($2 < 0 OR generation = $2) RETURNING `+groupColumns, g.ID, generation, g.Name, g.Description, toMicros(tx.now))
+		WHERE id = $1 AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+groupColumns, g.ID, generation, g.Name, g.Description, toMicros(tx.now))
 	return got, tx.whyNot(err, func() error { _, err := tx.Group(tx.ctx, g.ID); return err })
 }
 

@@ -145,7 +145,7 @@ func (tx *Tx) CreateProject(p Project) (Project, error) {
 // UpdateAccount.
 func (tx *Tx) UpdateProject(p Project, generation int64) (Project, error) {
 	got, err := one(tx.ctx, tx.s, scanProject, `UPDATE project SET public = $3, description = $4, labels = $5, updated_at = $6, generation = generation + 1
-		WHERE id = $1 AND name < '~' AND ($2 < 0 OR generation = $2) RETURNING `+projectColumns,
+		WHERE id = $1 AND name < '~' AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+projectColumns,
 		p.ID, generation, p.Public, p.Description, toJSON(labels(p.Labels)), toMicros(tx.now))
 	if err == nil {
 		tx.changed(ProjectChanged, got.ID, got.Name)

@@ -52,7 +52,7 @@ func (tx *Tx) CreateIdentityProvider(p IdentityProvider) (IdentityProvider, erro
 func (tx *Tx) UpdateIdentityProvider(p IdentityProvider, generation int64) (IdentityProvider, error) {
 	tx.changed(ProviderChanged, 0, p.Name)
 	got, err := one(tx.ctx, tx.s, scanProvider, `UPDATE identity_provider SET enabled = $3, config = $4, updated_at = $5, generation = generation + 1
-		WHERE name = $1 AND ($2 < 0 OR generation = $2) RETURNING `+providerColumns, p.Name, generation, p.Enabled, p.Config, toMicros(tx.now))
+		WHERE name = $1 AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+providerColumns, p.Name, generation, p.Enabled, p.Config, toMicros(tx.now))
 	return got, tx.whyNot(err, func() error { _, err := tx.IdentityProvider(tx.ctx, p.Name); return err })
 }
 

@@ -80,7 +80,7 @@ func (tx *Tx) CreateRobot(r Robot) (Robot, error) {
 // UpdateAccount.
 func (tx *Tx) UpdateRobot(r Robot, generation int64) (Robot, error) {
 	got, err := one(tx.ctx, tx.s, scanRobot, `UPDATE robot SET description = $3, disabled = $4, expires_at = $5, updated_at = $6, generation = generation + 1
-		WHERE id = $1 AND ($2 < 0 OR generation = $2) RETURNING `+robotColumns, r.ID, generation, r.Description, r.Disabled, toMicros(r.ExpiresAt), toMicros(tx.now))
+		WHERE id = $1 AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+robotColumns, r.ID, generation, r.Description, r.Disabled, toMicros(r.ExpiresAt), toMicros(tx.now))
 	if err == nil {
 		tx.changed(RobotChanged, got.ID, got.Name)
 	}

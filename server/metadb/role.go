@@ -44,7 +44,7 @@ func (tx *Tx) CreateRole(r Role) (Role, error) {
 func (tx *Tx) UpdateRole(r Role, generation int64) (Role, error) {
 	tx.changed(RoleChanged, 0, r.Name)
 	got, err := one(tx.ctx, tx.s, scanRole, `UPDATE role SET description = $3, verbs = $4, updated_at = $5, generation = generation + 1
-		WHERE name = $1 AND ($2 < 0 OR generation = $2) RETURNING `+roleColumns, r.Name, generation, r.Description, toJSON(nonNil(r.Verbs)), toMicros(tx.now))
+		WHERE name = $1 AND (CAST($2 AS BIGINT) < 0 OR generation = $2) RETURNING `+roleColumns, r.Name, generation, r.Description, toJSON(nonNil(r.Verbs)), toMicros(tx.now))
 	return got, tx.whyNot(err, func() error { _, err := tx.Role(tx.ctx, r.Name); return err })
 }
 
