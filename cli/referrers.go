@@ -10,7 +10,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/image/referrer"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/oci"
 )
 
@@ -104,7 +104,7 @@ func drawn(nodes []*referrer.Node, indent string) string {
 		if i == len(nodes)-1 {
 			branch, next = "└── ", "    "
 		}
-		fmt.Fprintf(&b, "%s%s%s  %s\n", indent, branch, plain.Show(kindOf(n)), n.Digest)
+		fmt.Fprintf(&b, "%s%s%s  %s\n", indent, branch, legible.Show(kindOf(n)), n.Digest)
 		b.WriteString(drawn(n.Referrers, indent+next))
 	}
 	return b.String()

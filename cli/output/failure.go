@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // Exit codes of the tool. Those of verify (10 to 13) are cosign's, and the business of that command.
@@ -79,11 +79,11 @@ func (f *Failure) Print(w io.Writer, l Language, colored bool) {
 	}
 	if f.Code != "" {
 		name, _, _ := strings.Cut(f.Code, " ")
-		fmt.Fprintf(&b, "  %s %s", l.Pick("code:", "代码："), plain.Show(f.Code))
+		fmt.Fprintf(&b, "  %s %s", l.Pick("code:", "代码："), legible.Show(f.Code))
 		if f.Request != "" {
-			fmt.Fprintf(&b, "   %s %s", l.Pick("request", "请求"), plain.Show(f.Request))
+			fmt.Fprintf(&b, "   %s %s", l.Pick("request", "请求"), legible.Show(f.Request))
 		}
-		fmt.Fprintf(&b, "   %s berth explain %s\n", l.Pick("more:", "详见："), plain.Show(name))
+		fmt.Fprintf(&b, "   %s berth explain %s\n", l.Pick("more:", "详见："), legible.Show(name))
 	}
 	_, _ = io.WriteString(w, b.String())
 }
@@ -92,7 +92,7 @@ func (f *Failure) Print(w io.Writer, l Language, colored bool) {
 func indent(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	for i, line := range lines {
-		lines[i] = plain.Show(line) // a registry may have said it
+		lines[i] = legible.Show(line) // a registry may have said it
 	}
 	return strings.Join(lines, "\n        ")
 }

@@ -11,7 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	text "github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // Kind is how a result is printed.
@@ -101,7 +101,7 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		return err
 	case Name:
 		for _, row := range table.Rows {
-			if _, err := fmt.Fprintln(w, text.Show(row[0])); err != nil {
+			if _, err := fmt.Fprintln(w, legible.Show(row[0])); err != nil {
 				return err
 			}
 		}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // plainEvery is how often a line comes when nobody sees bars.
@@ -85,7 +85,7 @@ func (p *Progress) change(event, id, label string, size, done int64, note string
 	defer p.mu.Unlock()
 	i := p.items[id]
 	if i == nil {
-		i = &item{label: plain.Show(label), size: size, began: p.now()}
+		i = &item{label: legible.Show(label), size: size, began: p.now()}
 		p.items[id] = i
 		p.order = append(p.order, id)
 	}
@@ -97,7 +97,7 @@ func (p *Progress) change(event, id, label string, size, done int64, note string
 		i.size = max(i.size, i.done)
 		i.done = i.size
 	case "skipped":
-		i.ended, i.note = true, plain.Show(note)
+		i.ended, i.note = true, legible.Show(note)
 	}
 	p.tell(event, id, i)
 }

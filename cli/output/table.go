@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // write prints the rows in columns, two spaces apart. What a registry says in them does nothing to the terminal.
@@ -14,7 +14,7 @@ func (t Table) write(w io.Writer, heading bool) error {
 	for i, row := range t.Rows {
 		rows[i] = make([]string, len(row))
 		for j, cell := range row {
-			rows[i][j] = plain.Show(cell)
+			rows[i][j] = legible.Show(cell)
 		}
 	}
 	if heading && len(t.Header) > 0 {

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/config"
@@ -129,7 +129,7 @@ func printTaken(w io.Writer, r *backup.Record) error {
 }
 
 func printSnapshots(w io.Writer, all []backup.Entry) error {
-	table := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "SNAPSHOT\tTAKEN\tBERTH\tREGISTRY\tREPOSITORIES\tTAGS\tBLOBS\tBYTES\tCOPIED\tDAMAGED")
 	for _, e := range all {
 		if e.Problem != "" {

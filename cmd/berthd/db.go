@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/metadb"
@@ -80,7 +80,7 @@ func (c *copyProgress) show(p metadb.CopyProgress) {
 }
 
 func printCopied(w io.Writer, tables []metadb.CopiedTable) error {
-	table := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "TABLE\tROWS\tSHA256")
 	for _, t := range tables {
 		_, _ = fmt.Fprintf(table, "%s\t%d\t%.16s\n", t.Name, t.Rows, t.Sum)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // jobCommand is for background work: what runs, what gave up, and why.
@@ -84,7 +84,7 @@ func printJobs(w io.Writer, jobs []jobView) error {
 		_, err := fmt.Fprintln(w, "no jobs")
 		return err
 	}
-	t := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(t, "ID\tKIND\tSTATE\tATTEMPT\tCREATED\tENDED\tPROGRESS")
 	for _, j := range jobs {
 		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\t%d/%d\t%s\t%s\t%s\n", j.ID, j.Kind, j.state(), j.Attempt, j.Attempts, moment(j.Created), moment(j.Ended), j.howFar())
@@ -147,7 +147,7 @@ func jobOne(verb, short, long string, do func(context.Context, *api, int64) (job
 }
 
 func printJob(w io.Writer, j jobView) error {
-	t := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"id", strconv.FormatInt(j.ID, 10)}, {"kind", j.Kind}, {"state", j.state()}, {"attempt", fmt.Sprintf("%d of %d", j.Attempt, j.Attempts)},
 		{"worker", j.Worker}, {"progress", (&jobView{Done: j.Done, Total: j.Total, Note: j.Note}).howFar()}, {"failure", j.Error},

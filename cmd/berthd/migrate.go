@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/metadb"
@@ -67,7 +67,7 @@ Migrations only go forward. The version before runs on the new schema, so replic
 }
 
 func printMigrations(w io.Writer, all []metadb.Migration) error {
-	table := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "VERSION\tMIGRATION\tSTATE\tAPPLIED")
 	for _, m := range all {
 		state, at := "pending", "-"

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/config"
 	"github.com/berth-registry/berth/server/metadb"
@@ -73,7 +73,7 @@ func printDeliveries(w io.Writer, all []webhook.Status) error {
 		_, err := fmt.Fprintln(w, "no endpoint has ever been told anything; see notifications.endpoints")
 		return err
 	}
-	t := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ENDPOINT\tSTATE\tPENDING\tOLDEST\tPARKED\tDEAD\tLOST\tDELIVERED\tFAILED\tFAILURE")
 	for _, s := range all {
 		oldest := "-"
@@ -91,7 +91,7 @@ func printDeliveries(w io.Writer, all []webhook.Status) error {
 }
 
 func printDead(w io.Writer, letters []metadb.Parked) error {
-	t := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "EVENT\tREPOSITORY\tSINCE\tATTEMPTS\tFAILURE")
 	for _, p := range letters {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", p.EventID, p.Repository, moment(p.Since), p.Attempts, p.Failure)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/config"
@@ -140,7 +140,7 @@ func listTagViews(cmd *cobra.Command, a *api, path string, query url.Values) err
 }
 
 func printTags(w io.Writer, all []tagView) error {
-	t := tabwriter.NewWriter(plain.Writer(w), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(w), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "TAG\tSINCE\tDIGEST\tBY\tFROM\tCAUSE")
 	for _, v := range all {
 		digest := v.Digest
@@ -163,7 +163,7 @@ func orDash(s string) string {
 }
 
 func printDeletedTags(cmd *cobra.Command, a *api, path string) error {
-	t := tabwriter.NewWriter(plain.Writer(cmd.OutOrStdout()), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(cmd.OutOrStdout()), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "TAG\tDELETED\tDIGEST\tBY\tFROM\tCAUSE")
 	type deletedTag struct {
 		tagView

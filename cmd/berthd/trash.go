@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // trashCommand is what was deleted.
@@ -64,7 +64,7 @@ func listTrash(cmd *cobra.Command, a *api, path string) error {
 		Cause      string    `json:"cause"`
 		HoldUntil  time.Time `json:"holdUntil"`
 	}
-	t := tabwriter.NewWriter(plain.Writer(cmd.OutOrStdout()), 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(legible.Writer(cmd.OutOrStdout()), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MANIFEST\tTAGS\tDELETED\tBY\tFROM\tCAUSE\tUNTIL")
 	err := each(cmd.Context(), a, path, nil, func(v trashed) error {
 		tags := strings.Join(v.Tags[:min(len(v.Tags), 5)], ",")

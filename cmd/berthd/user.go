@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/config"
@@ -53,7 +53,7 @@ func table(w io.Writer, heading string, rows [][]string) error {
 	for _, r := range rows {
 		cells := make([]string, len(r)) // which somebody else has written, perhaps for this terminal
 		for i, cell := range r {
-			cells[i] = plain.Show(cell)
+			cells[i] = legible.Show(cell)
 		}
 		_, _ = fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}

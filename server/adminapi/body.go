@@ -14,7 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // checkBody holds the body of a request to the schema of its route, and says everything that is wrong with it. It reads JSON
@@ -142,7 +142,7 @@ func (b *bodyReader) object(path string, s *huma.Schema) (any, error) {
 		_, twice := v[name]
 		twice = twice || s == nil && folded[strings.ToLower(name)]
 		folded[strings.ToLower(name)] = true
-		why := plain.Trouble(name, false)
+		why := legible.Trouble(name, false)
 		member, known := memberOf(s, name)
 		switch {
 		case why != "":
@@ -211,7 +211,7 @@ func (b *bodyReader) text(path, text string) {
 		}
 		return
 	}
-	if why := plain.Trouble(text, name == "description" || name == "ca"); why != "" {
+	if why := legible.Trouble(text, name == "description" || name == "ca"); why != "" {
 		b.bad.add(path, "member %q %s", path, why)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -159,7 +159,7 @@ func (h *Handler) listGroupMembers(ctx context.Context, q *groupMembersQuery) (*
 		return nil, err
 	}
 	var after metadb.GroupMember
-	if key != "" && (json.Unmarshal([]byte(key), &after) != nil || !plain.Storable(after.Account) || !plain.Storable(after.Source)) {
+	if key != "" && (json.Unmarshal([]byte(key), &after) != nil || !legible.Storable(after.Account) || !legible.Storable(after.Source)) {
 		return nil, badCursor(q.After)
 	}
 	found, err := h.Groups.GroupMembers(ctx, q.Group, after, q.Limit)

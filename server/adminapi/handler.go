@@ -24,7 +24,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/backup"
 	"github.com/berth-registry/berth/server/event"
@@ -242,7 +242,7 @@ func (h *Handler) principal(rt *route, r *http.Request, rec *httpd.Record) (iden
 
 // request is what events and records say of the request that made them.
 func (h *Handler) request(w http.ResponseWriter, r *http.Request, rec *httpd.Record) event.Request {
-	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: plain.Clean(r.UserAgent())}
+	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: legible.Clean(r.UserAgent())}
 	if rec.Client.IsValid() {
 		q.Addr = rec.Client.String()
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
@@ -220,7 +220,7 @@ func (l *Login) callback(w http.ResponseWriter, r *http.Request, provider string
 	p.Provider = provider
 	opened, err := l.auth.FinishLogin(r.Context(), p.Pending, l.redirect(r, provider), auth.Answer{
 		State: q.Get("state"), Code: q.Get("code"), Issuer: q.Get("iss"), Error: q.Get("error"),
-	}, clientOf(w), plain.Clean(r.UserAgent()))
+	}, clientOf(w), legible.Clean(r.UserAgent()))
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // PageQuery are the parameters of every list.
@@ -40,7 +40,7 @@ func (q PageQuery) key(ctx context.Context) (string, error) {
 		return "", badCursor(q.After)
 	}
 	list, key, ok := strings.Cut(string(text), "\x00")
-	if !ok || list != listName(ctx) || key == "" || !plain.Storable(key) {
+	if !ok || list != listName(ctx) || key == "" || !legible.Storable(key) {
 		return "", badCursor(q.After)
 	}
 	return key, nil

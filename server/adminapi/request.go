@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/identity"
 )
@@ -25,7 +25,7 @@ const maxBody = 64 << 10
 func storable(r *http.Request, rt *route) error {
 	var bad wrong
 	for part := range strings.SplitSeq(rt.huma.Path, "/") {
-		if name := strings.Trim(part, "{}"); name != part && !plain.Storable(r.PathValue(name)) {
+		if name := strings.Trim(part, "{}"); name != part && !legible.Storable(r.PathValue(name)) {
 			bad.add(name, "%s %.100q is not UTF-8, or has the character NUL", name, r.PathValue(name))
 		}
 	}
@@ -49,7 +49,7 @@ func knownQuery(r *http.Request, rt *route) error {
 	for name, values := range query {
 		switch {
 		case slices.Contains(names, name):
-			if slices.ContainsFunc(values, func(v string) bool { return !plain.Storable(v) }) {
+			if slices.ContainsFunc(values, func(v string) bool { return !legible.Storable(v) }) {
 				bad.add(name, "%s is not UTF-8, or has the character NUL", name)
 			}
 		case names == nil:

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
@@ -142,7 +142,7 @@ func (h *Handler) login(ctx context.Context, in *loginInput) (*cookied[openedVie
 	if err != nil {
 		return nil, err
 	}
-	o, err := h.Sessions.Open(identity.With(ctx, p), p, "password", nil, plain.Clean(c.r.UserAgent()))
+	o, err := h.Sessions.Open(identity.With(ctx, p), p, "password", nil, legible.Clean(c.r.UserAgent()))
 	if err != nil {
 		return nil, err
 	}

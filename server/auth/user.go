@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
 )
@@ -197,7 +197,7 @@ func checkText(field string, text *string, lines bool) error {
 	if text == nil {
 		return nil
 	}
-	if why := plain.Trouble(*text, lines); why != "" {
+	if why := legible.Trouble(*text, lines); why != "" {
 		return fault.New(fault.Invalid, fault.UnsupportedReason, "%s %s", field, why).At(field)
 	}
 	return nil

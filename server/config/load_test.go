@@ -172,7 +172,7 @@ func TestNoAuthSection(t *testing.T) {
 		"htpasswd": {"auth: {htpasswd: {realm: r, path: /etc/htpasswd}}\n", false},
 		"ldap":     {"auth: {ldap: [{name: corp, servers: [\"ldaps://ldap.example.com\"], users: {base: \"dc=example,dc=com\"}}]}\n", false},
 		"oidc":     {"auth: {oidc: [{name: sso, issuer: \"https://sso.example.com\", clientid: berth}]}\n", false},
-		"mtls":     {"auth: {mtls: {cas: [/etc/ca.pem]}}\n", false},
+		"mtls":     {"auth: {mtls: {cas: [/etc/ca.pem], rules: [{cn: \"*\", account: \"{cn}\"}]}}\n", false},
 	} {
 		l, err := load(file + test.auth)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/httpd"
@@ -55,7 +55,7 @@ type Pull struct {
 // request is what events say of the request that made them.
 func (h *Handler) request(w http.ResponseWriter, r *http.Request) event.Request {
 	rec := httpd.RecordOf(w)
-	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: plain.Clean(r.UserAgent())}
+	q := event.Request{ID: rec.ID, Host: r.Host, Method: r.Method, UserAgent: legible.Clean(r.UserAgent())}
 	if rec.Client.IsValid() {
 		q.Addr = rec.Client.String()
 	}

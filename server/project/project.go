@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/job"
@@ -232,7 +232,7 @@ func (set Settings) check() error {
 		return fault.New(fault.Invalid, fault.Unknown, "%d labels are too many; at most %d are kept", len(set.Labels), MaxLabels).At("labels")
 	}
 	for k, v := range set.Labels {
-		if len(k) > MaxLabel || len(v) > MaxLabel || !label.MatchString(k) || plain.Trouble(v, false) != "" {
+		if len(k) > MaxLabel || len(v) > MaxLabel || !label.MatchString(k) || legible.Trouble(v, false) != "" {
 			return fault.New(fault.Invalid, fault.Unknown, "label %.60q is invalid; keys are letters and digits, joined by any of . _ / -, and keys and values have at most %d bytes, without control characters", k, MaxLabel).At("labels")
 		}
 	}
@@ -243,7 +243,7 @@ func checkDescription(d string) error {
 	if len(d) > MaxDescription || !utf8.ValidString(d) {
 		return fault.New(fault.Invalid, fault.Unknown, "description has %d bytes; at most %d of UTF-8 are kept", len(d), MaxDescription).At("description")
 	}
-	if why := plain.Trouble(d, true); why != "" {
+	if why := legible.Trouble(d, true); why != "" {
 		return fault.New(fault.Invalid, fault.Unknown, "description %s", why).At("description")
 	}
 	return nil

@@ -1,4 +1,4 @@
-package plain_test
+package legible_test
 
 import (
 	"io"
@@ -7,7 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/berth-registry/berth/internal/plain"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 func TestTrouble(t *testing.T) {
@@ -22,7 +22,7 @@ func TestTrouble(t *testing.T) {
 		{"\x7f", "has the control character U+007F", "has the control character U+007F"}, {"\u009b2J", "has the control character U+009B", "has the control character U+009B"},
 		{"\xff", "is not valid UTF-8", "is not valid UTF-8"}, {"\xed\xa0\x80", "is not valid UTF-8", "is not valid UTF-8"},
 	} {
-		if line, lines := plain.Trouble(test.text, false), plain.Trouble(test.text, true); line != test.line || lines != test.lines {
+		if line, lines := legible.Trouble(test.text, false), legible.Trouble(test.text, true); line != test.line || lines != test.lines {
 			t.Errorf("%q: %q and %q, want %q and %q", test.text, line, lines, test.line, test.lines)
 		}
 	}
@@ -30,10 +30,10 @@ func TestTrouble(t *testing.T) {
 
 func TestStorable(t *testing.T) {
 	for text, want := range map[string]bool{"": true, "a\n\x1b": true, "\x00": false, "\xff": false, "\xed\xa0\x80": false, "张": true} {
-		if got := plain.Storable(text); got != want {
+		if got := legible.Storable(text); got != want {
 			t.Errorf("%q: %t", text, got)
 		}
-		if clean := plain.Clean(text); !plain.Storable(clean) || want && clean != text {
+		if clean := legible.Clean(text); !legible.Storable(clean) || want && clean != text {
 			t.Errorf("%q becomes %q", text, clean)
 		}
 	}
@@ -44,7 +44,7 @@ func TestShow(t *testing.T) {
 		"team": "team", "Müller 张伟 👩‍💻": "Müller 张伟 👩‍💻", "a\uFFFDb": "a\uFFFDb", "\x1b[2Ja": `\x1b[2Ja`, "a\nb\tc\rd": `a\nb\tc\rd`,
 		"\u009b2J": `\u009b2J`, "\xff\xfe": `\xff\xfe`, "\u202egnp.exe": `\u202egnp.exe`, "a\u2028b": `a\u2028b`, "\x00\x7f": `\x00\x7f`,
 	} {
-		if got := plain.Show(text); got != want {
+		if got := legible.Show(text); got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
 	}
@@ -53,8 +53,8 @@ func TestShow(t *testing.T) {
 func FuzzShow(f *testing.F) {
 	f.Add("\x1b]0;x\a\xff\u202e")
 	f.Fuzz(func(t *testing.T, text string) {
-		shown := plain.Show(text)
-		if !utf8.ValidString(shown) || plain.Trouble(shown, false) != "" || plain.Show(shown) != shown {
+		shown := legible.Show(text)
+		if !utf8.ValidString(shown) || legible.Trouble(shown, false) != "" || legible.Show(shown) != shown {
 			t.Errorf("%q is shown as %q", text, shown)
 		}
 		for _, r := range shown {
@@ -68,7 +68,7 @@ func FuzzShow(f *testing.F) {
 func TestWriter(t *testing.T) {
 	var b strings.Builder
 	const text = "a\tb\x1b[2J\n\u202ec\xff\n"
-	n, err := io.WriteString(plain.Writer(&b), text)
+	n, err := io.WriteString(legible.Writer(&b), text)
 	if err != nil || n != len(text) || b.String() != "a\tb\\x1b[2J\n\\u202ec\\xff\n" {
 		t.Errorf("%d, %v: %q", n, err, b.String())
 	}

@@ -1,6 +1,6 @@
-// Package plain is about text that people wrote and other people read: what of it can be kept, and what of it can be put on a
+// Package legible is about text that people wrote and other people read: what of it can be kept, and what of it can be put on a
 // terminal. Start reading at Trouble and Show.
-package plain
+package legible
 
 import (
 	"fmt"
