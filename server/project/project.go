@@ -214,7 +214,7 @@ func (s *Service) Delete(ctx context.Context, name string, generation int64) err
 
 func notDefault(name string) error {
 	if name == ref.DefaultProject {
-		return fault.New(fault.Conflict, fault.Unknown, "project %s cannot be deleted: it owns the repositories whose names have one part", name)
+		return fault.New(fault.Conflict, Builtin, "project %s cannot be deleted: it owns the repositories whose names have one part", name).At("project")
 	}
 	return nil
 }
