@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/berth-registry/berth/fault"
 )
@@ -95,13 +99,26 @@ func newThrottle(t Throttle, now func() time.Time) (*throttle, error) {
 	return &throttle{Throttle: t, now: now, sleep: sleep, entries: c, freed: freed, noted: noted}, nil
 }
 
+// throttleKey is of a name as the most forgiving directory reads it: failures with Alice, ALICE and " alice" are of one account.
 func throttleKey(name, addr string) [sha256.Size]byte {
-	return sha256.Sum256([]byte(network(addr) + "\x00" + name))
+	return sha256.Sum256([]byte(network(addr) + "\x00" + folded(name)))
+}
+
+// folded is a name without what directories do not look at: letter case, the width and form of letters, accents and other marks,
+// spaces around it and more than one inside, and what is not seen.
+func folded(name string) string {
+	seen := strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Mn, unicode.Cf) || unicode.IsControl(r) && !unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, norm.NFKD.String(cases.Fold().String(norm.NFKC.String(name))))
+	return strings.Join(strings.Fields(seen), " ")
 }
 
 // forget drops what is known of a name from wherever.
 func (t *throttle) forget(name string) {
-	t.freed.Set(name, t.now())
+	t.freed.Set(folded(name), t.now())
 	t.noted.Invalidate(name)
 }
 
@@ -134,7 +151,7 @@ func (t *throttle) begin(ctx context.Context, name, addr string) (*attempts, err
 			a = before
 		}
 	}
-	freed, _ := t.freed.GetIfPresent(name)
+	freed, _ := t.freed.GetIfPresent(folded(name))
 	wait, err := t.reserve(a, freed)
 	if err != nil {
 		return nil, err

@@ -157,3 +157,20 @@ func TestThrottleMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d names are remembered, want about 100", n)
 	}
 }
+
+// TestThrottleReadsNamesAsDirectoriesDo: a directory finds one account by many spellings, and they share its delay. Other names do
+// not.
+func TestThrottleReadsNamesAsDirectoriesDo(t *testing.T) {
+	b := open(t)
+	for _, name := range []string{"zoe", "ZOE", "Zoe", " zoe", "zoe  ", "\u00a0zoe", "zo\u00eb", "zoe\u0308", "\uff5aoe", "z\u200boe"} {
+		if _, err := b.Login(t.Context(), name, "wrong password", here); err == nil {
+			t.Errorf("%q logs in", name)
+		}
+	}
+	if n := b.Throttled(); n != 1 {
+		t.Errorf("%d accounts are delayed apart, want 1", n)
+	}
+	if _, err := b.Login(t.Context(), "zoo", "wrong password", here); err == nil || b.Throttled() != 2 {
+		t.Errorf("another name: %v, %d", err, b.Throttled())
+	}
+}
