@@ -101,8 +101,17 @@ func (nothing) CheckProject(context.Context, identity.Verb, string) error { retu
 // CheckSignedIn allows everything.
 func (nothing) CheckSignedIn(context.Context) error { return nil }
 
-// CheckGrant allows everything.
-func (nothing) CheckGrant(context.Context, string, []identity.Verb) error { return nil }
+// CheckGive allows everything.
+func (nothing) CheckGive(context.Context, ...metadb.Grant) error { return nil }
+
+// CheckGiveAll allows everything.
+func (nothing) CheckGiveAll(context.Context, metadb.Subject) error { return nil }
+
+// CheckTakeAll allows everything.
+func (nothing) CheckTakeAll(context.Context, metadb.Subject) error { return nil }
+
+// CheckActAs allows everything.
+func (nothing) CheckActAs(context.Context, identity.Principal) error { return nil }
 
 // Projects are all of them.
 func (nothing) Projects(context.Context) (metadb.Scope, func(metadb.Project) bool, error) {

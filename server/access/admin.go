@@ -101,49 +101,6 @@ func (p *Point) Effective(ctx context.Context, who identity.Principal, project s
 	return (rights &^ ofRegistry).list(), err
 }
 
-// CheckGrant decides whether the context's principal may give verbs to somebody else: in a project whoever writes its members,
-// in the registry ("") whoever writes roles, and nobody what it may not do itself.
-func (p *Point) CheckGrant(ctx context.Context, project string, give []identity.Verb) error {
-	who := identity.From(ctx)
-	var rights verbs
-	var err error
-	if project == "" {
-		if err := p.CheckSystem(ctx, identity.RoleWrite); err != nil {
-			return err
-		}
-		if unbound(&who) {
-			return nil
-		}
-		in, err := p.inProject(ctx, &who, place{number: -1}) // no project: what holds in every one
-		if err != nil {
-			return err
-		}
-		reg, err := p.inRegistry(ctx, &who)
-		if err != nil {
-			return err
-		}
-		rights = in&^ofRegistry | reg
-	} else {
-		if err := p.CheckProject(ctx, identity.MemberWrite, project); err != nil {
-			return err
-		}
-		at, err2 := p.where(ctx, project)
-		if err2 != nil {
-			return err2
-		}
-		rights, err = p.inProject(ctx, &who, at)
-		if err != nil {
-			return err
-		}
-	}
-	for _, v := range setOf(give...).list() {
-		if !rights.has(v) {
-			return fault.New(fault.Denied, fault.DeniedReason, "you are signed in as %s; %s cannot be given by who may not do it; ask an administrator", who, v)
-		}
-	}
-	return nil
-}
-
 // CheckSignedIn lets in whoever has proved to be somebody: for what every user of the registry may know.
 func (p *Point) CheckSignedIn(ctx context.Context) error {
 	who := identity.From(ctx)

@@ -18,6 +18,7 @@ import (
 type store interface {
 	GrantsOf(ctx context.Context, s metadb.Subject) ([]metadb.Grant, error)
 	Role(ctx context.Context, name string) (metadb.Role, error)
+	ProjectByID(ctx context.Context, id int64) (metadb.Project, error)
 	WatchAll(forget func(metadb.Change))
 	Trust() func() recall.Trust
 }
@@ -34,6 +35,7 @@ type rule struct {
 // repository under its name, one on a pattern under the first part of its names when that is always the same. Never
 // changed once made, but for what it remembers.
 type rules struct {
+	of       metadb.SubjectKind
 	projects map[int64]*filed
 	registry filed
 	size     uint32
@@ -147,11 +149,18 @@ func (f *filed) scope(s *sum, now int64) { s.take(f.whole, "", now) }
 
 // each calls fn with every rule that holds.
 func (f *filed) each(now int64, fn func(rule)) {
+	f.all(func(r rule) {
+		if r.from <= now && (r.until == 0 || r.until > now) {
+			fn(r)
+		}
+	})
+}
+
+// all calls fn with every rule, also those that do not hold yet, or no more.
+func (f *filed) all(fn func(rule)) {
 	use := func(list []rule) {
 		for _, r := range list {
-			if r.from <= now && (r.until == 0 || r.until > now) {
-				fn(r)
-			}
+			fn(r)
 		}
 	}
 	use(f.whole)
@@ -210,7 +219,7 @@ func (l *ledger) read(ctx context.Context, s metadb.Subject) (*rules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("access: grants of %s %d: %w", s.Kind, s.ID, err)
 	}
-	out := &rules{size: uint32(len(grants))}
+	out := &rules{of: s.Kind, size: uint32(len(grants))}
 	roles := map[string]verbs{}
 	for _, g := range grants {
 		r := rule{deny: g.Deny, from: micros(g.From), until: micros(g.Until)}

@@ -344,30 +344,6 @@ func TestProjects(t *testing.T) {
 	}
 }
 
-// TestCheckGrant: nobody gives what they may not do.
-func TestCheckGrant(t *testing.T) {
-	h := newHouse(t, access.Options{AutoCreate: access.Admins})
-	h.grant(t, "alice", "team", metadb.Grant{Verbs: []string{"project.read", "member.write", "pull"}})
-	h.grant(t, "bob", "", metadb.Grant{Verbs: []string{"role.write", "job.read"}})
-	alice, bob := h.user("alice"), h.user("bob")
-	root := identity.Principal{Kind: identity.User, Name: "root", Admin: true}
-	for _, c := range []struct {
-		who  identity.Principal
-		in   string
-		give []identity.Verb
-		want string
-	}{
-		{alice, "team", []identity.Verb{identity.Pull}, "ok"}, {alice, "team", []identity.Verb{identity.Pull, identity.Push}, "denied"}, {alice, "team", nil, "ok"},
-		{alice, "team", []identity.Verb{"*"}, "denied"}, {alice, "other", []identity.Verb{identity.Pull}, "hidden"}, {alice, "", []identity.Verb{identity.Pull}, "denied"},
-		{bob, "", []identity.Verb{identity.JobRead}, "ok"}, {bob, "", []identity.Verb{identity.UserWrite}, "denied"}, {bob, "", []identity.Verb{identity.Pull}, "denied"},
-		{bob, "team", nil, "hidden"}, {root, "", []identity.Verb{"*"}, "ok"}, {root, "team", []identity.Verb{"*"}, "ok"},
-	} {
-		if got := cell(h.CheckGrant(identity.With(t.Context(), c.who), c.in, c.give)); got != c.want {
-			t.Errorf("%s gives %v in %q: %s, want %s", c.who, c.give, c.in, got, c.want)
-		}
-	}
-}
-
 // TestLists: a list has what can be read one by one, and nothing else, whoever asks and whatever was granted.
 func TestLists(t *testing.T) {
 	for _, anonymous := range []access.Level{access.None, access.Pull} {

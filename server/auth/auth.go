@@ -50,6 +50,9 @@ type rights interface {
 	Narrow(ctx context.Context, p identity.Principal, asked []identity.Grant) ([]identity.Grant, error)
 	CheckSystem(ctx context.Context, v identity.Verb) error
 	CheckProject(ctx context.Context, v identity.Verb, project string) error
+	CheckGiveAll(ctx context.Context, s metadb.Subject) error
+	CheckTakeAll(ctx context.Context, s metadb.Subject) error
+	CheckActAs(ctx context.Context, as identity.Principal) error
 }
 
 // Options configure a Service.

@@ -59,7 +59,8 @@ func checkGroup(name string) error {
 }
 
 // UpdateGroup changes name and description of a group that still has the generation; a negative one is any. It asks for
-// group.write. Grants stay the group's: they know it by number.
+// group.write. Grants stay the group's: they know it by number. Another name is another group to identity providers, so that
+// a change of it asks for all that the group is allowed and denied.
 func (s *Service) UpdateGroup(ctx context.Context, name string, generation int64, newName, description *string) (g metadb.Group, err error) {
 	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
 		return g, err
@@ -67,6 +68,11 @@ func (s *Service) UpdateGroup(ctx context.Context, name string, generation int64
 	if newName != nil {
 		if err := checkGroup(*newName); err != nil {
 			return g, err
+		}
+		if *newName != name {
+			if err := s.mayChangeMembers(ctx, name, true, true); err != nil {
+				return g, err
+			}
 		}
 	}
 	if err := checkText("description", description, true); err != nil {
@@ -87,9 +93,13 @@ func (s *Service) UpdateGroup(ctx context.Context, name string, generation int64
 	return g, changed(err, "group", name)
 }
 
-// DeleteGroup removes a group that still has the generation; a negative one is any. It asks for group.write. What the group gave is gone with it, also for live sessions and tokens.
+// DeleteGroup removes a group that still has the generation; a negative one is any. It asks for group.write, and for all that is denied
+// to the group, which its members may then do. What the group gave is gone with it, also for live sessions and tokens.
 func (s *Service) DeleteGroup(ctx context.Context, name string, generation int64) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return err
+	}
+	if err := s.mayChangeMembers(ctx, name, false, true); err != nil {
 		return err
 	}
 	return s.changeGroup(ctx, name, func(tx *metadb.Tx, g metadb.Group) error {
@@ -98,6 +108,23 @@ func (s *Service) DeleteGroup(ctx context.Context, name string, generation int64
 		}
 		return tx.DeleteGroup(g.ID)
 	})
+}
+
+// mayChangeMembers asks for what accounts get that come into a group: all that it is allowed; and for what they get that leave
+// it: all that it is denied.
+func (s *Service) mayChangeMembers(ctx context.Context, name string, come, leave bool) error {
+	g, err := s.group(ctx, name)
+	if err != nil {
+		return fmt.Errorf("auth: change group %s: %w", name, err)
+	}
+	subject := metadb.Subject{Kind: metadb.GroupSubject, ID: g.ID}
+	if come {
+		err = s.o.Access.CheckGiveAll(ctx, subject)
+	}
+	if err == nil && leave {
+		err = s.o.Access.CheckTakeAll(ctx, subject)
+	}
+	return err
 }
 
 func (s *Service) changeGroup(ctx context.Context, name string, change func(tx *metadb.Tx, g metadb.Group) error) error {
@@ -126,9 +153,13 @@ func (s *Service) GroupMembers(ctx context.Context, name string, after metadb.Gr
 	return s.o.Store.GroupMembers(ctx, g.ID, after, limit)
 }
 
-// AddGroupMember puts an account into a group; saying it again changes nothing. It asks for group.write.
+// AddGroupMember puts an account into a group; saying it again changes nothing. It asks for group.write, and for all that the
+// group is allowed.
 func (s *Service) AddGroupMember(ctx context.Context, group, account string) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return err
+	}
+	if err := s.mayChangeMembers(ctx, group, true, false); err != nil {
 		return err
 	}
 	return s.changeGroup(ctx, group, func(tx *metadb.Tx, g metadb.Group) error {
@@ -143,10 +174,13 @@ func (s *Service) AddGroupMember(ctx context.Context, group, account string) err
 	})
 }
 
-// RemoveGroupMember takes an account out of a group that an administrator put it into. It asks for group.write. Who is in the
-// group because an identity provider says so stays until the provider says otherwise: that is a Conflict.
+// RemoveGroupMember takes an account out of a group that somebody put it into. It asks for group.write, and for all that the group
+// is denied. Who is in the group because an identity provider says so stays until the provider says otherwise: that is a Conflict.
 func (s *Service) RemoveGroupMember(ctx context.Context, group, account string) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.GroupWrite); err != nil {
+		return err
+	}
+	if err := s.mayChangeMembers(ctx, group, false, true); err != nil {
 		return err
 	}
 	return s.changeGroup(ctx, group, func(tx *metadb.Tx, g metadb.Group) error {

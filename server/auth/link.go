@@ -31,8 +31,8 @@ func (s *Service) ownOr(ctx context.Context, account string, v identity.Verb) (m
 	return s.account(ctx, account)
 }
 
-// Link makes an identity one of an account. It asks for user.write, and an administrator for an administrator's account: who
-// is that identity is then that account. An identity that is linked is a Conflict.
+// Link makes an identity one of an account. It asks for user.write, and for all that the account may do: who is that identity is
+// then that account. An administrator's asks for an administrator. An identity that is linked is a Conflict.
 func (s *Service) Link(ctx context.Context, account, provider, subject string) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.UserWrite); err != nil {
 		return err
@@ -40,13 +40,20 @@ func (s *Service) Link(ctx context.Context, account, provider, subject string) e
 	if _, ok := s.idp(provider); !ok || subject == "" || len(subject) > 1024 {
 		return fault.New(fault.Invalid, fault.UnsupportedReason, "an identity is a provider in use here and its subject; got %.80q and %.80q", provider, subject).At("provider")
 	}
-	err := s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
-		a, err := tx.Account(ctx, account)
+	a, err := s.account(ctx, account)
+	if err != nil {
+		return err
+	}
+	if err := s.mayActAs(ctx, a); err != nil {
+		return err
+	}
+	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
+		now, err := tx.Account(ctx, account)
 		if err != nil {
 			return err
 		}
-		if (a.Admin || a.Auditor) && !administrator(ctx) {
-			return fault.New(fault.Denied, fault.DeniedReason, "account %q is an administrator or auditor; only an administrator links it", account)
+		if now.ID != a.ID || now.Admin != a.Admin || now.Auditor != a.Auditor { // it was decided about another one
+			return metadb.ErrChanged
 		}
 		return tx.CreateLink(metadb.Link{Provider: provider, Subject: subject, AccountID: a.ID})
 	})
@@ -56,8 +63,8 @@ func (s *Service) Link(ctx context.Context, account, provider, subject string) e
 	return changed(err, "account", account)
 }
 
-// Unlink takes an identity from an account, with the groups that its provider gave and the sessions that it opened. One's own
-// needs nothing more; of another it asks for user.write.
+// Unlink takes an identity from an account, with the groups that its provider gave and the sessions that it opened. Of another
+// account than one's own it asks for user.write; and of any, for all that is denied to those groups.
 func (s *Service) Unlink(ctx context.Context, account, provider, subject string) error {
 	a, err := s.ownOr(ctx, account, identity.UserWrite)
 	if err != nil {
@@ -65,6 +72,15 @@ func (s *Service) Unlink(ctx context.Context, account, provider, subject string)
 	}
 	if (a.Admin || a.Auditor) && !administrator(ctx) && identity.From(ctx).ID != a.ID {
 		return fault.New(fault.Denied, fault.DeniedReason, "account %q is an administrator or auditor; only an administrator unlinks it", account)
+	}
+	groups, err := s.groupsBy(ctx, a, provider)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := s.o.Access.CheckTakeAll(ctx, metadb.Subject{Kind: metadb.GroupSubject, ID: g}); err != nil {
+			return err
+		}
 	}
 	err = s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
 		existed, err := tx.DeleteLink(provider, subject, a.ID)
@@ -85,6 +101,26 @@ func (s *Service) Unlink(ctx context.Context, account, provider, subject string)
 	}
 	s.local.forget(a.Name)
 	return nil
+}
+
+// groupsBy are the groups that an account is in because a provider says so.
+func (s *Service) groupsBy(ctx context.Context, a metadb.Account, provider string) (found []int64, err error) {
+	groups, err := s.o.Store.GroupsOf(ctx, a.ID)
+	if err != nil {
+		return nil, fmt.Errorf("auth: groups of %s: %w", a.Name, err)
+	}
+	for _, g := range groups {
+		members, err := s.o.Store.GroupMembers(ctx, g, metadb.GroupMember{Account: a.Name}, maxIssuers)
+		if err != nil {
+			return nil, fmt.Errorf("auth: groups of %s: %w", a.Name, err)
+		}
+		for _, m := range members { // those behind the account's own name and the source "" begin with the account's
+			if m.AccountID == a.ID && m.Source == provider {
+				found = append(found, g)
+			}
+		}
+	}
+	return found, nil
 }
 
 // Merge gives everything that is linked to one account to another, and removes the first: for a person who came by two ways

@@ -230,7 +230,7 @@ func (s *Service) changeRobot(ctx context.Context, project, name string, change 
 
 // RotateRobot gives a robot another secret, returned this once, which holds until the time or, zero, for ever. The secrets it
 // has hold on for the overlap, so that machines can be given the new one in turn; none: they end at once, with every token
-// that was made by them. It asks for robot.write.
+// that was made by them. It asks for robot.write, and for all that the robot may do: who has the secret may do it, too.
 func (s *Service) RotateRobot(ctx context.Context, project, name string, overlap time.Duration, until time.Time) (secret string, info RobotSecretInfo, err error) {
 	if err := s.checkRobots(ctx, false, project); err != nil {
 		return "", info, err
@@ -239,6 +239,13 @@ func (s *Service) RotateRobot(ctx context.Context, project, name string, overlap
 		return "", info, fault.New(fault.Invalid, fault.UnsupportedReason, "overlap of %s is not between none and %s", overlap, maxOverlap).At("overlapSeconds")
 	}
 	if err := s.checkEnd(until); err != nil {
+		return "", info, err
+	}
+	r, err := s.robotOf(ctx, s.o.Store, project, name)
+	if err == nil {
+		err = s.o.Access.CheckActAs(ctx, identity.Principal{Kind: identity.Robot, ID: r.ID, Name: r.Name})
+	}
+	if err != nil {
 		return "", info, err
 	}
 	secret, hash, shown := newSecret(RobotSecret)

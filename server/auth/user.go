@@ -413,10 +413,19 @@ func anotherAdmin(ctx context.Context, tx *metadb.Tx, name string) error {
 }
 
 // DeleteUser removes an account that still has the generation, a negative one is any, with everything that is its own: grants,
-// memberships, links, tokens and sessions. It asks for user.write.
+// memberships, links, tokens and sessions. It asks for user.write, and for all that is denied to the account, which the person may
+// come back without.
 func (s *Service) DeleteUser(ctx context.Context, name string, generation int64) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.UserWrite); err != nil {
 		return err
+	}
+	switch a, err := s.o.Store.Account(ctx, name); {
+	case err == nil:
+		if err := s.o.Access.CheckTakeAll(ctx, metadb.Subject{Kind: metadb.AccountSubject, ID: a.ID}); err != nil {
+			return err
+		}
+	case !errors.Is(err, metadb.ErrNotFound):
+		return fmt.Errorf("auth: account %s: %w", name, err)
 	}
 	err := s.o.Store.Update(ctx, func(tx *metadb.Tx) error {
 		a, err := tx.Account(ctx, name)
@@ -447,8 +456,8 @@ func (s *Service) DeleteUser(ctx context.Context, name string, generation int64)
 	return nil
 }
 
-// SetPassword gives a local account a new password; an empty one is made up and returned. It asks for user.write, and an
-// administrator for an administrator's. Credentials, tokens and sessions that were made under the old one stop working; what
+// SetPassword gives a local account a new password; an empty one is made up and returned. It asks for user.write, and for all
+// that the account may do: an administrator for an administrator's. Credentials, tokens and sessions that were made under the old one stop working; what
 // failed logins delayed is forgotten.
 func (s *Service) SetPassword(ctx context.Context, name, password string, mustChange bool) (generated string, err error) {
 	if err := s.o.Access.CheckSystem(ctx, identity.UserWrite); err != nil {
@@ -458,11 +467,23 @@ func (s *Service) SetPassword(ctx context.Context, name, password string, mustCh
 	if err != nil {
 		return "", err
 	}
+	if err := s.mayActAs(ctx, a); err != nil {
+		return "", err
+	}
 	hash, generated, err := s.newPassword(ctx, name, password)
 	if err != nil {
 		return "", err
 	}
 	return generated, s.putPassword(ctx, a, hash, mustChange, 0)
+}
+
+// mayActAs asks for all that an account may do, before the caller is given what proves it.
+func (s *Service) mayActAs(ctx context.Context, a metadb.Account) error {
+	groups, err := s.o.Store.GroupsOf(ctx, a.ID)
+	if err != nil {
+		return fmt.Errorf("auth: groups of %s: %w", a.Name, err)
+	}
+	return s.o.Access.CheckActAs(ctx, identity.Principal{Kind: identity.User, ID: a.ID, Name: a.Name, Admin: a.Admin, Auditor: a.Auditor, Groups: groups})
 }
 
 // putPassword stores a hash, ends sessions except one, and forgets failures.

@@ -53,6 +53,7 @@ type Principal struct {
 const (
 	ViaBasic   = "basic"   // name and password
 	ViaBearer  = "bearer"  // a token that this registry made for one who had proved itself
+	ViaRefresh = "refresh" // a refresh token in the place of a password; it reaches the distribution API alone
 	ViaToken   = "token"   // a personal access token, or the secret of a robot
 	ViaSession = "session" // the cookie of a browser
 	ViaMTLS    = "mtls"    // a client certificate
@@ -72,7 +73,8 @@ type Grant struct {
 	Catalog    bool
 	Registry   bool
 	// Project is the number of the project that owned the repository when the token was made; the grant is worthless in
-	// another project of that name. 0 is not bound to any.
+	// another project of that name. 0 is not bound to any; a negative number is the access room's, for a project that was not
+	// there then.
 	Project int64
 	Verbs   []Verb
 }
@@ -120,6 +122,29 @@ func (g *Grants) AllowProject(v Verb, name string, project int64) bool {
 		}
 	}
 	return false
+}
+
+// Covers reports whether the list has the verb on all that a grant there is about: the repositories of the pattern, or with the
+// zero Pattern all of the project. The project of number 0 is the registry as a whole. A nil list covers everything.
+func (g *Grants) Covers(v Verb, project string, number int64, pattern ref.Pattern) bool {
+	if g == nil {
+		return true
+	}
+	whole := pattern.IsZero()
+	if LevelOf(v) == OfRegistry {
+		return number == 0 && whole && g.AllowRegistry(v)
+	}
+	return slices.ContainsFunc(g.List, func(e Grant) bool {
+		if e.Registry || e.Catalog || !e.bound(number) || !e.has(v) {
+			return false
+		}
+		if e.Repository != "" {
+			name, one := pattern.Literal()
+			return one && name.String() == e.Repository
+		}
+		all := e.Pattern.String()
+		return whole && (all == "**" || number != 0 && project != ref.DefaultProject && all == project+"/**") || e.Pattern.Includes(pattern)
+	})
 }
 
 // AllowRegistry reports whether the list has the verb on the registry as a whole.

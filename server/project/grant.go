@@ -100,11 +100,14 @@ func (s *Service) mayReadGrants(ctx context.Context, project string) (id int64, 
 
 // CreateGrant makes a grant in g.Project, or in the registry as a whole. Who makes it must itself be allowed all that it gives.
 func (s *Service) CreateGrant(ctx context.Context, g Grant) (Grant, error) {
-	if err := s.mayWriteGrant(ctx, g); err != nil {
+	if err := s.mayWriteGrants(ctx, g.Project); err != nil {
 		return Grant{}, err
 	}
 	row, err := s.row(ctx, g)
 	if err != nil {
+		return Grant{}, err
+	}
+	if err := s.mayGive(ctx, row); err != nil {
 		return Grant{}, err
 	}
 	row.CreatedBy = identity.From(ctx).String()
@@ -145,14 +148,11 @@ func present(ctx context.Context, tx *metadb.Tx, g metadb.Grant) (err error) {
 
 // UpdateGrant changes pattern, role, verbs, denial and times of the grant with g's ID; who and where stay.
 func (s *Service) UpdateGrant(ctx context.Context, g Grant, generation int64) (Grant, error) {
-	if err := s.mayWriteGrant(ctx, g); err != nil {
+	if err := s.mayWriteGrants(ctx, g.Project); err != nil {
 		return Grant{}, err
 	}
 	before, err := s.ofProject(ctx, g.Project, g.ID)
 	if err != nil {
-		return Grant{}, err
-	}
-	if err := s.mayTake(ctx, g.Project, before); err != nil {
 		return Grant{}, err
 	}
 	g.SubjectKind, g.Subject = before.Subject.Kind, ""
@@ -160,7 +160,16 @@ func (s *Service) UpdateGrant(ctx context.Context, g Grant, generation int64) (G
 	if err != nil {
 		return Grant{}, err
 	}
-	row.ID = g.ID
+	row.ID, row.Subject = g.ID, before.Subject
+	if err := s.mayTake(ctx, before); err != nil {
+		return Grant{}, err
+	}
+	if err := s.mayGive(ctx, row); err != nil {
+		return Grant{}, err
+	}
+	if generation < 0 {
+		generation = before.Generation // it was decided about that one
+	}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		made, err := tx.UpdateGrant(row, generation)
 		if err == nil {
@@ -176,7 +185,7 @@ func (s *Service) UpdateGrant(ctx context.Context, g Grant, generation int64) (G
 
 // DeleteGrant removes a grant of a project, or of the registry with project "". One of another project is not there.
 func (s *Service) DeleteGrant(ctx context.Context, project string, id, generation int64) error {
-	if err := s.mayWriteGrant(ctx, Grant{Project: project}); err != nil {
+	if err := s.mayWriteGrants(ctx, project); err != nil {
 		return err
 	}
 	row, err := s.ofProject(ctx, project, id)
@@ -186,23 +195,44 @@ func (s *Service) DeleteGrant(ctx context.Context, project string, id, generatio
 	if generation >= 0 && row.Generation != generation {
 		return unknown(metadb.ErrChanged, "")
 	}
-	if err := s.mayTake(ctx, project, row); err != nil {
+	if err := s.mayTake(ctx, row); err != nil {
 		return err
 	}
-	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error { return tx.DeleteGrant(id) })
+	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+		now, err := tx.Grant(ctx, id)
+		if err == nil && now.Generation != row.Generation { // what was decided about was another one
+			err = metadb.ErrChanged
+		}
+		if err != nil {
+			return err
+		}
+		return tx.DeleteGrant(id)
+	})
 	return unknownGrant(err, id)
 }
 
+// mayWriteGrants asks for the right to write grants of a project, or of the registry with "".
+func (s *Service) mayWriteGrants(ctx context.Context, project string) error {
+	if project == "" {
+		return s.o.Access.CheckSystem(ctx, identity.RoleWrite)
+	}
+	return s.o.Access.CheckProject(ctx, identity.MemberWrite, project)
+}
+
+// mayGive: nobody gives what they may not do. A denial gives nothing.
+func (s *Service) mayGive(ctx context.Context, row metadb.Grant) error {
+	if row.Deny {
+		return nil
+	}
+	return s.o.Access.CheckGive(ctx, row)
+}
+
 // mayTake: who takes a denial away gives what it denied.
-func (s *Service) mayTake(ctx context.Context, project string, row metadb.Grant) error {
+func (s *Service) mayTake(ctx context.Context, row metadb.Grant) error {
 	if !row.Deny {
 		return nil
 	}
-	give, err := s.verbs(ctx, row.Role, fromText(row.Verbs))
-	if err != nil {
-		return err
-	}
-	return s.o.Access.CheckGrant(ctx, project, give)
+	return s.o.Access.CheckGive(ctx, row)
 }
 
 func fromText(list []string) (out []identity.Verb) {
@@ -226,26 +256,6 @@ func (s *Service) ofProject(ctx context.Context, project string, id int64) (meta
 		err = metadb.ErrNotFound
 	}
 	return row, unknownGrant(err, id)
-}
-
-// mayWriteGrant asks for the right to write grants there, and to give all that g gives. A denial gives nothing.
-func (s *Service) mayWriteGrant(ctx context.Context, g Grant) error {
-	if g.Deny || g.Role == "" && len(g.Verbs) == 0 {
-		return s.o.Access.CheckGrant(ctx, g.Project, nil)
-	}
-	give, err := s.verbs(ctx, g.Role, g.Verbs)
-	if err != nil { // a role that is not there: whoever may not write here is not told
-		return errors.Join(s.o.Access.CheckGrant(ctx, g.Project, nil), err)
-	}
-	return s.o.Access.CheckGrant(ctx, g.Project, give)
-}
-
-func (s *Service) verbs(ctx context.Context, role string, verbs []identity.Verb) ([]identity.Verb, error) {
-	if role == "" {
-		return verbs, nil
-	}
-	r, err := s.role(ctx, role)
-	return r.Verbs, err
 }
 
 // row checks a grant and makes its row.

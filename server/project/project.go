@@ -37,7 +37,7 @@ type gate interface {
 	CheckSignedIn(ctx context.Context) error
 	CheckSystem(ctx context.Context, v identity.Verb) error
 	CheckProject(ctx context.Context, v identity.Verb, project string) error
-	CheckGrant(ctx context.Context, project string, give []identity.Verb) error
+	CheckGive(ctx context.Context, grants ...metadb.Grant) error
 	Projects(ctx context.Context) (scope metadb.Scope, sees func(metadb.Project) bool, err error)
 }
 
@@ -174,6 +174,9 @@ func (s *Service) Update(ctx context.Context, name string, set Settings, generat
 	if err := set.check(); err != nil {
 		return p, err
 	}
+	if err := s.mayShow(ctx, name, set); err != nil {
+		return p, err
+	}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		now, err := tx.Project(ctx, name)
 		if err != nil {
@@ -188,6 +191,20 @@ func (s *Service) Update(ctx context.Context, name string, set Settings, generat
 		return err
 	})
 	return p, unknown(err, "project %s is not known to this registry", name)
+}
+
+// mayShow: to make a project public is to give everyone what is in it.
+func (s *Service) mayShow(ctx context.Context, name string, set Settings) error {
+	if set.Public == nil || !*set.Public {
+		return nil
+	}
+	p, err := s.find(ctx, name)
+	if err != nil || p.Public {
+		return err
+	}
+	return s.o.Access.CheckGive(ctx, metadb.Grant{
+		Subject: metadb.Subject{Kind: metadb.EveryoneSubject}, Project: p.ID, Verbs: []string{string(identity.Pull), string(identity.List)},
+	})
 }
 
 // Delete removes a project that is empty; one that has manifests, or some that can be restored, is a Conflict. A project that is

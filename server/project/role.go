@@ -60,12 +60,9 @@ func (s *Service) role(ctx context.Context, name string) (Role, error) {
 	return ofRow(row), unknown(err, "role %s is not known to this registry", name)
 }
 
-// CreateRole makes a role.
+// CreateRole makes a role. It asks for role.write, and for all that the role gives.
 func (s *Service) CreateRole(ctx context.Context, r Role) (Role, error) {
-	if err := s.mayWriteRole(ctx, r.Verbs); err != nil {
-		return Role{}, err
-	}
-	if err := r.check(); err != nil {
+	if err := s.mayWriteRole(ctx, r); err != nil {
 		return Role{}, err
 	}
 	var row metadb.Role
@@ -76,20 +73,34 @@ func (s *Service) CreateRole(ctx context.Context, r Role) (Role, error) {
 	return ofRow(row), err
 }
 
-// UpdateRole changes description and verbs of a role that was made. Whoever has it has the new verbs from then on.
+// UpdateRole changes description and verbs of a role that was made. Whoever has it has the new verbs from then on; to whom it is
+// denied, the old ones are denied no more. It asks for what CreateRole asks, and for all that it so gives.
 func (s *Service) UpdateRole(ctx context.Context, r Role, generation int64) (Role, error) {
-	if err := s.mayWriteRole(ctx, r.Verbs); err != nil {
+	if err := s.mayWriteRole(ctx, r); err != nil {
 		return Role{}, err
 	}
-	if err := r.check(); err != nil {
-		return Role{}, err
+	var freed []string
+	before, err := s.o.DB.Role(ctx, r.Name)
+	for _, v := range before.Verbs {
+		if !slices.Contains(r.Verbs, identity.Verb(v)) {
+			freed = append(freed, v)
+		}
+	}
+	if err == nil {
+		err = s.mayFree(ctx, r.Name, freed)
+	}
+	if err == nil && generation < 0 {
+		generation = before.Generation // it was decided about that one
 	}
 	var row metadb.Role
-	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) { row, err = tx.UpdateRole(r.row(), generation); return err })
+	if err == nil {
+		err = s.o.DB.Update(ctx, func(tx *metadb.Tx) (err error) { row, err = tx.UpdateRole(r.row(), generation); return err })
+	}
 	return ofRow(row), unknown(err, "role %s is not known to this registry", r.Name)
 }
 
-// DeleteRole removes a role that was made, and every grant of it.
+// DeleteRole removes a role that was made, and every grant of it. It asks for role.write, and where the role is denied to
+// somebody, for all that is denied so.
 func (s *Service) DeleteRole(ctx context.Context, name string, generation int64) error {
 	if err := s.o.Access.CheckSystem(ctx, identity.RoleWrite); err != nil {
 		return err
@@ -97,23 +108,68 @@ func (s *Service) DeleteRole(ctx context.Context, name string, generation int64)
 	if _, ok := identity.BuiltinRole(name); ok {
 		return fault.New(fault.Conflict, Builtin, "role %s is one that every registry has; it cannot be deleted", name).At("role")
 	}
-	err := s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
-		r, err := tx.Role(ctx, name)
-		if err != nil {
+	before, err := s.o.DB.Role(ctx, name)
+	if err == nil && generation >= 0 && before.Generation != generation {
+		err = metadb.ErrChanged
+	}
+	if err == nil {
+		err = s.mayFree(ctx, name, before.Verbs)
+	}
+	if err == nil {
+		err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
+			r, err := tx.Role(ctx, name)
+			if err != nil {
+				return err
+			}
+			if r.Generation != before.Generation {
+				return metadb.ErrChanged
+			}
+			_, err = tx.DeleteRole(name)
 			return err
-		}
-		if generation >= 0 && r.Generation != generation {
-			return metadb.ErrChanged
-		}
-		_, err = tx.DeleteRole(name)
-		return err
-	})
+		})
+	}
 	return unknown(err, "role %s is not known to this registry", name)
 }
 
-// mayWriteRole: to change what a role may is to give it to all who have it.
-func (s *Service) mayWriteRole(ctx context.Context, give []identity.Verb) error {
-	return s.o.Access.CheckGrant(ctx, "", give)
+// mayWriteRole asks for role.write and looks at the role: to change what a role may is to give it to all who have it, wherever
+// they have it.
+func (s *Service) mayWriteRole(ctx context.Context, r Role) error {
+	if err := s.o.Access.CheckSystem(ctx, identity.RoleWrite); err != nil {
+		return err
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	return s.o.Access.CheckGive(ctx, metadb.Grant{Verbs: r.row().Verbs})
+}
+
+// mayFree asks for what is denied by a role no more: the verbs, wherever the role is denied to somebody.
+func (s *Service) mayFree(ctx context.Context, role string, verbs []string) error {
+	const page = 500
+	for after := int64(0); len(verbs) > 0; {
+		grants, err := s.o.DB.Grants(ctx, metadb.GrantFilter{Role: role}, after, page)
+		if err != nil {
+			return err
+		}
+		for _, g := range grants {
+			after = g.ID
+			if !g.Deny {
+				continue
+			}
+			g.Role, g.Verbs = "", verbs
+			err := s.o.Access.CheckGive(ctx, g)
+			if fault.Is(err, fault.Denied) { // without a word of where, which the caller may not know
+				err = fault.New(fault.Denied, fault.DeniedReason, "role %s denies something that %s may not do; ask an administrator of this registry", role, identity.From(ctx)).Because(err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if len(grants) < page {
+			break
+		}
+	}
+	return nil
 }
 
 func (r Role) row() metadb.Role {

@@ -414,3 +414,43 @@ func TestRoles(t *testing.T) {
 		refused(t, "the role", err, fault.NotFound, "restorer is not known")
 	})
 }
+
+// TestDenialsBindWhoManages: who is bound by a denial does not take it away: not the grant, nor the role that it denies by; and who may do what was denied takes it away.
+func TestDenialsBindWhoManages(t *testing.T) {
+	bothDatabases(t, func(t *testing.T, r room) {
+		boss, lead, worker := r.as("boss"), r.as("lead"), r.as("worker")
+		role, err := r.CreateRole(boss, project.Role{Name: "nopull", Verbs: []identity.Verb{identity.Pull, identity.List}})
+		r.must(t, err)
+		r.grant(t, "boss", project.Grant{SubjectKind: metadb.AccountSubject, Subject: "worker", Verbs: []identity.Verb{identity.RoleWrite, identity.Pull, identity.List, identity.Push}})
+		r.grant(t, "boss", project.Grant{SubjectKind: metadb.AccountSubject, Subject: "worker", Pattern: "team/**", Role: "nopull", Deny: true})
+		denial := r.grant(t, "boss", project.Grant{Project: "team", SubjectKind: metadb.AccountSubject, Subject: "lead", Pattern: "team/secret", Verbs: []identity.Verb{identity.Pull}, Deny: true})
+
+		robot := project.Grant{Project: "team", SubjectKind: metadb.RobotSubject, Subject: "ci", Pattern: "team/secret", Verbs: []identity.Verb{identity.Pull}}
+		_, err = r.CreateGrant(lead, robot)
+		refused(t, "a robot that may what lead may not", err, fault.Denied, "denied to you")
+		refused(t, "the denial away", r.DeleteGrant(lead, "team", denial.ID, -1), fault.Denied, "denied to you")
+		less := denial
+		less.Pattern = "team/none"
+		_, err = r.UpdateGrant(lead, less, -1)
+		refused(t, "the denial of less", err, fault.Denied, "denied to you")
+		shown := true
+		_, err = r.Update(lead, "team", project.Settings{Public: &shown}, -1)
+		refused(t, "public", err, fault.Denied, "denied to you")
+		robot.Pattern = "team/app"
+		if _, err := r.CreateGrant(lead, robot); err != nil {
+			t.Errorf("another repository: %v", err)
+		}
+
+		refused(t, "the role away", r.DeleteRole(worker, "nopull", -1), fault.Denied, "nopull")
+		_, err = r.UpdateRole(worker, project.Role{Name: "nopull", Verbs: []identity.Verb{identity.Push}}, -1)
+		refused(t, "the role of less", err, fault.Denied, "nopull")
+		if _, err := r.UpdateRole(worker, project.Role{Name: "nopull", Verbs: []identity.Verb{identity.Pull, identity.List, identity.Push}}, role.Generation); err == nil {
+			t.Error("who may not pull everywhere changed a role that pulls")
+		}
+		r.must(t, r.DeleteGrant(boss, "team", denial.ID, -1))
+		r.must(t, r.DeleteRole(boss, "nopull", -1))
+		if _, err := r.Update(lead, "team", project.Settings{Public: &shown}, -1); err != nil {
+			t.Errorf("public, when nothing is denied: %v", err)
+		}
+	})
+}
