@@ -255,10 +255,12 @@ func (h *Handler) declareMembers(f *face) {
 		IfMatch
 		Body memberChange
 	}) (*tagged[grantView], error) {
-		if err := h.isMember(ctx, in.Project, in.ID); err != nil {
+		before, err := h.memberOf(ctx, in.Project, in.ID)
+		if err != nil {
 			return nil, err
 		}
-		return h.updateGrant(ctx, in.Project, in.ID, in.IfMatch, grantChange{Role: in.Body.Role, Until: in.Body.Until})
+		// It begins when it did: a body of members cannot say that.
+		return h.updateGrant(ctx, in.Project, in.ID, in.IfMatch, grantChange{Role: in.Body.Role, From: since(before.From), Until: in.Body.Until})
 	})
 	declare(f, member(operation{
 		id: "removeMember", method: http.MethodDelete, path: path + "/{id}", needs: on(onProject, identity.MemberWrite),
@@ -268,20 +270,28 @@ func (h *Handler) declareMembers(f *face) {
 		InGrant
 		IfMatchOptional
 	}) (*done, error) {
-		if err := h.isMember(ctx, in.Project, in.ID); err != nil {
+		if _, err := h.memberOf(ctx, in.Project, in.ID); err != nil {
 			return nil, err
 		}
 		return h.deleteGrant(ctx, in.Project, in.ID, in.IfMatchOptional)
 	})
 }
 
-// isMember: other grants of the project are not members.
-func (h *Handler) isMember(ctx context.Context, name string, id int64) error {
+// memberOf finds a member; other grants of the project are none.
+func (h *Handler) memberOf(ctx context.Context, name string, id int64) (project.Grant, error) {
 	g, err := h.Projects.Grant(ctx, name, id)
 	if err == nil && !g.Member() {
 		err = fault.New(fault.NotFound, GrantUnknown, "member %d is not there", id)
 	}
-	return err
+	return g, err
+}
+
+// since is a time as bodies say it; "" for none.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
 }
 
 // newMember is the body of addMember, memberChange that of updateMember.
