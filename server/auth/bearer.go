@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 )
 
@@ -166,13 +168,32 @@ func looksLikeToken(password string) bool {
 	return len(password) > 100 && strings.HasPrefix(password, "eyJ") && strings.Count(password, ".") == 2
 }
 
+// distribution is the caller with a refresh token in the place of the password: clients keep such tokens for a month in their
+// files, and they are for the distribution API and the token endpoint, not to administer the registry or the account. What
+// narrowed the login that the token was had by narrows it as well.
+func distribution(p identity.Principal) identity.Principal {
+	whole, _ := ref.ParsePattern("**")
+	reach := []identity.Grant{{Pattern: whole, Verbs: identity.RepositoryVerbs()}, {Catalog: true, Verbs: []identity.Verb{identity.Catalog}}}
+	if p.Grants != nil {
+		reach = nil
+		for _, g := range p.Grants.List {
+			g.Verbs = slices.DeleteFunc(slices.Clone(g.Verbs), func(v identity.Verb) bool {
+				return v != identity.Catalog && identity.LevelOf(v) != identity.OfRepository
+			})
+			reach = append(reach, g)
+		}
+	}
+	p.Grants, p.Via = &identity.Grants{List: reach}, identity.ViaRefresh
+	return p
+}
+
 // basicToken proves a refresh token, or the token of a trusted issuer, in the place of a password. Docker's tools write
 // "<token>" where the name belongs. Something that merely looks like a token is an ordinary password.
 func (s *Service) basicToken(ctx context.Context, name, text, addr string) (identity.Principal, error) {
 	p, err := s.Refresh(ctx, text, addr)
 	switch {
 	case err == nil && (name == p.Name || name == "<token>"):
-		return p, nil
+		return distribution(p), nil
 	case err == nil:
 		return identity.Principal{}, wrong()
 	case errors.Is(err, errNotOurs):

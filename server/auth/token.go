@@ -42,7 +42,7 @@ type Token struct {
 func (s *Service) Token(ctx context.Context, r Request) (Token, error) {
 	p := r.Principal
 	switch {
-	case p.Via == identity.ViaBearer, p.Grants != nil && p.Origin == "":
+	case p.Via == identity.ViaBearer, p.Grants != nil && p.Origin == "" && p.Via != identity.ViaRefresh:
 		return Token{}, fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "a bearer token cannot be exchanged for another; log in with a password")
 	case p.Kind == identity.Anonymous && !s.o.Anonymous:
 		return Token{}, fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "this registry is closed to callers without an account; run docker login or podman login for it first")
