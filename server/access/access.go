@@ -9,7 +9,8 @@
 // the right is answered 403; and who may not even know of a repository is told that it is not there.
 //
 // Rights are looked up for every request, by the numbers of the account and its groups, and never put into a token: what was
-// taken away is gone at once, for whoever holds what. Start reading at [Point.Check], then decide.go.
+// taken away is gone at once, for whoever holds what. Start reading at [Point.Check], then decide.go; what may be given to others,
+// and taken from them, is in give.go.
 package access
 
 import (
@@ -45,6 +46,8 @@ func ParseLevel(s string) (Level, error) {
 // projects is what a decision needs to know of the project that owns a repository: its number, 0 when it does not exist.
 type projects interface {
 	Lookup(ctx context.Context, project string) (number int64, public bool, err error)
+	// Before is the number of the last project of that name that was deleted, 0 when none was.
+	Before(ctx context.Context, project string) (number int64, err error)
 }
 
 // Options configure a Point.
@@ -122,10 +125,42 @@ func (p *Point) Check(ctx context.Context, v identity.Verb, name ref.Name) error
 			return fault.New(fault.Denied, fault.DeniedReason, "%s; project %q does not exist, and its first push does not make it (berth.projects.autocreate); ask an administrator of this registry to create it", signedIn(who), name.Project())
 		}
 	}
-	if right && (unnarrowed(&who) || who.Grants.AllowIn(v, name.String(), at.number)) {
-		return nil
+	if right {
+		reached, err := p.reaches(ctx, &who, v, name.String(), at)
+		if reached || err != nil {
+			return err
+		}
 	}
 	return p.refuse(who, v, name, rights)
+}
+
+// reaches reports whether what the caller holds in its hand allows v on the repository.
+func (p *Point) reaches(ctx context.Context, who *identity.Principal, v identity.Verb, name string, at place) (bool, error) {
+	if unnarrowed(who) || who.Grants.AllowIn(v, name, at.number) {
+		return true, nil
+	}
+	if !waits(who, name) {
+		return false, nil
+	}
+	number, err := p.unborn(ctx, at.name)
+	return err == nil && who.Grants.AllowIn(v, name, number), err
+}
+
+// unborn is what a token is bound to that was asked for before there was a project of the name, so that it makes the project and
+// goes on in it: to the next one of the name. Once that is deleted, before is another one, and the token worthless.
+func unborn(before int64) int64 { return identity.AnyProject - 1 - before }
+
+// waits reports whether the caller's token was asked for before the repository's project was there.
+func waits(who *identity.Principal, name string) bool {
+	return who.Grants != nil && slices.ContainsFunc(who.Grants.List, func(g identity.Grant) bool { return g.Project <= unborn(0) && g.Repository == name })
+}
+
+func (p *Point) unborn(ctx context.Context, project string) (int64, error) {
+	before, err := p.o.Projects.Before(ctx, project)
+	if err != nil {
+		return 0, fmt.Errorf("access: projects before %s: %w", project, err)
+	}
+	return unborn(before), nil
 }
 
 // unnarrowed reports whether nothing narrows the subject: also the grants of a delegated caller, which are its rights already.
@@ -252,9 +287,20 @@ func (p *Point) narrowOne(ctx context.Context, who *identity.Principal, g identi
 	if slices.Contains(verbs, "*") {
 		verbs = []identity.Verb{identity.Pull, identity.Push, identity.Delete}
 	}
-	kept.Project = at.number
+	if kept.Project = at.number; at.number == 0 {
+		if kept.Project, err = p.unborn(ctx, at.name); err != nil {
+			return kept, err
+		}
+	}
 	for _, v := range verbs {
-		if rights.has(v) && (unnarrowed(who) || who.Grants.AllowIn(v, g.Repository, at.number)) {
+		if !rights.has(v) {
+			continue
+		}
+		reached, err := p.reaches(ctx, who, v, g.Repository, at)
+		if err != nil {
+			return kept, err
+		}
+		if reached {
 			kept.Verbs = append(kept.Verbs, v)
 		}
 	}

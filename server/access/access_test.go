@@ -32,6 +32,8 @@ func (p projects) Lookup(_ context.Context, name string) (number int64, public b
 	return 0, false, p.err
 }
 
+func (p projects) Before(context.Context, string) (int64, error) { return 0, p.err }
+
 var verbs = []identity.Verb{identity.Pull, identity.Push, identity.Delete}
 
 func principals() []struct {

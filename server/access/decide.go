@@ -78,6 +78,13 @@ func (p *Point) rights(ctx context.Context, who *identity.Principal, name ref.Na
 	}
 	if who.Delegated {
 		total.allowed = p.delegated(who, at, text)
+		if waits(who, text) {
+			number, err := p.unborn(ctx, at.name)
+			if err != nil {
+				return 0, err
+			}
+			total.allowed |= p.delegated(who, place{name: at.name, number: number}, text)
+		}
 	}
 	return total.allowed &^ total.denied, nil
 }

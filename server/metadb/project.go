@@ -162,6 +162,11 @@ func (tx *Tx) SetPublic(projectID int64, public bool) error {
 	return err
 }
 
+// ProjectBefore is the number of the last project of a name that was deleted, 0 when none was.
+func (r *Reads) ProjectBefore(ctx context.Context, name string) (int64, error) {
+	return one(ctx, r.s, column[int64], `SELECT COALESCE(MAX(id), 0) FROM project WHERE name > $1 AND name < $2`, gone+name+gone, gone+name+"\x7f")
+}
+
 // gone begins the names of projects and repositories that are not there any more; nobody can ask for such a name.
 const gone = "~"
 
@@ -210,17 +215,19 @@ func (tx *Tx) DeleteProject(id int64) error {
 	if err := tx.deleteGrants(`DELETE FROM access_grant WHERE project_id = $1 RETURNING `+grantColumns, id); err != nil {
 		return err
 	}
-	if len(repos) == 0 {
-		_, err = tx.exec(`DELETE FROM project WHERE id = $1`, id)
+	if err := tx.unname(id, name); err != nil || len(repos) == 0 {
 		return err
 	}
 	if _, err := tx.exec(`DELETE FROM tag_history WHERE repo_id `+tx.d.inNumbers("$1"), tx.d.numbersOf(repos)); err != nil {
 		return err
 	}
-	if _, err := tx.exec(`UPDATE repository SET name = $2 || name, listed = FALSE WHERE project_id = $1`, id, fmt.Sprintf("%s%d/", gone, id)); err != nil {
-		return err
-	}
-	_, err = tx.exec(`UPDATE project SET name = $2, public = FALSE, description = '', labels = '{}', created_by = '' WHERE id = $1`, id, fmt.Sprintf("%s%d", gone, id))
+	_, err = tx.exec(`UPDATE repository SET name = $2 || name, listed = FALSE WHERE project_id = $1`, id, fmt.Sprintf("%s%d/", gone, id))
+	return err
+}
+
+// unname leaves of a project the row alone, with its old name and its number in the new one: see ProjectBefore.
+func (tx *Tx) unname(id int64, name string) error {
+	_, err := tx.exec(`UPDATE project SET name = $2, public = FALSE, description = '', labels = '{}', created_by = '' WHERE id = $1`, id, fmt.Sprintf("%s%s%s%d", gone, name, gone, id))
 	return err
 }
 

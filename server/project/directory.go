@@ -72,6 +72,11 @@ func (s *Directory) Lookup(ctx context.Context, name string) (number int64, publ
 	return v.number, v.public, err
 }
 
+// Before is the number of the last project of a name that was deleted, 0 when none was.
+func (s *Directory) Before(ctx context.Context, name string) (int64, error) {
+	return s.o.DB.ProjectBefore(ctx, name)
+}
+
 // forget drops what was changed.
 func (s *Directory) forget(c metadb.Change) {
 	switch c.Kind {
