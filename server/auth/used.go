@@ -100,6 +100,9 @@ func (s *Service) Run(ctx context.Context) error {
 	flush, trim := time.NewTicker(flushEvery), time.NewTicker(trimEvery)
 	defer flush.Stop()
 	defer trim.Stop()
+	if err := s.endAbsent(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.WarnContext(ctx, "tokens of accounts that left their source could not be ended", "error", err)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -199,6 +202,9 @@ func (s *Service) trim(ctx context.Context) error {
 				break
 			}
 		}
+	}
+	if err := s.endAbsent(ctx); err != nil {
+		return err
 	}
 	return s.trimKeys(ctx)
 }

@@ -42,9 +42,11 @@ type File struct {
 	o       Options
 	users   atomic.Pointer[table]
 	looked  atomic.Int64 // unix nanoseconds of the last look at the file
-	mu      sync.Mutex   // one reload at a time; guards state, problem and warned
+	mu      sync.Mutex   // one reload at a time; guards state, problem and left
 	state   state
 	problem string // the last one that was logged
+	left    []string
+	leaving atomic.Bool // there are names in left
 	warned  sync.Map
 }
 
@@ -93,6 +95,25 @@ func (f *File) Account(_ context.Context, name string) (auth.Account, error) {
 func (f *File) account(name string, e entry) auth.Account {
 	admin := slices.Contains(f.o.Admins, name)
 	return auth.Account{Name: name, Admin: admin, Stamp: fmt.Sprintf("%t %s", admin, e.stamp)}
+}
+
+// Left hands over the names that were removed from the file since the last call that succeeded, also those that are in it again
+// by now: that may be somebody else.
+func (f *File) Left(end func(names []string) error) error {
+	if !f.leaving.Load() {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.left) == 0 {
+		return nil
+	}
+	if err := end(f.left); err != nil {
+		return err
+	}
+	f.left = nil
+	f.leaving.Store(false)
+	return nil
 }
 
 // Login verifies the password.
@@ -181,7 +202,14 @@ func (f *File) load(first bool) error {
 	if !changed && !first {
 		return nil
 	}
-	f.users.Store(users)
+	if before := f.users.Swap(users); before != nil {
+		for name := range before.entries {
+			if _, stays := users.entries[name]; !stays {
+				f.left = append(f.left, name)
+			}
+		}
+		f.leaving.Store(len(f.left) > 0)
+	}
 	for _, w := range warnings {
 		f.o.Log.Warn("htpasswd entry "+w.problem, "principal", w.name, "line", w.line, "advice", "renew it with berthd htpasswd add")
 	}
