@@ -222,8 +222,21 @@ func TestRefreshToken(t *testing.T) {
 		t.Errorf("token after a refresh (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{alice, "<token>"} {
-		if p, err := b.Authenticate(t.Context(), basic(name, tok.Refresh), here); err != nil || p.Name != alice || p.Grants != nil {
-			t.Errorf("refresh token as the password of %s: %+v, %v", name, p, err)
+		p, err := b.Authenticate(t.Context(), basic(name, tok.Refresh), here)
+		if err != nil || p.Name != alice || p.Grants == nil {
+			t.Fatalf("refresh token as the password of %s: %+v, %v", name, p, err)
+		}
+		if !p.Grants.Allow(identity.Purge, "any/app") || !p.Grants.Allow(identity.Catalog, "") { // the distribution API …
+			t.Errorf("%s does not reach repositories: %+v", name, p.Grants)
+		}
+		if p.Grants.AllowProject(identity.MemberWrite, "any", 1) || p.Grants.AllowProject(identity.ProjectRead, "any", 1) || p.Grants.AllowRegistry(identity.UserWrite) {
+			t.Errorf("%s reaches beyond repositories: %+v", name, p.Grants)
+		}
+		if _, _, err := b.CreateAccessToken(as(t, p), "ever", nil, time.Time{}); !fault.Is(err, fault.Denied) {
+			t.Errorf("%s makes a token of its own: %v", name, err)
+		}
+		if diff := cmp.Diff([]identity.Grant{{Repository: "b", Verbs: []identity.Verb{identity.Push}}}, reach(t, b.Service, b.token(t, p, "repository:b:push").Access)); diff != "" {
+			t.Errorf("%s: token (-want +got):\n%s", name, diff) // … and further tokens
 		}
 	}
 	p, err = b.Authenticate(t.Context(), basic("bob", tok.Refresh), here)

@@ -350,15 +350,15 @@ func TestNobodyGivesMore(t *testing.T) {
 			return err
 		}
 		refused(t, "a role with more", give(project.Grant{Role: "developer"}), fault.Denied, "cannot be given by who may not do it")
-		refused(t, "a verb", give(project.Grant{Verbs: []identity.Verb{identity.Push}}), fault.Denied, "push cannot be given")
+		refused(t, "a verb", give(project.Grant{Verbs: []identity.Verb{identity.Push}}), fault.Denied, "push of project team cannot be given")
 		r.must(t, give(project.Grant{Role: role.Name}))
 		r.must(t, give(project.Grant{Verbs: []identity.Verb{identity.Push}, Deny: true})) // to deny gives nothing
 
 		denial := r.grant(t, "lead", project.Grant{Project: "team", SubjectKind: metadb.GroupSubject, Subject: "builders", Verbs: []identity.Verb{identity.Delete}, Deny: true})
-		refused(t, "to take a denial away", r.DeleteGrant(r.as("worker"), "team", denial.ID, -1), fault.Denied, "delete cannot be given")
+		refused(t, "to take a denial away", r.DeleteGrant(r.as("worker"), "team", denial.ID, -1), fault.Denied, "delete of project team cannot be given")
 		denial.Verbs = []identity.Verb{identity.Pull}
 		_, err = r.UpdateGrant(r.as("worker"), denial, -1)
-		refused(t, "to change it into another", err, fault.Denied, "delete cannot be given")
+		refused(t, "to change it into another", err, fault.Denied, "delete of project team cannot be given")
 		r.must(t, r.DeleteGrant(r.as("lead"), "team", denial.ID, -1))
 
 		// An administrator of a project is none of the registry.
