@@ -81,6 +81,10 @@ func classifySQLite(err error) class {
 	return classOther
 }
 
+// crowdedRow begins what PostgreSQL says, as an internal error, to a transaction that has a row's key locked and updates the row while
+// another's update of it is ending. Nothing of the transaction has happened.
+const crowdedRow = "new multixact has more than one updating member"
+
 func classifyPostgres(err error) class {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
@@ -97,6 +101,10 @@ func classifyPostgres(err error) class {
 		return classRetry
 	case "25006", "53300", "55P03", "57014": // read_only_sql_transaction (a standby answered), too_many_connections, lock_timeout, statement_timeout
 		return classUnavailable
+	case "XX000":
+		if strings.HasPrefix(e.Message, crowdedRow) {
+			return classRetry
+		}
 	}
 	if strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P") {
 		return classUnavailable

@@ -72,3 +72,9 @@ func IntakeFile(salt uint64, contents ...string) []byte {
 
 // ParseIntake is how many entries a file has.
 func ParseIntake(data []byte, salt uint64) int { return len(parseIntake(data, salt)) }
+
+// Exec runs a statement in a transaction.
+func Exec(tx *Tx, statement string) error {
+	_, err := tx.exec(statement)
+	return err
+}

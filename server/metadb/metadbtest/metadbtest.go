@@ -63,6 +63,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"RestoreRivals", testRestoreRivals},
 		{"DeleteRivals", testDeleteRivals},
 		{"QuarantineRivals", testQuarantineRivals},
+		{"MountsTogether", testMountsTogether},
 		{"Accounts", testAccounts},
 		{"AccountChanges", testAccountChanges},
 		{"Groups", testGroups},
