@@ -88,7 +88,11 @@ func TestRefusals(t *testing.T) {
 		if test.path == "password" {
 			as = ""
 		}
-		a := send(as, test.method, test.path, test.body)
+		var match []string
+		if test.status != http.StatusPreconditionRequired && test.method == "PATCH" {
+			match = []string{"If-Match", "*"}
+		}
+		a := send(as, test.method, test.path, test.body, match...)
 		var p struct{ Field, Reason, Detail string }
 		if err := json.Unmarshal([]byte(a.body), &p); err != nil || a.status != test.status || p.Field != test.field || p.Reason != test.reason || p.Detail == "" {
 			t.Errorf("%s %s %.120s: %d %s; want %d %s of %s", test.method, test.path, test.body, a.status, a.body, test.status, test.reason, test.field)

@@ -100,7 +100,7 @@ func (r *Reads) Grants(ctx context.Context, f GrantFilter, after int64, limit in
 func (tx *Tx) CreateGrant(g Grant) (Grant, error) {
 	tx.grantChanged(g)
 	return one(tx.ctx, tx.s, scanGrant, `INSERT INTO access_grant (subject_kind, subject_id, project_id, pattern, role, verbs, deny, valid_from, valid_until,
-		created_at, created_by, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10) RETURNING `+grantColumns,
+		created_at, created_by, updated_at, generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $10) RETURNING `+grantColumns,
 		g.Subject.Kind, g.Subject.ID, g.Project, g.Pattern, g.Role, toJSON(nonNil(g.Verbs)), g.Deny, toMicros(g.From), toMicros(g.Until), toMicros(tx.now), g.CreatedBy)
 }
 

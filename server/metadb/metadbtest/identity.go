@@ -188,11 +188,11 @@ func testGrants(t *testing.T, db *metadb.DB) {
 		t.Fatalf("one grant twice: %v", err)
 	}
 	member.Role, member.Until = "maintainer", time.Time{}
-	member = made(t, db, func(tx *metadb.Tx) (metadb.Grant, error) { return tx.UpdateGrant(member, 0) })
-	if member.Role != "maintainer" || !member.Until.IsZero() || member.Generation != 1 {
+	member = made(t, db, func(tx *metadb.Tx) (metadb.Grant, error) { return tx.UpdateGrant(member, member.Generation) })
+	if member.Role != "maintainer" || !member.Until.IsZero() || member.Generation != member.CreatedAt.UnixMicro()+1 {
 		t.Fatalf("changed: %+v", member)
 	}
-	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateGrant(member, 0); return err }), metadb.ErrChanged)
+	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateGrant(member, member.Generation-1); return err }), metadb.ErrChanged)
 	equal(t, "of alice", get[[]metadb.Grant](t)(db.GrantsOf(ctx, subject)), []metadb.Grant{member, deny})
 	for what, c := range map[string]struct {
 		f    metadb.GrantFilter
@@ -225,9 +225,9 @@ func testRoles(t *testing.T, db *metadb.DB) {
 		t.Fatalf("a name for two roles: %v", err)
 	}
 	r.Verbs = nil
-	r = made(t, db, func(tx *metadb.Tx) (metadb.Role, error) { return tx.UpdateRole(r, 0) })
+	r = made(t, db, func(tx *metadb.Tx) (metadb.Role, error) { return tx.UpdateRole(r, r.Generation) })
 	equal(t, "verbs", len(r.Verbs), 0)
-	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateRole(r, 0); return err }), metadb.ErrChanged)
+	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateRole(r, r.Generation-1); return err }), metadb.ErrChanged)
 	wantErr(t, "of none", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateRole(metadb.Role{Name: "none"}, -1); return err }), metadb.ErrNotFound)
 	equal(t, "page", len(get[[]metadb.Role](t)(db.Roles(ctx, "pusher", 10))), 0)
 	update(t, db, func(tx *metadb.Tx) error {
@@ -253,11 +253,11 @@ func testProjectChanges(t *testing.T, db *metadb.DB) {
 		t.Fatalf("a name for two projects: %v", err)
 	}
 	p.Public, p.Labels = true, nil
-	p = made(t, db, func(tx *metadb.Tx) (metadb.Project, error) { return tx.UpdateProject(p, 0) })
-	if !p.Public || len(p.Labels) != 0 || p.Generation != 1 || p.UpdatedAt.IsZero() {
+	p = made(t, db, func(tx *metadb.Tx) (metadb.Project, error) { return tx.UpdateProject(p, p.Generation) })
+	if !p.Public || len(p.Labels) != 0 || p.Generation != p.CreatedAt.UnixMicro()+1 || p.UpdatedAt.IsZero() {
 		t.Fatalf("changed: %+v", p)
 	}
-	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateProject(p, 0); return err }), metadb.ErrChanged)
+	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateProject(p, p.Generation-1); return err }), metadb.ErrChanged)
 	secret := made(t, db, func(tx *metadb.Tx) (metadb.Project, error) { return tx.CreateProject(metadb.Project{Name: "secret"}) })
 	other := made(t, db, func(tx *metadb.Tx) (metadb.Project, error) { return tx.CreateProject(metadb.Project{Name: "other"}) })
 	repositoryIn(t, db, "secret", false, "secret/app")
@@ -366,8 +366,8 @@ func testRobots(t *testing.T, db *metadb.DB) {
 		}
 	}
 	r.Disabled = true
-	r = made(t, db, func(tx *metadb.Tx) (metadb.Robot, error) { return tx.UpdateRobot(r, 0) })
-	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateRobot(r, 0); return err }), metadb.ErrChanged)
+	r = made(t, db, func(tx *metadb.Tx) (metadb.Robot, error) { return tx.UpdateRobot(r, r.Generation) })
+	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateRobot(r, r.Generation-1); return err }), metadb.ErrChanged)
 	update(t, db, func(tx *metadb.Tx) error { return tx.SetRobotUsed(r.ID, soon, "10.0.0.1") })
 	got := get[metadb.Robot](t)(db.Robot(ctx, r.ID))
 	if !got.LastUsedAt.Equal(soon) || got.LastUsedFrom != "10.0.0.1" || got.Generation != r.Generation || !got.Disabled {
@@ -508,8 +508,8 @@ func testProviders(t *testing.T, db *metadb.DB) {
 	})
 	equal(t, "provider", get[metadb.IdentityProvider](t)(db.IdentityProvider(ctx, "idp")), p)
 	p.Enabled, p.Config = false, `{"a":1}`
-	p = made(t, db, func(tx *metadb.Tx) (metadb.IdentityProvider, error) { return tx.UpdateIdentityProvider(p, 0) })
-	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateIdentityProvider(p, 0); return err }), metadb.ErrChanged)
+	p = made(t, db, func(tx *metadb.Tx) (metadb.IdentityProvider, error) { return tx.UpdateIdentityProvider(p, p.Generation) })
+	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateIdentityProvider(p, p.Generation-1); return err }), metadb.ErrChanged)
 	equal(t, "by kind", get[[]metadb.IdentityProvider](t)(db.IdentityProviders(ctx, "oidc", "", 10)), []metadb.IdentityProvider{p})
 	equal(t, "of another kind", len(get[[]metadb.IdentityProvider](t)(db.IdentityProviders(ctx, "ldap", "", 10))), 0)
 	equal(t, "any", len(get[[]metadb.IdentityProvider](t)(db.IdentityProviders(ctx, "", "", 10))), 1)
