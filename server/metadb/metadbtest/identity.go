@@ -508,7 +508,9 @@ func testProviders(t *testing.T, db *metadb.DB) {
 	})
 	equal(t, "provider", get[metadb.IdentityProvider](t)(db.IdentityProvider(ctx, "idp")), p)
 	p.Enabled, p.Config = false, `{"a":1}`
-	p = made(t, db, func(tx *metadb.Tx) (metadb.IdentityProvider, error) { return tx.UpdateIdentityProvider(p, p.Generation) })
+	p = made(t, db, func(tx *metadb.Tx) (metadb.IdentityProvider, error) {
+		return tx.UpdateIdentityProvider(p, p.Generation)
+	})
 	wantErr(t, "from an old state", failed(t, db, func(tx *metadb.Tx) error { _, err := tx.UpdateIdentityProvider(p, p.Generation-1); return err }), metadb.ErrChanged)
 	equal(t, "by kind", get[[]metadb.IdentityProvider](t)(db.IdentityProviders(ctx, "oidc", "", 10)), []metadb.IdentityProvider{p})
 	equal(t, "of another kind", len(get[[]metadb.IdentityProvider](t)(db.IdentityProviders(ctx, "ldap", "", 10))), 0)
