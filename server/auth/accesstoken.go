@@ -284,6 +284,7 @@ func (s *Service) tokenLogin(ctx context.Context, name, secret, addr string) (id
 	if !isSecret(TokenSecret, secret) {
 		return identity.Principal{}, wrongSecret()
 	}
+	s.endLeft(ctx)
 	t, err := s.accessTokenBySecret(ctx, secret)
 	if err != nil {
 		return identity.Principal{}, secretError(err)

@@ -52,6 +52,7 @@ func (s *Service) resolveAccount(ctx context.Context, name string) (caller, erro
 }
 
 func (s *Service) resolveToken(ctx context.Context, name string, o origin) (caller, error) {
+	s.endLeft(ctx)
 	t, err := s.accessTokenByID(ctx, o.n[0])
 	switch {
 	case errors.Is(err, metadb.ErrNotFound), err == nil && (t.account != name || !t.holds(s.o.Now())):

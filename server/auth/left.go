@@ -15,14 +15,18 @@ type leaver interface {
 	Left(end func(names []string) error) error
 }
 
-// endLeft ends what belongs to accounts that a provider has lost. What fails is tried again with the next request.
-func (s *Service) endLeft(ctx context.Context, p Provider) {
-	l, ok := p.(leaver)
-	if !ok {
-		return
-	}
-	if err := l.Left(func(names []string) error { return s.endOf(ctx, p.Source(), names) }); err != nil {
-		s.o.Log.WarnContext(ctx, "tokens of accounts that left their source could not be ended", "source", p.Source(), "error", err)
+// endLeft ends what belongs to accounts that a provider has lost, before a token or session is looked up. What fails is tried
+// again with the next request.
+func (s *Service) endLeft(ctx context.Context) {
+	for _, p := range s.o.Providers {
+		l, ok := p.(leaver)
+		if !ok {
+			continue
+		}
+		_, _ = p.Account(ctx, "") // so that it looks at its source; nobody has that name
+		if err := l.Left(func(names []string) error { return s.endOf(ctx, p.Source(), names) }); err != nil {
+			s.o.Log.WarnContext(ctx, "tokens of accounts that left their source could not be ended", "source", p.Source(), "error", err)
+		}
 	}
 }
 

@@ -54,7 +54,6 @@ func (a Account) over(now time.Time) bool { return a.Disabled || past(a.ExpiresA
 func (s *Service) owner(ctx context.Context, name string) (Provider, Account, error) {
 	for _, p := range s.providers {
 		a, err := p.Account(ctx, name)
-		s.endLeft(ctx, p)
 		if err == nil {
 			if p != Provider(s.local) {
 				a, err = s.local.join(ctx, p.Source(), a)

@@ -138,6 +138,7 @@ func (s *Service) session(ctx context.Context, cookie, addr string) (identity.Pr
 	if !isSecret(cookieSecret, cookie) {
 		return identity.Principal{}, nil, over()
 	}
+	s.endLeft(ctx)
 	hash := hashSecret(cookie)
 	row, err := s.sessions.get(ctx, hash, func(ctx context.Context) (*loginSession, error) {
 		row, err := s.o.Store.LoginSessionByHash(ctx, hash)
