@@ -63,6 +63,31 @@ func (c *Client) authorized(ctx context.Context, h *host, cl *call) (resp *http.
 	return resp, login, err
 }
 
+// introduce has a host say how it wants to be logged in to, where a login is known: what it answers strangers too, it may
+// answer with less. A login that it does not accept is an error.
+func (c *Client) introduce(ctx context.Context, h *host) error {
+	h.mu.Lock()
+	known := h.auth != nil
+	h.mu.Unlock()
+	if known {
+		return nil
+	}
+	cl := &call{method: http.MethodGet, path: "/v2/", what: "sign in", ok: []int{http.StatusOK, http.StatusNotFound, http.StatusMethodNotAllowed}}
+	cred, err := c.o.Credentials(ctx, h.name, "")
+	if err != nil {
+		return fault.New(fault.Unauthenticated, fault.UnauthorizedReason, "%s: %s: the credentials cannot be read", h.name, cl.describe()).Because(err)
+	}
+	if cred.None() {
+		return nil
+	}
+	resp, err := c.do(ctx, h, cl)
+	if err != nil {
+		return err
+	}
+	discard(resp)
+	return nil
+}
+
 // pick prefers a token to a password.
 func pick(all []challenge) *challenge {
 	for _, scheme := range []string{"bearer", "basic"} {

@@ -435,6 +435,35 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+// A registry may answer strangers with a part of its catalog: a login that is known is used before it is asked for, nobody's
+// is not, and a wrong one is an error rather than a shorter list.
+func TestCatalogSignsIn(t *testing.T) {
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		switch known := user == login.User && password == login.Password; {
+		case r.URL.Path == "/v2/_catalog" && known:
+			fmt.Fprint(w, `{"repositories":["open/app","private/app"]}`)
+		case r.URL.Path == "/v2/_catalog":
+			fmt.Fprint(w, `{"repositories":["open/app"]}`)
+		case !known:
+			w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	for name, tc := range map[string]struct {
+		cred remote.Credentials
+		want int // entries; 0 is a failure
+	}{"signed in": {login, 2}, "nobody": {remote.Credentials{}, 1}, "wrong password": {remote.Credentials{User: login.User, Password: "x"}, 0}} {
+		t.Run(name, func(t *testing.T) {
+			c := client(remote.Options{Credentials: func(context.Context, string, string) (remote.Credentials, error) { return tc.cred, nil }})
+			names, err := c.Catalog(t.Context(), s.host)
+			if len(names) != tc.want || (err != nil) != (tc.want == 0) || err != nil && !fault.Is(err, fault.Unauthenticated) {
+				t.Errorf("%v, %v; want %d", names, err, tc.want)
+			}
+		})
+	}
+}
+
 func TestEndlessLists(t *testing.T) {
 	reg := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "<"+r.URL.Path+`>; rel="next"`)

@@ -83,10 +83,14 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	return tags, err
 }
 
-// Catalog lists the repositories of a registry, over all pages. Many registries offer it to administrators only, or not.
+// Catalog lists the repositories of a registry, over all pages. Many registries offer it to administrators only, or not; some
+// answer strangers with what is public, so a login that is known is used without being asked for.
 func (c *Client) Catalog(ctx context.Context, hostname string) ([]ref.Name, error) {
 	var names []ref.Name
 	h := c.host(hostname)
+	if err := c.introduce(ctx, h); err != nil {
+		return nil, err
+	}
 	cl := &call{method: http.MethodGet, path: "/v2/_catalog?n=1000", scope: []string{"registry:catalog:*"}, what: "list repositories"}
 	err := c.pages(ctx, h, cl, func(_ *http.Response, body []byte) error {
 		var page struct {
