@@ -97,8 +97,10 @@ func (a *Archive) scan() error {
 	if err != nil {
 		return damaged("archive %s is not an OCI image layout: it has no %s", a.path, fileIndex)
 	}
-	a.ix, err = parseIndex(body)
-	return err
+	if a.ix, err = parseIndex(body); err != nil {
+		return err
+	}
+	return a.ix.unfold(a.read)
 }
 
 func plainName(s string) string { return fmt.Sprintf("%.80q", s) }

@@ -311,7 +311,7 @@ func (b *Builder) PutManifest(ctx context.Context, at ref.Reference, d oci.Descr
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.ix.put(at.Tag, d, platform)
+	return b.ix.put(at.Tag, d, platform, referrer)
 }
 
 // Delete is refused: an archive is written once.
@@ -329,9 +329,18 @@ func (b *Builder) Commit() error {
 			return damaged("archive %s is not finished: it lacks the blob %s", b.path, d)
 		}
 	}
-	body, err := b.ix.bytes()
+	body, list, err := b.ix.render()
 	if err != nil {
 		return err
+	}
+	if d := oci.FromBytes(oci.SHA256, list); list != nil && b.blobs[d] == nil {
+		off, _, err := b.reserve(blobPath(d), int64(len(list)))
+		if err != nil {
+			return err
+		}
+		if _, err := b.f.WriteAt(list, off); err != nil {
+			return full(err)
+		}
 	}
 	off, _, err := b.reserve(fileIndex, int64(len(body)))
 	if err != nil {

@@ -165,11 +165,21 @@ func (l *Dir) index() (*index, error) {
 		}
 		return nil, err
 	}
-	return parseIndex(body)
+	ix, err := parseIndex(body)
+	if err != nil {
+		return nil, err
+	}
+	return ix, ix.unfold(l.read)
 }
 
 // change edits the index, one process at a time.
 func (l *Dir) change(edit func(*index) error) error {
+	return l.changeThen(edit, func(oci.Digest) error { return nil })
+}
+
+// changeThen does something more when the index is written, before the next process may change it. list is the digest of the
+// list of referrers that is kept apart; the zero digest where none is.
+func (l *Dir) changeThen(edit func(*index) error, then func(list oci.Digest) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lock, err := l.d.OpenFile(fileLock, os.O_RDWR|os.O_CREATE, 0o644)
@@ -187,11 +197,21 @@ func (l *Dir) change(edit func(*index) error) error {
 	if err := edit(ix); err != nil {
 		return err
 	}
-	body, err := ix.bytes()
+	body, list, err := ix.render()
 	if err != nil {
 		return err
 	}
-	return full(l.d.WriteFile(fileIndex, body, 0o644))
+	var at oci.Digest
+	if list != nil {
+		at = oci.FromBytes(oci.SHA256, list)
+		if err := l.d.WriteFile(blobPath(at), list, 0o644); err != nil {
+			return full(err)
+		}
+	}
+	if err := l.d.WriteFile(fileIndex, body, 0o644); err != nil {
+		return full(err)
+	}
+	return then(at)
 }
 
 // Manifest reads what a name or digest names; without either, the only image.
@@ -362,7 +382,7 @@ func (l *Dir) PutManifest(_ context.Context, at ref.Reference, d oci.Descriptor,
 	if at.Tag == "" && !at.Digest.IsZero() && !referrer {
 		return nil
 	}
-	return l.change(func(ix *index) error { return ix.put(at.Tag, d, platform) })
+	return l.change(func(ix *index) error { return ix.put(at.Tag, d, platform, referrer) })
 }
 
 // Delete takes a name or a digest out of the index. Content stays: something else may need it.

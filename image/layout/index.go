@@ -15,12 +15,14 @@ import (
 type index struct {
 	fields  map[string]json.RawMessage
 	entries []entry
+	apart   []oci.Digest // lists that entries were taken from, by unfold
 }
 
 // entry is one descriptor of the index.
 type entry struct {
-	d   oci.Descriptor
-	raw json.RawMessage
+	d        oci.Descriptor
+	raw      json.RawMessage
+	referrer bool // it has a subject, as far as that is known
 }
 
 func (e entry) name() string { return e.d.Annotations[AnnotationName] }
@@ -97,17 +99,17 @@ func (ix *index) find(at ref.Reference) (oci.Descriptor, error) {
 	return oci.Descriptor{}, fault.New(fault.NotFound, fault.ManifestUnknown, "the layout has no image %q", at.String())
 }
 
-// images are the entries that stand for themselves: those with names, or all where none has one. Referrers have none.
+// images are the entries that stand for themselves: those with names, or all where none has one. What is about
+// another is none of them, where there is anything else.
 func (ix *index) images() []entry {
-	named := slices.DeleteFunc(slices.Clone(ix.entries), func(e entry) bool { return e.name() == "" })
-	if len(named) == 0 && len(ix.entries) > 0 {
-		plain := slices.DeleteFunc(slices.Clone(ix.entries), func(e entry) bool { return e.d.ArtifactType != "" })
-		if len(plain) > 0 {
-			return plain
-		}
-		return ix.entries
+	plain := slices.DeleteFunc(slices.Clone(ix.entries), entry.beside)
+	if named := slices.DeleteFunc(slices.Clone(plain), func(e entry) bool { return e.name() == "" }); len(named) > 0 {
+		return named
 	}
-	return named
+	if len(plain) > 0 {
+		return plain
+	}
+	return ix.entries
 }
 
 func names(es []entry) string {
@@ -129,7 +131,7 @@ func names(es []entry) string {
 }
 
 // put enters a manifest: under a name, whose older entry goes, or without one, once.
-func (ix *index) put(name string, d oci.Descriptor, platform json.RawMessage) error {
+func (ix *index) put(name string, d oci.Descriptor, platform json.RawMessage, referrer bool) error {
 	d.Annotations = nil
 	if name != "" {
 		d.Annotations = map[string]string{AnnotationName: name}
@@ -144,7 +146,7 @@ func (ix *index) put(name string, d oci.Descriptor, platform json.RawMessage) er
 	ix.entries = slices.DeleteFunc(ix.entries, func(e entry) bool {
 		return e.name() == name && (name != "" || e.d.Digest == d.Digest)
 	})
-	ix.entries = append(ix.entries, entry{d, raw})
+	ix.entries = append(ix.entries, entry{d, raw, referrer})
 	return nil
 }
 
