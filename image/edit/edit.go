@@ -74,8 +74,13 @@ func Apply(img v1.Image, c Change) (v1.Image, error) {
 	return Annotate(img, c.Annotations)
 }
 
-// Append puts layers on top. The media types of the layers have to be of the image's family.
+// Append puts layers on top. The media types of the layers have to be of the image's family. Where the image has layers and no
+// history, each gets an entry: a history has an entry for every layer, or none at all.
 func Append(img v1.Image, layers ...v1.Layer) (v1.Image, error) {
+	img, err := remembering(img)
+	if err != nil {
+		return nil, err
+	}
 	var adds []mutate.Addendum
 	for _, l := range layers {
 		adds = append(adds, mutate.Addendum{Layer: l, History: v1.History{CreatedBy: "berth append", Comment: "one layer"}})
@@ -83,6 +88,26 @@ func Append(img v1.Image, layers ...v1.Layer) (v1.Image, error) {
 	out, err := mutate.Append(img, adds...)
 	if err != nil {
 		return nil, fmt.Errorf("edit: append: %w", err)
+	}
+	return out, nil
+}
+
+// remembering is the image with a history: what is not known of its layers stays empty.
+func remembering(img v1.Image) (v1.Image, error) {
+	file, err := img.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("edit: configuration: %w", err)
+	}
+	if len(file.History) > 0 || len(file.RootFS.DiffIDs) == 0 {
+		return img, nil
+	}
+	file = file.DeepCopy()
+	for range file.RootFS.DiffIDs {
+		file.History = append(file.History, v1.History{Created: file.Created, Comment: "a layer of an image without history"})
+	}
+	out, err := mutate.ConfigFile(img, file)
+	if err != nil {
+		return nil, fmt.Errorf("edit: configuration: %w", err)
 	}
 	return out, nil
 }
