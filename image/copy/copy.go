@@ -176,8 +176,9 @@ type Result struct {
 	MediaType string     `json:"mediaType"`
 	Changed   bool       `json:"changed"` // something was written, or would be
 	Manifests int        `json:"manifests"`
-	Referrers int        `json:"referrers"`  // of them, what refers to the image
-	Signed    int        `json:"signatures"` // GPG signatures, which are no manifests
+	Referrers int        `json:"referrers"`               // of them, what refers to the image
+	Left      int        `json:"referrersLeft,omitempty"` // what refers to the index of which one image was copied: it is about the index, and stays
+	Signed    int        `json:"signatures"`              // GPG signatures, which are no manifests
 	Sent      int        `json:"blobsSent"`
 	Mounted   int        `json:"blobsMounted"`
 	Present   int        `json:"blobsPresent"`
@@ -206,6 +207,13 @@ func (e *Engine) Copy(ctx context.Context, j Job) (*Result, error) {
 	e.o.Progress(Event{Kind: ImageStarted, Image: res.From, Target: res.To, Digest: root.d.Digest})
 	if err := c.image(ctx, root); err != nil {
 		return res, fmt.Errorf("copy %s to %s: %w", res.From, res.To, err)
+	}
+	for _, d := range c.passed {
+		n, err := e.Related(ctx, j.From, d)
+		if err != nil {
+			return res, fmt.Errorf("copy %s to %s: %w", res.From, res.To, err)
+		}
+		res.Left += n
 	}
 	e.o.Progress(Event{Kind: ImageDone, Image: res.From, Target: res.To, Digest: root.d.Digest, Result: res})
 	return res, nil

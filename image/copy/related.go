@@ -169,6 +169,39 @@ func (c *run) cosign(ctx context.Context, d oci.Digest) error {
 	return g.Wait()
 }
 
+// Related counts what refers to a manifest of a source and would be copied with it: referrers, and the tags of older cosign.
+func (e *Engine) Related(ctx context.Context, from Source, d oci.Digest) (int, error) {
+	if e.o.Referrers.None {
+		return 0, nil
+	}
+	var all []oci.Descriptor
+	err := e.request(ctx, func() (err error) {
+		all, err = from.Referrers(ctx, d)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for _, r := range all {
+		if e.o.Referrers.wants(r) {
+			count++
+		}
+	}
+	if d.Algorithm() != oci.SHA256 || len(e.o.Referrers.Types) > 0 && !slices.Contains(e.o.Referrers.Types, TypeCosignTags) {
+		return count, nil
+	}
+	for _, suffix := range cosignSuffixes {
+		if suffix == ".sig" && e.o.Referrers.Unsigned {
+			continue
+		}
+		if there, known := e.tagged(ctx, from, remote.FallbackTag(d)+suffix); known && there {
+			count++
+		}
+	}
+	return count, nil
+}
+
 // tagSet is the list of tags of one source, read once.
 type tagSet struct {
 	once sync.Once

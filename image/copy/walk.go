@@ -22,6 +22,8 @@ type run struct {
 	mu    sync.Mutex
 	nodes map[oci.Digest]*node        // every manifest that was seen, so that none is done twice
 	refs  map[oci.Digest][]oci.Digest // by subject: referrers that were copied
+
+	passed []oci.Digest // indexes that led to the root and are not copied
 }
 
 // node is one manifest of the graph.
@@ -95,6 +97,7 @@ func (c *run) root(ctx context.Context) (*node, error) {
 		if err != nil || depth > 4 {
 			return nil, fault.New(fault.Invalid, fault.ManifestInvalid, "index %s leads nowhere", n.d.Digest)
 		}
+		c.passed = append(c.passed, n.d.Digest)
 		best, ok := choose(all, c.e.o.Platform)
 		if !ok {
 			return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "the index has no image for %s; it has %s", c.e.o.Platform, platforms(all))
