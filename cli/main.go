@@ -85,7 +85,7 @@ func (a *app) t(en, zh string) string { return a.lang.Pick(en, zh) }
 
 // warn prints a line for people on standard error.
 func (a *app) warn(en, zh string) {
-	_, _ = io.WriteString(a.Err, a.t("warning: ", "警告：")+a.t(en, zh)+"\n")
+	_, _ = io.WriteString(a.Err, a.t("warning: ", "警告：")+output.Clean(a.t(en, zh))+"\n")
 }
 
 // colored reports whether w shows colors: --color, then NO_COLOR and CLICOLOR_FORCE, then whether it is a terminal.

@@ -100,6 +100,7 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		_, err = w.Write(text)
 		return err
 	case Name:
+		table = table.cleaned()
 		for _, row := range table.Rows {
 			if _, err := fmt.Fprintln(w, legible.Show(row[0])); err != nil {
 				return err
@@ -107,6 +108,7 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		}
 		return nil
 	case CSV:
+		table = table.cleaned()
 		c := csv.NewWriter(w)
 		if !f.NoHeading {
 			_ = c.Write(table.Header) // what fails is told by Error
@@ -125,7 +127,7 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 	if f.Short && !f.NoTrunc && kind == TableKind {
 		table = table.shortened()
 	}
-	return table.write(w, !f.NoHeading)
+	return table.cleaned().write(w, !f.NoHeading)
 }
 
 // shortened is the table with the first twelve digits of each digest.

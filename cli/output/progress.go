@@ -67,7 +67,9 @@ type Event struct {
 }
 
 // Start begins an item. size is -1 when it is unknown.
-func (p *Progress) Start(id, label string, size int64) { p.change("started", id, label, size, 0, "") }
+func (p *Progress) Start(id, label string, size int64) {
+	p.change("started", id, Clean(label), size, 0, "")
+}
 
 // Move says how many bytes of an item are done.
 func (p *Progress) Move(id string, done int64) { p.change("progress", id, "", 0, done, "") }
@@ -77,7 +79,7 @@ func (p *Progress) Done(id string) { p.change("done", id, "", 0, 0, "") }
 
 // Skip ends an item that need not move, with the reason.
 func (p *Progress) Skip(id, label string, size int64, note string) {
-	p.change("skipped", id, label, size, 0, note)
+	p.change("skipped", id, Clean(label), size, 0, Clean(note))
 }
 
 func (p *Progress) change(event, id, label string, size, done int64, note string) {
@@ -137,7 +139,9 @@ func (p *Progress) event(e Event) {
 	}
 }
 
-func (p *Progress) line(format string, args ...any) { _, _ = fmt.Fprintf(p.w, format+"\n", args...) }
+func (p *Progress) line(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.w, "%s\n", Clean(fmt.Sprintf(format, args...)))
+}
 
 // draw paints all bars anew over those of before.
 func (p *Progress) draw(t time.Time) {
