@@ -216,7 +216,7 @@ func artifactPullCommand(a *app) *cobra.Command {
 			return err
 		}
 		defer p.close()
-		got, err := p.get(ctx, args[0])
+		got, err := p.use(ctx, args[0])
 		if err != nil {
 			return failed(err, a.t("cannot pull %s", "无法拉取 %s"), args[0])
 		}

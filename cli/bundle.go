@@ -19,7 +19,9 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/bundle"
 	"github.com/berth-registry/berth/image/copy"
+	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/image/sign/key"
+	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
 
@@ -97,12 +99,12 @@ func bundleCreate(a *app) *cobra.Command {
 			}
 			o.Copy.Platforms = append(o.Copy.Platforms, p)
 		}
-		items, release, err := a.bundleItems(ctx, args[1:], side.image)
+		items, check, release, err := a.bundleItems(ctx, args[1:], side.image)
 		if err != nil {
 			return failed(err, a.t("cannot create %s", "无法创建 %s"), args[0])
 		}
 		defer release()
-		o.Items = items
+		o.Items, o.Copy.Check = items, check
 		if o.Files, err = bundleFiles(map[string][]string{"trust": trust, "config": configs, "file": anything}); err != nil {
 			return err
 		}
@@ -251,7 +253,7 @@ func bundleDiff(a *app) *cobra.Command {
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
 		b, err := bundle.Open(args[0])
 		if err != nil {
-			return failed(err, a.t("cannot read %s", "无法读取 %s"), args[0])
+			return failed(unsound(args[0], err), a.t("cannot read %s", "无法读取 %s"), args[0])
 		}
 		defer b.Close() //nolint:errcheck // it was only read
 		use, err := a.bundleUse(args[1], side.image)
@@ -277,7 +279,7 @@ func bundleInventory(a *app) *cobra.Command {
 		if err != nil {
 			return failed(err, a.t("cannot list %s", "无法列出 %s"), strings.Join(args, " "))
 		}
-		items, release, err := a.bundleItems(ctx, names, side.image)
+		items, _, release, err := a.bundleItems(ctx, names, side.image)
 		if err != nil {
 			return err
 		}
@@ -304,7 +306,7 @@ func (a *app) everyTag(ctx context.Context, names []string, side *option.Image) 
 			out = append(out, n)
 			continue
 		}
-		list, err := a.registryTags(ctx, sys, n)
+		list, err := a.registryTags(ctx, sys, n, option.Retry{})
 		if err != nil {
 			return nil, err
 		}
@@ -318,8 +320,8 @@ func (a *app) everyTag(ctx context.Context, names []string, side *option.Image) 
 }
 
 // bundleItems opens images. In the bundle they are called as in their registry, without its host; those of layouts by the name of
-// the file or folder, unless their name there has a repository in it.
-func (a *app) bundleItems(ctx context.Context, names []string, side *option.Image) (items []bundle.Item, release func(), err error) {
+// the file or folder, unless their name there has a repository in it. check asks policy.json about each.
+func (a *app) bundleItems(ctx context.Context, names []string, side *option.Image) (items []bundle.Item, check policyChecker, release func(), err error) {
 	var open []func()
 	release = func() {
 		for _, f := range open {
@@ -333,28 +335,33 @@ func (a *app) bundleItems(ctx context.Context, names []string, side *option.Imag
 	}()
 	sys, err := a.system(side)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, release, err
+	}
+	checks := map[copy.Source]policyChecker{}
+	check = func(ctx context.Context, from copy.Source, d oci.Descriptor, body []byte) error {
+		return checks[from](ctx, from, d, body)
 	}
 	for _, name := range names {
 		img, err := a.parseImage(name)
 		if err != nil {
-			return nil, release, err
+			return nil, nil, release, err
 		}
 		from, err := a.from(ctx, name, img, sys, option.Retry{})
 		if err != nil {
-			return nil, release, err
+			return nil, nil, release, err
 		}
 		if from == nil {
-			return nil, release, output.Usage(a.t("%s: a bundle is made of docker:, oci: and oci-archive: images", "%s：bundle 只接受 docker:、oci:、oci-archive: 镜像"), name)
+			return nil, nil, release, output.Usage(a.t("%s: a bundle is made of docker:, oci: and oci-archive: images", "%s：bundle 只接受 docker:、oci:、oci-archive: 镜像"), name)
 		}
 		open = append(open, from.release)
+		checks[from.source] = a.policyCheck(img, sys, option.Retry{})
 		it := bundle.Item{From: from.source, At: from.at, Tag: from.at.Tag}
 		if it.Repository, it.Tag, err = nameInBundle(name, img, it.Tag); err != nil {
-			return nil, release, err
+			return nil, nil, release, err
 		}
 		items = append(items, it)
 	}
-	return items, release, nil
+	return items, check, release, nil
 }
 
 func nameInBundle(name string, img types.ImageReference, tag string) (ref.Name, string, error) {
@@ -512,7 +519,7 @@ func (a *app) openBundle(ctx context.Context, name string, keys []string) (*bund
 	}
 	b, err := bundle.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, unsound(name, err)
 	}
 	if len(public) > 0 {
 		err = b.VerifySignature(public...)
@@ -523,11 +530,16 @@ func (a *app) openBundle(ctx context.Context, name string, keys []string) (*bund
 	if err == nil {
 		return b, nil
 	}
-	if fault.Has(err, bundle.ReasonUnsigned) || fault.Has(err, bundle.ReasonDamaged) {
-		f := &output.Failure{What: name, Why: fault.Of(err).Message, Code: string(fault.Of(err).Reason), Exit: output.ExitPolicy, Cause: err}
-		err = f
+	return nil, errors.Join(unsound(name, err), b.Close())
+}
+
+// unsound gives the exit code of a verification that failed to what says of a bundle that it is not what was made: not signed as it
+// has to be, changed, or cut off.
+func unsound(name string, err error) error {
+	if fault.Has(err, bundle.ReasonUnsigned) || fault.Has(err, bundle.ReasonDamaged) || fault.Has(err, layout.ReasonLayout) {
+		return &output.Failure{What: name, Why: fault.Of(err).Message, Code: string(fault.Of(err).Reason), Exit: output.ExitPolicy, Cause: err}
 	}
-	return nil, errors.Join(err, b.Close())
+	return err
 }
 
 // bundleUse is where a bundle goes: a registry, below a prefix or not.

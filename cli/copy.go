@@ -145,18 +145,30 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if err != nil {
 		return err
 	}
+	if target, err = a.guardUnpacked(ctx, source, target, options.SourceCtx, o.retry); err != nil {
+		return keepOrNot(err)
+	}
 	show, finish := a.follow(o.quiet, options)
 	var written []byte
 	err = a.again(ctx, o.retry, func() error {
 		written, err = copy.Image(ctx, policy, target, source, options)
 		return err
 	})
+	if pinned := a.byBundle(ctx, err, source, options.SourceCtx, o.retry); pinned != nil {
+		err = a.again(ctx, o.retry, func() error {
+			written, err = a.copyAccepted(ctx, target, pinned, options)
+			return err
+		})
+	}
 	finish()
 	err = keepOrNot(err)
 	if err != nil {
 		return err
 	}
 	show.Summary(a.t("copied", "已复制"))
+	if n := a.unconverted(ctx, o, source, options.SourceCtx); n > 0 && !o.quiet {
+		a.notConverted(n, target)
+	}
 	if o.digestFile == "" {
 		return nil
 	}

@@ -79,7 +79,11 @@ func craneConfig(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "config IMAGE", Short: a.t("print the configuration of an image, to the byte", "显示镜像配置原文"), Args: a.args(1, 1)}
 	p := a.placesFlags(c.Flags())
 	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
-		_, img, err := p.one(ctx, args[0])
+		o, err := p.get(ctx, args[0])
+		if err != nil {
+			return failed(err, a.t("cannot open %s", "无法打开 %s"), args[0])
+		}
+		_, img, err := p.chosen(ctx, o)
 		if err != nil {
 			return failed(err, a.t("cannot open %s", "无法打开 %s"), args[0])
 		}

@@ -4,17 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
+	libcopy "go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	liblayout "go.podman.io/image/v5/oci/layout"
+	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
 
 	"github.com/berth-registry/berth/cli/option"
@@ -307,10 +311,68 @@ func (a *app) copied(o *copyOptions, show *output.Progress, res *copy.Result) er
 	if res.Referrers > 0 && !o.quiet {
 		_, _ = a.Err.Write([]byte(sized(res.Referrers, a.t("referrer came along", "项引用一并复制"), a.t("referrers came along", "项引用一并复制")) + "\n"))
 	}
+	if res.Left > 0 && !o.quiet {
+		a.leftBehind(res.Left)
+	}
 	if o.digestFile == "" {
 		return nil
 	}
 	return os.WriteFile(o.digestFile, []byte(res.Digest.String()), 0o644)
+}
+
+// leftBehind says that signatures and the like are about an index of which one image was copied.
+func (a *app) leftBehind(n int) {
+	a.warn(sized(n, "thing refers", "things refer")+" to the index, such as its signature, and stayed behind with it: --all copies the index and what refers to it",
+		fmt.Sprintf("有 %d 项内容（例如签名）引用该索引，未随单个镜像复制：使用 --all 可复制索引及其引用", n))
+}
+
+// unconverted counts what refers to an image of a registry that is about to be converted: it is about bytes that change, or goes to a
+// place that has none for it. What cannot be found out is not said.
+func (a *app) unconverted(ctx context.Context, o *copyOptions, source types.ImageReference, sys *types.SystemContext) int {
+	if source.Transport() != docker.Transport {
+		return 0
+	}
+	opt, err := a.engineOptions(o, sys)
+	if err != nil || opt.Referrers.None {
+		return 0
+	}
+	from, err := a.repository(source, sys, o.retry)
+	if err != nil || from == nil {
+		return 0
+	}
+	defer from.release()
+	e := copy.New(opt)
+	d, body, err := from.source.Manifest(ctx, from.at)
+	if err != nil {
+		return 0
+	}
+	of := []oci.Digest{d.Digest}
+	if m, err := oci.ParseManifest(d.MediaType, body); err == nil && opt.Select == copy.All {
+		for _, k := range m.Manifests {
+			of = append(of, k.Digest)
+		}
+	}
+	total := 0
+	for _, d := range of {
+		n, err := e.Related(ctx, from.source, d)
+		if err != nil {
+			return total
+		}
+		total += n
+	}
+	return total
+}
+
+// notConverted says what stayed behind where the library copied, and how it comes along.
+func (a *app) notConverted(n int, target types.ImageReference) {
+	en, zh := sized(n, "thing refers", "things refer")+" to the image, such as a signature, and stayed behind", fmt.Sprintf("有 %d 项内容（例如签名）引用该镜像，未随之复制", n)
+	switch target.Transport() {
+	case docker.Transport, liblayout.Transport, ociarchive.Transport:
+		en, zh = en+": what changes the image leaves them; with --referrers all its bytes stay as they are, and they come along", zh+"：转换后的镜像不再适用；使用 --referrers all 可原样复制并附带引用"
+	default:
+		en, zh = en+": transport "+target.Transport().Name()+" has no place for them; oci: and oci-archive: have", zh+"：传输方式 "+target.Transport().Name()+" 无法存放；oci: 与 oci-archive: 可以"
+	}
+	a.warn(en, zh)
 }
 
 // shown shows the events of the engine. Bars are named by what they are of: two targets may need the same blob.
@@ -343,9 +405,12 @@ func (a *app) shown(show *output.Progress) func(copy.Event) {
 // enginesTries is how often berth's own client makes a request again, when no flag says.
 const enginesTries = 4
 
+// policyChecker decides whether a manifest, as the source has it, may be used: copy.Options.Check.
+type policyChecker = func(ctx context.Context, from copy.Source, d oci.Descriptor, body []byte) error
+
 // policyCheck is asked with the manifest that is about to be copied: policy.json decides, for exactly these bytes. What it asks a
 // registry for is asked again as the flags say, and without them as often as the engine does that copies.
-func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext, retry option.Retry) func(context.Context, copy.Source, oci.Descriptor, []byte) error {
+func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext, retry option.Retry) policyChecker {
 	return func(ctx context.Context, from copy.Source, d oci.Descriptor, _ []byte) error {
 		if a.global.InsecurePolicy {
 			return nil
@@ -391,6 +456,42 @@ func (a *app) allowed(ctx context.Context, img types.ImageReference, sys *types.
 		o.Store = sign.Registry(r)
 	}
 	return policy.Allow(ctx, p, src, d, o)
+}
+
+// byBundle is for an image that the library refused: it knows the signatures at cosign's tags and no bundles. When policy.json accepts the
+// image by a bundle, byBundle names it by the digest that was accepted; else it is nil.
+func (a *app) byBundle(ctx context.Context, err error, img types.ImageReference, sys *types.SystemContext, retry option.Retry) types.ImageReference {
+	var refused signature.PolicyRequirementError
+	if !errors.As(err, &refused) || img.Transport() != docker.Transport {
+		return nil
+	}
+	e, err := a.repository(img, sys, retry)
+	if err != nil || e == nil {
+		return nil
+	}
+	d, body, err := e.source.Manifest(ctx, e.at)
+	if err != nil || a.policyCheck(img, sys, retry)(ctx, e.source, d, body) != nil {
+		return nil
+	}
+	named, err := reference.WithDigest(reference.TrimNamed(img.DockerReference()), digest.Digest(d.Digest.String()))
+	if err != nil {
+		return nil
+	}
+	pinned, err := docker.NewReference(named)
+	if err != nil {
+		return nil
+	}
+	return pinned
+}
+
+// copyAccepted copies by the library what was accepted before, by digest.
+func (a *app) copyAccepted(ctx context.Context, target, source types.ImageReference, options *libcopy.Options) ([]byte, error) {
+	open, err := signature.NewPolicyContext(&signature.Policy{Default: []signature.PolicyRequirement{signature.NewPRInsecureAcceptAnything()}})
+	if err != nil {
+		return nil, err
+	}
+	defer open.Destroy() //nolint:errcheck // it holds nothing that could be lost
+	return libcopy.Image(ctx, open, target, source, options)
 }
 
 // acceptsAnything reports whether the policy asks nothing of any image, so that no signature need be looked for.

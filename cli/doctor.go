@@ -84,9 +84,26 @@ func doctorCommand(a *app) *cobra.Command {
 		if err := format.Print(a.Out, e.found, table); err != nil || failures == 0 {
 			return err
 		}
-		return &output.Failure{What: fmt.Sprintf(a.t("%d of %d checks failed", "%d / %d 项检查失败"), failures, len(e.found)), Exit: output.ExitFailure}
+		return &output.Failure{What: fmt.Sprintf(a.t("%d of %d checks failed", "%d / %d 项检查失败"), failures, len(e.found)), Exit: e.exit()}
 	})
 	return c
+}
+
+// exit is the exit code by the first check that failed: that of a command which fails for the same reason.
+func (e *examination) exit() int {
+	for _, f := range e.found {
+		if f.State != "fail" {
+			continue
+		}
+		switch f.Check {
+		case "name", "connection", "tls", "/v2/":
+			return output.ExitNetwork
+		case "login":
+			return output.ExitAuth
+		}
+		return output.ExitFailure
+	}
+	return output.ExitFailure
 }
 
 // files looks at the files that the tool and its kin read.

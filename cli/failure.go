@@ -165,6 +165,9 @@ func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
 		f.Fix = a.askedAs(answer.Login) + a.t("ask for the right, or sign in as somebody who has it: berth login ", "申请权限，或以有权限的用户登录：berth login ") + host
 	case e.Reason == remote.ReasonPlainHTTP:
 		f.Fix = a.t("only when you trust the network: --tls-verify=false (--src-tls-verify, --dest-tls-verify)", "仅在信任网络时使用：--tls-verify=false（--src-tls-verify、--dest-tls-verify）")
+	case e.Reason == remote.ReasonNetwork && errors.Is(e, syscall.ECONNREFUSED):
+		f.Why = a.t("nobody listens at ", "没有服务监听：") + host
+		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
 	case e.Reason == remote.ReasonTLS:
 		f.Fix = "berth trust " + host
 	case e.Kind == fault.RateLimited && e.After > 0:

@@ -250,7 +250,7 @@ func stripped(annotations []string) []string {
 }
 
 func (b *indexBuilder) take(ctx context.Context, name string) error {
-	o, err := b.get(ctx, name)
+	o, err := b.use(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
-	"github.com/docker/distribution/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"go.podman.io/image/v5/docker"
@@ -15,6 +15,8 @@ import (
 	"go.podman.io/image/v5/types"
 
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
 )
 
 // inspection is what inspect prints, with skopeo's names in skopeo's order.
@@ -86,7 +88,7 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 	var source types.ImageSource
 	var body []byte
 	err = a.again(ctx, o.retry, func() error {
-		if source, err = ref.NewImageSource(ctx, sys); err != nil {
+		if source, err = a.imageSource(ctx, ref, sys, o.retry); err != nil {
 			return err
 		}
 		if body, _, err = image.UnparsedInstance(source, nil).Manifest(ctx); err != nil {
@@ -162,10 +164,10 @@ func (a *app) describe(ctx context.Context, o *inspectOptions, sys *types.System
 	if o.noTags || img.Reference().Transport() != docker.Transport {
 		return found, nil
 	}
-	tags, err := docker.GetRepositoryTags(ctx, sys, img.Reference())
+	tags, err := a.tagsOf(ctx, sys, img.Reference().DockerReference(), o.retry)
 	switch {
 	case err == nil:
-		found.RepoTags = tags
+		found.RepoTags = append(found.RepoTags, tags...)
 	case tagsAreKept(err):
 		a.warn("the registry does not say which tags the repository has", "仓库不提供标签列表")
 	default:
@@ -177,13 +179,8 @@ func (a *app) describe(ctx context.Context, o *inspectOptions, sys *types.System
 // tagsAreKept reports whether a registry lets the image be read and not the list of tags: it denies that, or has no
 // such route.
 func tagsAreKept(err error) bool {
-	var coder errcode.ErrorCoder
-	var full errcode.Error
-	if !errors.As(err, &coder) {
-		return false
-	}
-	return coder.ErrorCode() == errcode.ErrorCodeDenied ||
-		coder.ErrorCode() == errcode.ErrorCodeUnknown && errors.As(err, &full) && full.Message == "404 page not found"
+	var answer *remote.Answer
+	return fault.Is(err, fault.Denied) || fault.Has(err, fault.DeniedReason) || errors.As(err, &answer) && answer.Status == http.StatusNotFound && answer.Code == ""
 }
 
 // manifestDigest is the digest of a manifest by the algorithm that is named, or else by that of its configuration.

@@ -11,7 +11,9 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/types"
 
+	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/oci/ref"
 )
 
 // tagList is what list-tags prints, as skopeo does.
@@ -39,10 +41,7 @@ func listTagsCommand(a *app) *cobra.Command {
 		if strings.HasPrefix(args[0], archive.Transport.Name()+":") {
 			list.Tags, err = a.archiveTags(ctx, sys, args[0])
 		} else {
-			err = a.again(ctx, o.retry, func() error {
-				list, err = a.registryTags(ctx, sys, args[0])
-				return err
-			})
+			list, err = a.registryTags(ctx, sys, args[0], o.retry)
 		}
 		if err != nil {
 			return failed(err, a.t("cannot list the tags of %s", "无法列出 %s 的标签"), args[0])
@@ -57,22 +56,31 @@ func listTagsCommand(a *app) *cobra.Command {
 }
 
 // registryTags asks a registry for all tags of docker://HOST/REPOSITORY.
-func (a *app) registryTags(ctx context.Context, sys *types.SystemContext, name string) (tagList, error) {
+func (a *app) registryTags(ctx context.Context, sys *types.SystemContext, name string, retry option.Retry) (tagList, error) {
 	var list tagList
 	repository, err := a.parseRepository(name)
 	if err != nil {
 		return list, err
 	}
-	ref, err := docker.NewReference(reference.TagNameOnly(repository)) // the library wants a tag, and ignores it
-	if err != nil {
-		return list, err
-	}
 	list.Repository = repository.Name()
-	if sys, err = withStored(sys, ref); err != nil {
-		return list, err
-	}
-	list.Tags, err = docker.GetRepositoryTags(ctx, sys, ref)
+	list.Tags, err = a.tagsOf(ctx, sys, repository, retry)
 	return list, err
+}
+
+// tagsOf asks a registry for all tags of a repository, where its name says: mirrors are not asked, as skopeo does not ask them.
+func (a *app) tagsOf(ctx context.Context, sys *types.SystemContext, repository reference.Named, retry option.Retry) ([]string, error) {
+	if _, err := plainRegistry(sys, repository); err != nil { // blocked
+		return nil, err
+	}
+	n, err := ref.ParseName(reference.Path(repository))
+	if err != nil {
+		return nil, err
+	}
+	tags, err := a.client(sys, retry, func(text string) { a.warn(text, text) }).Repository(reference.Domain(repository), n).Tags(ctx)
+	if err == nil && tags == nil {
+		tags = []string{}
+	}
+	return tags, err
 }
 
 // parseRepository reads docker://HOST/REPOSITORY, without a tag or digest.

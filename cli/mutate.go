@@ -73,7 +73,7 @@ func (a *app) workspace() (dir string, remove func(), err error) {
 
 // changed opens a name and changes its image, or every image of its index unless a platform is asked for.
 func (p *places) changed(ctx context.Context, text string, change func(v1.Image) (v1.Image, error)) (*opened, view.Content, error) {
-	o, err := p.get(ctx, text)
+	o, err := p.use(ctx, text)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +88,7 @@ func (p *places) changed(ctx context.Context, text string, change func(v1.Image)
 		}
 		return o, out, err
 	}
-	one, img, err := p.one(ctx, text)
+	one, img, err := p.chosen(ctx, o)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/image/rootfs"
 	"github.com/berth-registry/berth/image/view"
@@ -195,6 +196,33 @@ func (p *places) local(ctx context.Context, text string) (*opened, error) {
 	return &opened{n, text, nil, nil}, nil
 }
 
+// use opens a manifest whose content is about to be moved or used: policy.json decides whether it may be. It is asked about what the
+// name leads to, an index as a whole, as copy asks it.
+func (p *places) use(ctx context.Context, text string) (*opened, error) {
+	o, err := p.get(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	source := o.text
+	var from copy.Source
+	if o.named != nil {
+		where, err := at(o.named)
+		if err != nil {
+			return nil, err
+		}
+		source = "docker://" + reference.TrimNamed(o.named).String() + ":" + where.Tag
+		if !where.Digest.IsZero() {
+			source = "docker://" + reference.TrimNamed(o.named).String() + "@" + where.Digest.String()
+		}
+		from = o.repo
+	}
+	img, sys, err := p.opener(source)
+	if err != nil {
+		return nil, err
+	}
+	return o, p.a.policyCheck(img, sys, option.Retry{})(ctx, from, o.Descriptor, o.Body)
+}
+
 // wanted is the platform of --platform, else of --override-os and its brothers, else linux on this machine's architecture.
 func (p *places) wanted() (v1.Platform, error) {
 	if p.platform != "" {
@@ -214,12 +242,17 @@ func (p *places) wanted() (v1.Platform, error) {
 	return w, nil
 }
 
-// one opens one image: that of the platform when the name leads to an index.
+// one opens one image for use: that of the platform when the name leads to an index.
 func (p *places) one(ctx context.Context, text string) (*opened, v1.Image, error) {
-	o, err := p.get(ctx, text)
+	o, err := p.use(ctx, text)
 	if err != nil {
 		return nil, nil, err
 	}
+	return p.chosen(ctx, o)
+}
+
+// chosen is the image of what was opened: that of the platform of an index.
+func (p *places) chosen(ctx context.Context, o *opened) (*opened, v1.Image, error) {
 	w, err := p.wanted()
 	if err != nil {
 		return nil, nil, err
@@ -232,7 +265,7 @@ func (p *places) one(ctx context.Context, text string) (*opened, v1.Image, error
 	if err != nil {
 		return nil, nil, err
 	}
-	return &opened{n, text, o.named, o.repo}, img, nil
+	return &opened{n, o.text, o.named, o.repo}, img, nil
 }
 
 // put pushes an image or index. near are names whose repositories may have the blobs: those of the same registry are mounted.

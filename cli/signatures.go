@@ -209,6 +209,25 @@ func (l *lookaside) one(ctx context.Context, at *url.URL) ([]byte, error) {
 	return nil, fault.New(fault.Unsupported, fault.UnsupportedReason, "a lookaside is at file, http or https; registries.d names %s", at.Redacted())
 }
 
+// remove deletes the signatures of a manifest that lie in a folder. Those of a registry go with the manifest, and a web root is
+// its owner's.
+func (b *signatureStores) remove(r *remote.Repository, d oci.Digest) error {
+	l, err := b.lookaside(r, true, d)
+	if err != nil {
+		return err
+	}
+	for n := 0; l.base.Scheme == "file" && n < sign.MaxSignatures; n++ {
+		err := os.Remove(l.at(n).Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // write puts a signature under a number, whole or not at all.
 func (l *lookaside) write(n int, sig []byte) error {
 	at := l.at(n)

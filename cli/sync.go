@@ -295,7 +295,7 @@ func (a *app) syncSources(ctx context.Context, o *syncOptions, from string, sys 
 		}
 		images := []types.ImageReference{}
 		if reference.IsNameOnly(named) {
-			if images, err = tagged(ctx, sys, named, func(string) bool { return true }); err != nil {
+			if images, err = a.tagged(ctx, sys, named, func(string) bool { return true }); err != nil {
 				return nil, err
 			}
 		} else {
@@ -342,15 +342,8 @@ func someImages(a *app, from string, s syncSource) ([]syncSource, error) {
 }
 
 // tagged lists the images of a repository whose tags are wanted.
-func tagged(ctx context.Context, sys *types.SystemContext, repository reference.Named, want func(tag string) bool) ([]types.ImageReference, error) {
-	any, err := docker.NewReference(reference.TagNameOnly(repository)) // the library wants a tag, and ignores it
-	if err != nil {
-		return nil, err
-	}
-	if sys, err = withStored(sys, any); err != nil {
-		return nil, err
-	}
-	tags, err := docker.GetRepositoryTags(ctx, sys, any)
+func (a *app) tagged(ctx context.Context, sys *types.SystemContext, repository reference.Named, want func(tag string) bool) ([]types.ImageReference, error) {
+	tags, err := a.tagsOf(ctx, sys, repository, option.Retry{})
 	if err != nil {
 		return nil, fmt.Errorf("tags of %s: %w", repository.Name(), err)
 	}

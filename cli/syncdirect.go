@@ -98,6 +98,7 @@ type directSync struct {
 	targets              map[string]bool           // names of targets
 	digests              []string
 	sources              map[string]bool
+	left                 int // what refers to indexes of which one image was copied
 }
 
 func newDirectSync(a *app, o *syncOptions) *directSync {
@@ -276,6 +277,9 @@ func (s *directSync) run(ctx context.Context, rules []sync.Rule) (err error) {
 	if !s.o.dryRun {
 		show.Summary(s.a.t("copied", "已复制"))
 	}
+	if s.left > 0 {
+		s.a.leftBehind(s.left)
+	}
 	return s.end(ctx, rep, err)
 }
 
@@ -286,6 +290,9 @@ func (s *directSync) tell(ctx context.Context, o sync.Outcome) {
 	line := "docker://" + o.From + " -> docker://" + o.To
 	switch o.Action {
 	case sync.Copied, sync.Unchanged, sync.Skipped:
+		if o.Result != nil {
+			s.left += o.Result.Left
+		}
 		if !o.Digest.IsZero() {
 			s.digests = append(s.digests, o.Digest.String()+" docker://"+o.To+"\n")
 		}

@@ -53,7 +53,7 @@ func (a *app) yamlSources(ctx context.Context, file string, sys *types.SystemCon
 		if len(r.Images)+len(r.ImagesByTagRegex)+len(r.ImagesBySemver) == 0 {
 			a.warn(file+": "+host+" names no image", file+"："+host+" 未列出镜像")
 		}
-		images, err := r.find(ctx, host, &own)
+		images, err := r.find(ctx, a, host, &own)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +87,7 @@ func (r *syncRegistry) apply(sys *types.SystemContext) {
 }
 
 // find lists the images of a registry, by repository; each once.
-func (r *syncRegistry) find(ctx context.Context, host string, sys *types.SystemContext) (map[string][]types.ImageReference, error) {
+func (r *syncRegistry) find(ctx context.Context, a *app, host string, sys *types.SystemContext) (map[string][]types.ImageReference, error) {
 	images := map[string][]types.ImageReference{}
 	add := func(name string, refs []types.ImageReference) {
 		images[name] = append(images[name], slices.DeleteFunc(refs, func(ref types.ImageReference) bool {
@@ -103,7 +103,7 @@ func (r *syncRegistry) find(ctx context.Context, host string, sys *types.SystemC
 		}
 		var refs []types.ImageReference
 		if len(wanted) == 0 {
-			refs, err = tagged(ctx, sys, repository, func(string) bool { return true })
+			refs, err = a.tagged(ctx, sys, repository, func(string) bool { return true })
 		} else {
 			refs, err = named(repository, wanted)
 		}
@@ -122,7 +122,7 @@ func (r *syncRegistry) find(ctx context.Context, host string, sys *types.SystemC
 			if err != nil {
 				return output.Usage("%s/%s: %q: %v", host, name, rule, err)
 			}
-			refs, err := tagged(ctx, sys, repository, match)
+			refs, err := a.tagged(ctx, sys, repository, match)
 			if err != nil {
 				return err
 			}
