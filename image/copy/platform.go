@@ -8,6 +8,9 @@ import (
 	"github.com/berth-registry/berth/oci"
 )
 
+// ReasonPlatform is that of a platform that is written wrong.
+const ReasonPlatform fault.Reason = "PLATFORM_INVALID"
+
 // Platform is for which machine an image is. Empty fields are not said.
 //
 // Spec: OCI image v1.1.1, image-index.md, "platform".
@@ -21,7 +24,7 @@ type Platform struct {
 func ParsePlatform(s string) (Platform, error) {
 	parts := strings.Split(s, "/")
 	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
-		return Platform{}, fault.New(fault.Invalid, fault.Unknown, "platform %.60q is malformed; write os/architecture or os/architecture/variant, such as linux/arm64", s)
+		return Platform{}, fault.New(fault.Invalid, ReasonPlatform, "platform %.60q is malformed; write os/architecture or os/architecture/variant, such as linux/arm64", s)
 	}
 	p := Platform{OS: parts[0], Architecture: parts[1]}
 	if len(parts) == 3 {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/berth-registry/berth/fault"
 )
@@ -106,6 +107,15 @@ func (a *Answer) read(contentType string, body []byte) string {
 		return "the answer is an HTML page, not a registry's; is there a proxy or a login page in between?"
 	case len(body) > 0 && strings.HasPrefix(contentType, "text/plain"):
 		return plain(string(body), 200)
+	case a.Method == http.MethodHead: // its answer has no body, whatever the reason
+		switch a.Status {
+		case http.StatusNotFound:
+			return "it is not there"
+		case http.StatusUnauthorized:
+			return "the registry asks for a login, or does not accept this one"
+		case http.StatusForbidden:
+			return "the registry does not allow it"
+		}
 	}
 	return "the registry gave no reason"
 }
@@ -158,6 +168,8 @@ func (cl *call) broken(ctx context.Context, h *host, err error) error {
 	switch {
 	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/", strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return fault.New(fault.Unavailable, ReasonPlainHTTP, "%s: %s: the host speaks http, not https", h.name, cl.describe()).Because(err)
+	case errors.As(err, &record):
+		return fault.New(fault.Unavailable, ReasonTLS, "%s: %s: what listens there speaks neither https nor http; look at the host and the port", h.name, cl.describe()).Because(err)
 	case errors.As(err, &authority):
 		return fault.New(fault.Unavailable, ReasonTLS, "%s: %s: the certificate was issued by an authority that is not trusted here", h.name, cl.describe()).Because(err)
 	case errors.As(err, &name):
@@ -166,6 +178,9 @@ func (cl *call) broken(ctx context.Context, h *host, err error) error {
 		return fault.New(fault.Unavailable, ReasonTLS, "%s: %s: the certificate is not valid: %s", h.name, cl.describe(), plain(invalid.Error(), 200)).Because(err)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fault.New(fault.Unavailable, ReasonNetwork, "%s: %s: there is no host of this name", h.name, cl.describe()).Because(err)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fault.New(fault.Unavailable, ReasonNetwork, "%s: %s: nobody listens there", h.name, cl.describe()).Because(err)
 	}
 	return fault.New(fault.Unavailable, ReasonNetwork, "%s: %s: the connection failed: %s", h.name, cl.describe(), plain(err.Error(), 200)).Because(err)
 }

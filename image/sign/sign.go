@@ -11,6 +11,7 @@ package sign
 import (
 	"context"
 
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
@@ -20,6 +21,12 @@ const (
 	MaxSignatures = 128      // of one image: further ones are not looked at, and the refusal says so
 	MaxBytes      = 4 << 20  // of a signature, attestation or its manifest
 	MaxTotal      = 64 << 20 // of all that is read for one image
+)
+
+// Reasons of faults of what the user names, and not of what a repository holds.
+const (
+	ReasonTrust     fault.Reason = "TRUST_INVALID"     // whom to believe is not said, is contradictory, or stands in a file that cannot be read
+	ReasonStatement fault.Reason = "STATEMENT_INVALID" // what is to be stated about an image is none
 )
 
 // Content is a manifest as it is stored.
@@ -59,6 +66,7 @@ const (
 	NoMatch                      // there are some, and none of them is right
 	NoCertificate                // an identity was asked for, and what there is was signed by a key
 	ByPolicy                     // a policy.json does not allow it; no code of cosign
+	NoInventory                  // no SBOM is attached; no code of cosign
 )
 
 // Refusal is the answer "not verified". Any other error of a verification means that it could not be done, which is not
@@ -78,11 +86,17 @@ type Attempt struct {
 // Error is the message, and the first reasons.
 func (r *Refusal) Error() string {
 	s := r.Message
-	for i, t := range r.Tried {
-		if i == 3 {
+	shown := map[string]bool{}
+	for _, t := range r.Tried {
+		text := t.Err.Error()
+		if shown[text] { // many are refused for one reason: it is said once
+			continue
+		}
+		if len(shown) == 3 {
 			return s + "; …"
 		}
-		s += "; " + t.Where + ": " + t.Err.Error()
+		shown[text] = true
+		s += "; " + t.Where + ": " + text
 	}
 	return s
 }

@@ -25,7 +25,7 @@ type Filter struct {
 func Anchored(s string) (*regexp.Regexp, error) {
 	re, err := regexp.Compile(`^(?:` + s + `)$`)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "regular expression %.100q is malformed: %s", s, err)
+		return nil, fault.New(fault.Invalid, ReasonRule, "regular expression %.100q is malformed: %s", s, err)
 	}
 	return re, nil
 }
@@ -34,7 +34,7 @@ func Anchored(s string) (*regexp.Regexp, error) {
 func Version(s string) (semver.Constraints, error) {
 	c, err := semver.NewConstraint(s)
 	if err != nil {
-		return semver.Constraints{}, fault.New(fault.Invalid, fault.Unknown, "version range %.100q is malformed: %s", s, err)
+		return semver.Constraints{}, fault.New(fault.Invalid, ReasonRule, "version range %.100q is malformed: %s", s, err)
 	}
 	return *c, nil
 }

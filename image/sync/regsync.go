@@ -80,7 +80,7 @@ func ParseRegsync(body []byte, env func(string) string) (*Config, error) {
 		return nil, err
 	}
 	var doc regsyncFile
-	if err := strict(body, &doc); err != nil {
+	if err := Decode(body, &doc); err != nil {
 		return nil, err
 	}
 	if doc.Version != 1 {

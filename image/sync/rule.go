@@ -15,6 +15,9 @@ import (
 	"github.com/berth-registry/berth/oci/ref"
 )
 
+// ReasonRule is that of every fault of a rule: a file that cannot be read, an expression or a range that is malformed.
+const ReasonRule fault.Reason = "RULE_INVALID"
+
 // Rule is one repository to keep in step.
 type Rule struct {
 	From    string // "host/repository", or what else the caller can open
@@ -84,5 +87,5 @@ func splitTag(s string) (name string, at ref.Reference, err error) {
 }
 
 func invalid(format string, args ...any) error {
-	return fault.New(fault.Invalid, fault.Unknown, format, args...)
+	return fault.New(fault.Invalid, ReasonRule, format, args...)
 }

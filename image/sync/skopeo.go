@@ -3,9 +3,12 @@ package sync
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -29,7 +32,7 @@ type skopeoRegistry struct {
 // for the caller to say. A key that is not known is an error.
 func ParseSkopeo(body []byte) (*Config, error) {
 	var doc map[string]skopeoRegistry
-	if err := strict(body, &doc); err != nil {
+	if err := Decode(body, &doc); err != nil {
 		return nil, err
 	}
 	c := &Config{}
@@ -87,17 +90,52 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// strict decodes one YAML document whose keys are all known.
-func strict(body []byte, into any) error {
+// unknownKey is how the YAML library says that a key is in no struct. Its name of the struct is of no use to a reader.
+var unknownKey = regexp.MustCompile(`(?s)^(line \d+): field (.+?) not found in type (.+)$`)
+
+// Decode reads one YAML document whose keys are all known. A fault names the line of a key that is not, and those that are.
+func Decode(body []byte, into any) error {
 	dec := yaml.NewDecoder(bytes.NewReader(body))
 	dec.KnownFields(true)
 	if err := dec.Decode(into); err != nil {
 		if errors.Is(err, io.EOF) {
 			return invalid("the file is empty")
 		}
-		return invalid("the file is not what it should be: %s", err)
+		var wrong *yaml.TypeError
+		if !errors.As(err, &wrong) {
+			return invalid("the file is not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		}
+		said := make([]string, len(wrong.Errors))
+		for i, e := range wrong.Errors {
+			said[i] = e
+			if m := unknownKey.FindStringSubmatch(e); m != nil {
+				said[i] = fmt.Sprintf("%s: there is no key %.60q", m[1], m[2])
+				if known := keys(reflect.TypeOf(into), m[3]); len(known) > 0 {
+					said[i] += "; known are " + strings.Join(known, ", ")
+				}
+			}
+		}
+		return invalid("the file is not what it should be: %s", strings.Join(said, "; "))
 	}
 	return nil
+}
+
+// keys are those that YAML has for the struct of this name within t.
+func keys(t reflect.Type, name string) (out []string) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		return keys(t.Elem(), name)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); t.String() == name && key != "" {
+				out = append(out, key)
+			} else if t.String() != name && out == nil {
+				out = keys(f.Type, name)
+			}
+		}
+	}
+	return out
 }
 
 // one is a filter for a single reference.

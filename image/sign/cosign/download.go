@@ -112,5 +112,5 @@ func SBOM(ctx context.Context, s sign.Store, image oci.Digest) (body []byte, med
 		}
 		return body, m.Layers[0].MediaType, nil
 	}
-	return nil, "", &sign.Refusal{Why: sign.NoSignature, Message: fmt.Sprintf("image %s has no sbom attached", image.Short())}
+	return nil, "", &sign.Refusal{Why: sign.NoInventory, Message: fmt.Sprintf("image %s has no sbom attached", image.Short())}
 }

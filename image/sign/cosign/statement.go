@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/sign"
 	"github.com/berth-registry/berth/oci"
 )
 
@@ -103,7 +104,7 @@ func PredicateType(name string) (string, error) {
 		names = append(names, n)
 	}
 	slices.Sort(names)
-	return "", fault.New(fault.Invalid, fault.Unknown, "type %q is neither a URI nor one of %s", name, strings.Join(names, ", "))
+	return "", fault.New(fault.Invalid, sign.ReasonStatement, "type %q is neither a URI nor one of %s", name, strings.Join(names, ", "))
 }
 
 // agrees reports whether all wanted annotations are in what was signed.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
@@ -16,6 +17,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/sign"
 	"github.com/berth-registry/berth/image/sign/key"
 	"github.com/berth-registry/berth/oci"
 )
@@ -47,28 +49,28 @@ type Trust struct {
 func ParseRoot(file []byte) (root.TrustedMaterial, error) {
 	r, err := root.NewTrustedRootFromJSON(file)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "trusted root cannot be read; expected the JSON of a sigstore trusted_root.json").Because(err)
+		return nil, fault.New(fault.Invalid, sign.ReasonTrust, "trusted root cannot be read; expected the JSON of a sigstore trusted_root.json").Because(err)
 	}
 	return r, nil
 }
 
-// check reports what is missing to decide anything: to believe nobody in particular is to believe everybody.
-func (t Trust) check() error {
+// Check reports what is missing to decide anything: to believe nobody in particular is to believe everybody.
+func (t Trust) Check() error {
 	if len(t.Keys) > 0 {
 		if t.Identity != (Identity{}) {
-			return fault.New(fault.Invalid, fault.Unknown, "both a key and an identity of a certificate are given; verify with one of them")
+			return fault.New(fault.Invalid, sign.ReasonTrust, "both a key and an identity of a certificate are given; verify with one of them")
 		}
 		return nil
 	}
 	if t.Root == nil {
-		return fault.New(fault.Invalid, fault.Unknown, "nothing is given to verify with; name a public key, or a trusted root and an identity")
+		return fault.New(fault.Invalid, sign.ReasonTrust, "nothing is given to verify with; name a public key, or a trusted root and an identity")
 	}
 	if t.Identity.Subject == "" && t.Identity.SubjectRegexp == "" || t.Identity.Issuer == "" && t.Identity.IssuerRegexp == "" {
-		return fault.New(fault.Invalid, fault.Unknown, "a certificate proves an identity only: say which subject and which issuer are believed")
+		return fault.New(fault.Invalid, sign.ReasonTrust, "a certificate proves an identity only: say which subject and which issuer are believed")
 	}
 	for _, expr := range []string{t.Identity.SubjectRegexp, t.Identity.IssuerRegexp} {
 		if _, err := regexp.Compile(expr); err != nil {
-			return fault.New(fault.Invalid, fault.Unknown, "%q is not a regular expression", expr).Because(err)
+			return fault.New(fault.Invalid, sign.ReasonTrust, "%q is not a regular expression", expr).Because(err)
 		}
 	}
 	return nil
@@ -117,7 +119,29 @@ func (t Trust) prove(c candidate, what artifact) (proof, error) {
 			errs = append(errs, err)
 		}
 	}
-	return proof{}, errors.Join(errs...)
+	return proof{}, distinct(errs)
+}
+
+// errOtherKey is a signature that is whole and was made by nobody whose key was given, as far as that can be told.
+var errOtherKey = errors.New("it was made by another key")
+
+// distinct joins errors, each text once. The libraries say in several ways that a key does not fit.
+func distinct(errs []error) error {
+	var out []error
+	seen := map[string]bool{}
+	for _, err := range errs {
+		for _, text := range []string{"accepted signatures do not match threshold", "invalid signature when validating ASN.1", "could not verify message: invalid signature", "crypto/rsa: verification error"} {
+			if strings.Contains(err.Error(), text) {
+				err = errOtherKey
+				break
+			}
+		}
+		if !seen[err.Error()] {
+			seen[err.Error()] = true
+			out = append(out, err)
+		}
+	}
+	return errors.Join(out...)
 }
 
 func (t Trust) byKey(c candidate, v signature.Verifier, what artifact) error {

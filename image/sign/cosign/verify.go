@@ -16,7 +16,7 @@ import (
 // Verify finds the signatures of the image that were made by somebody whom t believes, and that carry the annotations. It
 // returns one at least, or a *sign.Refusal. Attestations are no signatures: what was attested may well be that an image is bad.
 func Verify(ctx context.Context, s sign.Store, image oci.Digest, t Trust, annotations map[string]string) ([]sign.Verified, error) {
-	if err := t.check(); err != nil {
+	if err := t.Check(); err != nil {
 		return nil, err
 	}
 	f, err := find(ctx, s, image, signatureSuffix, t.Only)
@@ -34,7 +34,7 @@ func Verify(ctx context.Context, s sign.Store, image oci.Digest, t Trust, annota
 
 // VerifyAttestations finds the attestations of the image, of a type or of any when it is "", as Verify finds signatures.
 func VerifyAttestations(ctx context.Context, s sign.Store, image oci.Digest, t Trust, predicateType string) ([]sign.Verified, error) {
-	if err := t.check(); err != nil {
+	if err := t.Check(); err != nil {
 		return nil, err
 	}
 	f, err := find(ctx, s, image, attestationSuffix, t.Only)

@@ -61,10 +61,10 @@ func (g Signer) Sign(ctx context.Context, s sign.Store, image sign.Content, refe
 // Attest signs a statement about the image, and stores it as Sign does. predicate is JSON; predicateType a URI.
 func (g Signer) Attest(ctx context.Context, s sign.Store, image sign.Content, reference, predicateType string, predicate []byte) (string, error) {
 	if !json.Valid(predicate) {
-		return "", fault.New(fault.Invalid, fault.Unknown, "predicate is not JSON")
+		return "", fault.New(fault.Invalid, sign.ReasonStatement, "predicate is not JSON")
 	}
 	if len(predicate) > sign.MaxBytes/2 { // base64 and the envelope around it
-		return "", fault.New(fault.TooLarge, fault.Unknown, "predicate has %d bytes, and verifiers read no more than %d of an attestation", len(predicate), sign.MaxBytes)
+		return "", fault.New(fault.TooLarge, sign.ReasonStatement, "predicate has %d bytes, and verifiers read no more than %d of an attestation", len(predicate), sign.MaxBytes)
 	}
 	st := statementOf(reference, image.Digest, predicateType, predicate, nil)
 	if g.Format == Bundle {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/sign"
+	"github.com/berth-registry/berth/image/sign/key"
 )
 
 // MaxFile is the largest key file, in bytes; MaxSignature the largest signature.
@@ -41,7 +42,7 @@ type Keyring struct {
 // ParseKeyring reads an export of keys, public or secret, armored or not. now decides what has expired.
 func ParseKeyring(file []byte, now func() time.Time) (*Keyring, error) {
 	if len(file) > MaxFile {
-		return nil, fault.New(fault.TooLarge, fault.Unknown, "file of keys has %d bytes; at most %d are read", len(file), MaxFile)
+		return nil, fault.New(fault.TooLarge, key.Reason, "file of keys has %d bytes; at most %d are read", len(file), MaxFile)
 	}
 	read := openpgp.ReadKeyRing
 	if bytes.Contains(file, []byte("-----BEGIN PGP ")) {
@@ -49,7 +50,7 @@ func ParseKeyring(file []byte, now func() time.Time) (*Keyring, error) {
 	}
 	keys, err := read(bytes.NewReader(file))
 	if err != nil || len(keys) == 0 {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "file has no OpenPGP keys; export them with gpg --export or gpg --export-secret-keys").Because(err)
+		return nil, fault.New(fault.Invalid, key.Reason, "file has no OpenPGP keys; export them with gpg --export or gpg --export-secret-keys").Because(err)
 	}
 	return &Keyring{keys, now}, nil
 }
@@ -102,9 +103,9 @@ func (k *Keyring) find(who string) (*openpgp.Entity, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return nil, fault.New(fault.NotFound, fault.Unknown, "no key %q in the file; it has %s", who, strings.Join(k.Fingerprints(), ", "))
+		return nil, fault.New(fault.NotFound, key.Reason, "no key %q in the file; it has %s", who, strings.Join(k.Fingerprints(), ", "))
 	}
-	return nil, fault.New(fault.Invalid, fault.Unknown, "%d keys of the file fit %q; name one by its fingerprint: %s", len(found), who, strings.Join(k.Fingerprints(), ", "))
+	return nil, fault.New(fault.Invalid, key.Reason, "%d keys of the file fit %q; name one by its fingerprint: %s", len(found), who, strings.Join(k.Fingerprints(), ", "))
 }
 
 func keysOf[V any](m map[string]V) []string {
@@ -123,14 +124,14 @@ func (k *Keyring) Sign(manifest []byte, reference, who string, passphrase []byte
 		return nil, err
 	}
 	if e.PrivateKey == nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "the file has only the public half of key %s; export the other with gpg --export-secret-keys", fingerprint(e))
+		return nil, fault.New(fault.Invalid, key.Reason, "the file has only the public half of key %s; export the other with gpg --export-secret-keys", fingerprint(e))
 	}
 	if err := unlock(e, passphrase); err != nil {
 		return nil, err
 	}
 	sig, err := signature.SignDockerManifest(manifest, reference, mechanism{k}, fingerprint(e))
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "key %s does not sign %s", fingerprint(e), reference).Because(err)
+		return nil, fault.New(fault.Invalid, key.Reason, "key %s does not sign %s", fingerprint(e), reference).Because(err)
 	}
 	return sig, nil
 }
@@ -145,7 +146,7 @@ func unlock(e *openpgp.Entity, passphrase []byte) error {
 		return nil
 	}
 	if err := e.DecryptPrivateKeys(passphrase); err != nil {
-		return fault.New(fault.Invalid, fault.Unknown, "key %s cannot be unlocked; check the passphrase", fingerprint(e)).Because(err)
+		return fault.New(fault.Invalid, key.Reason, "key %s cannot be unlocked; check the passphrase", fingerprint(e)).Because(err)
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ import (
 // MaxFile is the largest key file, in bytes.
 const MaxFile = 64 << 10
 
+// Reason is that of every fault of a key file: it cannot be read, is of a kind that is not used, or its password is wrong.
+const Reason fault.Reason = "KEY_INVALID"
+
 // PEM types: the first two are of cosign, old and new.
 const (
 	cosignType   = "ENCRYPTED COSIGN PRIVATE KEY"
@@ -85,7 +88,7 @@ func New(a Algorithm) (*Private, error) {
 	case Ed25519:
 		_, s, err = ed25519.GenerateKey(rand.Reader)
 	default:
-		return nil, fault.New(fault.Invalid, fault.Unknown, "algorithm %q is not one of %v", a, Algorithms())
+		return nil, fault.New(fault.Invalid, Reason, "algorithm %q is not one of %v", a, Algorithms())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("key: make a key of kind %s: %w", a, err)
@@ -284,7 +287,7 @@ func strong(pub crypto.PublicKey) error {
 }
 
 func invalid(format string, args ...any) *fault.Error {
-	return fault.New(fault.Invalid, fault.Unknown, format, args...)
+	return fault.New(fault.Invalid, Reason, format, args...)
 }
 
 // Read reads a key file, no more than MaxFile of it.

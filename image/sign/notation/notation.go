@@ -38,6 +38,7 @@ import (
 
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/sign"
+	"github.com/berth-registry/berth/image/sign/key"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
@@ -69,12 +70,12 @@ func Chain(file []byte) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			return nil, fault.New(fault.Invalid, fault.Unknown, "certificate %d of the file cannot be read", len(out)+1).Because(err)
+			return nil, fault.New(fault.Invalid, key.Reason, "certificate %d of the file cannot be read", len(out)+1).Because(err)
 		}
 		out = append(out, c)
 	}
 	if len(out) == 0 {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "file has no certificate in PEM")
+		return nil, fault.New(fault.Invalid, key.Reason, "file has no certificate in PEM")
 	}
 	return out, nil
 }
@@ -83,13 +84,13 @@ func Chain(file []byte) ([]*x509.Certificate, error) {
 func (g Signer) Sign(ctx context.Context, s sign.Store, image sign.Content) (string, error) {
 	local, err := signer.NewGenericSigner(g.Key, g.Chain)
 	if err != nil {
-		return "", fault.New(fault.Invalid, fault.Unknown, "key and certificates are not fit to sign: %s", err).Because(err)
+		return "", fault.New(fault.Invalid, key.Reason, "key and certificates are not fit to sign: %s", err).Because(err)
 	}
 	sig, info, err := local.Sign(ctx, describe(image), notation.SignerSignOptions{
 		SignatureMediaType: jws.MediaTypeEnvelope, ExpiryDuration: g.Expiry, SigningAgent: g.Agent,
 	})
 	if err != nil {
-		return "", fault.New(fault.Invalid, fault.Unknown, "the image is not signed: %s", err).Because(err)
+		return "", fault.New(fault.Invalid, key.Reason, "the image is not signed: %s", err).Because(err)
 	}
 	prints := make([]string, len(info.CertificateChain))
 	for i, c := range info.CertificateChain {
@@ -140,14 +141,14 @@ type Trust struct {
 func ParseTrust(policy []byte, directory string) (*Trust, error) {
 	var doc trustpolicy.Document
 	if err := json.Unmarshal(policy, &doc); err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "trust policy is not JSON of notation's trustpolicy.json").Because(err)
+		return nil, fault.New(fault.Invalid, sign.ReasonTrust, "trust policy is not JSON of notation's trustpolicy.json").Because(err)
 	}
 	store := truststore.NewX509TrustStore(dir.NewSysFS(directory))
 	v, err := verifier.NewWithOptions(&doc, store, nil, verifier.VerifierOptions{
 		RevocationCodeSigningValidator: offline{}, RevocationTimestampingValidator: offline{},
 	})
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "trust policy is not valid: %s", err).Because(err)
+		return nil, fault.New(fault.Invalid, sign.ReasonTrust, "trust policy is not valid: %s", err).Because(err)
 	}
 	return &Trust{v}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/sign"
 )
 
 // Requirement is one requirement of a scope, with all its fields.
@@ -53,7 +54,7 @@ func ReadFile(b []byte) (*File, error) {
 	}
 	f := &File{}
 	if err := json.Unmarshal(b, f); err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "policy is not valid").Because(err)
+		return nil, fault.New(fault.Invalid, sign.ReasonTrust, "policy is not valid").Because(err)
 	}
 	return f, nil
 }
@@ -93,11 +94,11 @@ func (f *File) Set(scope, kind string, keys []string) error {
 		rs = append(rs, r)
 	}
 	if needs := kind == "signedBy" || kind == "sigstoreSigned"; needs != (len(keys) > 0) {
-		return fault.New(fault.Invalid, fault.Unknown, "trust of type %s is given %d files of keys; signedBy and sigstoreSigned take one at least, accept and reject none", kind, len(keys))
+		return fault.New(fault.Invalid, sign.ReasonTrust, "trust of type %s is given %d files of keys; signedBy and sigstoreSigned take one at least, accept and reject none", kind, len(keys))
 	}
 	for _, k := range keys {
 		if !filepath.IsAbs(k) {
-			return fault.New(fault.Invalid, fault.Unknown, "key %q is not an absolute path; the policy is read from anywhere", k)
+			return fault.New(fault.Invalid, sign.ReasonTrust, "key %q is not an absolute path; the policy is read from anywhere", k)
 		}
 	}
 	switch kind {
@@ -114,14 +115,14 @@ func (f *File) Set(scope, kind string, keys []string) error {
 			add(map[string]any{"type": "sigstoreSigned", "keyPath": k, "signedIdentity": map[string]string{"type": "matchRepository"}})
 		}
 	default:
-		return fault.New(fault.Invalid, fault.Unknown, "trust type %q is not one of accept, reject, signedBy, sigstoreSigned", kind)
+		return fault.New(fault.Invalid, sign.ReasonTrust, "trust type %q is not one of accept, reject, signedBy, sigstoreSigned", kind)
 	}
 	if scope == "default" {
 		f.Default = rs
 		return nil
 	}
 	if scope == "" || strings.ContainsAny(scope, " \t\n@") || strings.Contains(scope, "://") {
-		return fault.New(fault.Invalid, fault.Unknown, "scope %q is not the name of a registry, namespace, repository or image, such as registry.example.com/team", scope)
+		return fault.New(fault.Invalid, sign.ReasonTrust, "scope %q is not the name of a registry, namespace, repository or image, such as registry.example.com/team", scope)
 	}
 	if f.Transports == nil {
 		f.Transports = map[string]map[string][]Requirement{}
@@ -140,7 +141,7 @@ func (f *File) JSON() ([]byte, error) {
 	enc.SetIndent("", "    ")
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(f); err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "policy cannot be written").Because(err)
+		return nil, fault.New(fault.Invalid, sign.ReasonTrust, "policy cannot be written").Because(err)
 	}
 	if _, err := Parse(out.Bytes()); err != nil {
 		return nil, err

@@ -118,7 +118,7 @@ func library(ctx context.Context, p *signature.Policy, src types.ImageSource, si
 func Parse(file []byte) (*signature.Policy, error) {
 	p, err := signature.NewPolicyFromBytes(file)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.Unknown, "policy is not valid: %s", err).Because(err)
+		return nil, fault.New(fault.Invalid, sign.ReasonTrust, "policy is not valid: %s", err).Because(err)
 	}
 	return p, nil
 }
