@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
@@ -207,12 +208,19 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 		}}
 	}
 	show := a.progress(o.quiet)
-	opt.Progress = a.shown(show)
+	tell := a.shown(show)
+	var moved atomic.Bool
+	opt.Progress = func(e copy.Event) {
+		if e.Kind == copy.BlobProgress {
+			moved.Store(true)
+		}
+		tell(e)
+	}
 	res, err := copy.New(opt).Copy(ctx, copy.Job{From: from.source, At: from.at, To: to.target, As: []ref.Reference{to.at}})
 	if err == nil && to.commit != nil && !o.dryRun {
 		err = to.commit()
 	}
-	if (err != nil && res.Sent == 0 || o.dryRun) && errors.Is(statErr, fs.ErrNotExist) { // an empty folder would look like something
+	if (err != nil && res.Sent == 0 && !moved.Load() || o.dryRun) && errors.Is(statErr, fs.ErrNotExist) { // an empty folder would look like something
 		removeEmpty(to.target)
 	}
 	if err != nil {
@@ -382,6 +390,9 @@ func (a *app) shown(show *output.Progress) func(copy.Event) {
 		switch e.Kind {
 		case copy.BlobStarted:
 			show.Start(id, shortDigest(id), e.Size)
+			if e.Done > 0 {
+				show.Resume(id, e.Done)
+			}
 		case copy.BlobProgress:
 			show.Move(id, e.Done)
 		case copy.BlobDone:

@@ -33,6 +33,7 @@ type Progress struct {
 type item struct {
 	label      string
 	size, done int64
+	from       int64  // where an interrupted one goes on: so much was sent by an earlier run
 	note       string // why it did not move: "already there", "mounted from team/base"
 	ended      bool
 	began      time.Time
@@ -73,6 +74,16 @@ func (p *Progress) Start(id, label string, size int64) {
 
 // Move says how many bytes of an item are done.
 func (p *Progress) Move(id string, done int64) { p.change("progress", id, "", 0, done, "") }
+
+// Resume says that an earlier run brought this many bytes of an item: they are done, and were not sent now.
+func (p *Progress) Resume(id string, at int64) {
+	p.mu.Lock()
+	if i := p.items[id]; i != nil {
+		i.from = at
+	}
+	p.mu.Unlock()
+	p.change("progress", id, "", 0, at, "")
+}
 
 // Done ends an item whose bytes moved.
 func (p *Progress) Done(id string) { p.change("done", id, "", 0, 0, "") }
@@ -171,11 +182,11 @@ func (p *Progress) bar(i *item, t time.Time) string {
 		return i.label + "  " + Bytes(i.size) + "  " + p.lang.Pick("done", "完成")
 	}
 	tail := Bytes(i.done)
-	speed := float64(i.done) / max(t.Sub(i.began).Seconds(), 0.001)
+	speed := float64(i.done-i.from) / max(t.Sub(i.began).Seconds(), 0.001)
 	if i.size > 0 {
 		tail += " / " + Bytes(i.size)
 	}
-	if i.done > 0 {
+	if i.done > i.from {
 		tail += "  " + Bytes(int64(speed)) + "/s"
 		if i.size > i.done && speed > 1 {
 			tail += fmt.Sprintf("  %s %s", p.lang.Pick("ETA", "剩余"), time.Duration(float64(i.size-i.done)/speed*float64(time.Second)).Round(time.Second))
@@ -202,7 +213,7 @@ func (p *Progress) Summary(verb string) {
 		e := Event{Event: "summary", Note: verb + " " + p.sum()}
 		for _, i := range p.items {
 			e.Size += max(i.size, 0)
-			e.Done += i.done
+			e.Done += i.done - i.from
 		}
 		p.event(e)
 		return
@@ -218,7 +229,10 @@ func (p *Progress) sum() string {
 	var size, done int64
 	for _, i := range p.items {
 		size += max(i.size, 0)
-		done += i.done
+		done += i.done - i.from
+		if i.note == "" {
+			size -= i.from
+		}
 		if i.ended && i.note == "" {
 			moved++
 		}

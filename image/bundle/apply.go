@@ -59,11 +59,11 @@ func (b *Bundle) verifyBlob(ctx context.Context, d oci.Descriptor) error {
 	}
 	rc, err := b.a.Blob(ctx, d, 0)
 	if err != nil {
-		return damaged("%s: %s", b.a, fault.Of(err).Message)
+		return damaged("%s: %s", b.a, b.says(err))
 	}
 	defer rc.Close()
 	if _, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{rc}, make([]byte, 256<<10)); err != nil {
-		return damaged("%s: %s", b.a, fault.Of(err).Message)
+		return damaged("%s: %s", b.a, b.says(err))
 	}
 	return nil
 }
@@ -72,11 +72,11 @@ func (b *Bundle) verifyBlob(ctx context.Context, d oci.Descriptor) error {
 func (b *Bundle) closed(ctx context.Context, d oci.Descriptor, known map[oci.Digest]oci.Descriptor) error {
 	_, body, err := b.a.Manifest(ctx, ref.Reference{Digest: d.Digest})
 	if err != nil {
-		return damaged("%s: manifest %s: %s", b.a, d.Digest, fault.Of(err).Message)
+		return damaged("%s: manifest %s: %s", b.a, d.Digest, b.says(err))
 	}
 	m, err := oci.ParseManifest(d.MediaType, body)
 	if err != nil {
-		return damaged("%s: manifest %s: %s", b.a, d.Digest, fault.Of(err).Message)
+		return damaged("%s: manifest %s: %s", b.a, d.Digest, b.says(err))
 	}
 	needs := m.Layers
 	if m.Config != nil {

@@ -141,6 +141,11 @@ func damaged(format string, args ...any) error {
 	return fault.New(fault.Invalid, ReasonDamaged, format, args...)
 }
 
+// says is what an error of the bundle's archive says, without the archive's name, which the caller says.
+func (b *Bundle) says(err error) string {
+	return strings.TrimPrefix(fault.Of(err).Message, b.a.String()+": ")
+}
+
 func (b *Bundle) read() error {
 	size, r, err := b.a.Open(fileList)
 	if err != nil {
@@ -177,12 +182,12 @@ func (b *Bundle) check() error {
 		}
 		for tag := range i.Tags {
 			if _, err := ref.ParseTag(tag); err != nil {
-				return damaged("%s: %s", b.a, fault.Of(err).Message)
+				return damaged("%s: %s", b.a, b.says(err))
 			}
 		}
 		if i.Tag != "" {
 			if _, err := ref.ParseTag(i.Tag); err != nil {
-				return damaged("%s: %s", b.a, fault.Of(err).Message)
+				return damaged("%s: %s", b.a, b.says(err))
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -341,6 +342,12 @@ func TestCreateGoesOn(t *testing.T) {
 	src.left.Store(80 << 20)
 	order := bundle.Order{Items: []bundle.Item{{From: src, At: ref.Reference{Tag: "v1"}, Repository: name(t, "team/big"), Tag: "v1"}}, Key: w.key,
 		Copy: copy.Options{Parallel: 1}}
+	var told []int64 // how far the large layer was, as it was said; one transfer at a time
+	order.Tell = func(e copy.Event) {
+		if e.Kind == copy.BlobProgress && e.Size == int64(len(big)) {
+			told = append(told, e.Done)
+		}
+	}
 	file := filepath.Join(w.dir, "big.tar")
 	if _, err := bundle.Create(t.Context(), file, order); err == nil || !strings.Contains(err.Error(), "network is gone") {
 		t.Fatalf("%v", err)
@@ -348,9 +355,16 @@ func TestCreateGoesOn(t *testing.T) {
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Fatalf("a part looks like a whole: %v", err)
 	}
+	if n := len(told); n < 50 || !slices.IsSorted(told) || told[n-1] > 80<<20 {
+		t.Errorf("progress of 80 of 96 MiB was told %d times, the last at %v", n, told[max(n-1, 0):])
+	}
+	told = nil
 	src.left.Store(1 << 40)
 	src.read.Store(0)
 	b := w.create(t, "big.tar", order)
+	if n := len(told); n < 10 || !slices.IsSorted(told) || told[0] < 56<<20 || told[n-1] < 95<<20 {
+		t.Errorf("progress of the rest was told as %v", told)
+	}
 	if read := src.read.Load(); read > 40<<20 {
 		t.Errorf("%d MiB were read again", read>>20)
 	}

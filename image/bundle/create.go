@@ -235,7 +235,16 @@ func (o Order) fetch(ctx context.Context, b *layout.Builder, order []oci.Descrip
 			how := copy.Present // in the partial file
 			_, err := b.PutBlob(ctx, d, nil, func(ctx context.Context, at int64) (io.ReadCloser, error) {
 				how = copy.Sent
-				return from[d.Digest].Blob(ctx, d, at)
+				rc, err := from[d.Digest].Blob(ctx, d, at)
+				if err != nil {
+					return nil, err
+				}
+				if at > 0 {
+					resumed := ev
+					resumed.Done = at
+					o.Tell(resumed)
+				}
+				return &told{ReadCloser: rc, ev: ev, at: at, tell: o.Tell}, nil
 			})
 			if err != nil {
 				return err
@@ -246,6 +255,27 @@ func (o Order) fetch(ctx context.Context, b *layout.Builder, order []oci.Descrip
 		})
 	}
 	return g.Wait()
+}
+
+// told is a blob that tells how far it was read.
+type told struct {
+	io.ReadCloser
+	ev       copy.Event
+	at, last int64
+	tell     func(copy.Event)
+}
+
+// tellEvery is how many bytes pass between two events.
+const tellEvery = 512 << 10
+
+func (r *told) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if r.at += int64(n); r.at-r.last >= tellEvery {
+		r.last = r.at
+		r.ev.Kind, r.ev.Done = copy.BlobProgress, r.at
+		r.tell(r.ev)
+	}
+	return n, err
 }
 
 func (o Order) sign(b *layout.Builder, body []byte) error {

@@ -130,6 +130,10 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 		return nil
 	}
 	c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+m.total(), true })
+	if m.total() == 0 && d.Size > 0 { // an earlier run brought all of it
+		tell(BlobDone, Present)
+		return nil
+	}
 	tell(BlobDone, Sent)
 	return nil
 }
@@ -220,8 +224,14 @@ type meter struct {
 
 func (m *meter) wrap(rc io.ReadCloser, from int64) io.ReadCloser {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.told = from
+	resumed := from > 0 && m.read == 0
+	ev := m.ev
+	m.mu.Unlock()
+	if resumed {
+		ev.Kind, ev.Done = BlobStarted, from
+		m.c.e.o.Progress(ev)
+	}
 	return &metered{rc, m, from}
 }
 

@@ -227,7 +227,7 @@ func (b *Builder) left(p *place) int64 {
 }
 
 // every is how often it is noted how far a large blob is: what an interruption costs at most.
-const every = 32 << 20
+const every = 4 << 20
 
 // markName is the file that notes how far a blob of the partial archive is.
 func (b *Builder) markName(d oci.Digest) string { return b.name + ".partial." + d.Hex()[:16] }

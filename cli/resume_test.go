@@ -1,0 +1,91 @@
+//go:build unix
+
+package cli_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A copy into an archive that is interrupted before any layer is whole leaves what came, and the next one fetches the rest only,
+// and says so.
+func TestInterruptedArchiveGoesOn(t *testing.T) {
+	dir, _ := sandbox(t)
+	img := filepath.Join(dir, "image")
+	const large = 12 << 20
+	noise := rand.NewChaCha8([32]byte{1})
+	if err := writeImageOf(img, "a", func(int) string {
+		b := make([]byte, large)
+		_, _ = noise.Read(b)
+		return string(b)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	broken, cut, ranges := true, map[string]bool{}, []string{}
+	s := registryOf(t, "127.0.0.1", img, func(w http.ResponseWriter, r *http.Request) bool {
+		_, digest, isBlob := strings.Cut(r.URL.Path, "/blobs/sha256:")
+		if !isBlob || r.Method != http.MethodGet {
+			return false
+		}
+		file := filepath.Join(img, "blobs", "sha256", digest)
+		body, err := os.ReadFile(file)
+		if err != nil || len(body) < large {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !broken {
+			ranges = append(ranges, r.Header.Get("Range"))
+			http.ServeFile(w, r, file)
+			return true
+		}
+		if !cut[digest] {
+			cut[digest] = true
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			_, _ = w.Write(body[:9<<20])
+		}
+		panic(http.ErrAbortHandler)
+	})
+	file := filepath.Join(dir, "a.tar")
+	copied := []string{"--progress", "json", "--retry", "1", "copy", "--src-tls-verify=false", "docker://" + s.host() + "/team/app:v1", "oci-archive:" + file + ":v1"}
+	if code, _, errs := berth(t, copied...); code == 0 {
+		t.Fatalf("half of each layer is enough:\n%s", errs)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Fatal("a part looks like a whole")
+	}
+	if info, err := os.Stat(file + ".partial"); err != nil || info.Size() < 8<<20 {
+		t.Fatalf("what came is gone: %v", err)
+	}
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+	code, _, errs := berth(t, copied...)
+	if code != 0 {
+		t.Fatalf("%d\n%s", code, errs)
+	}
+	if len(ranges) != 2 || ranges[0] != "bytes=8388608-" || ranges[1] != "bytes=8388608-" {
+		t.Errorf("asked for %q", ranges)
+	}
+	lines := strings.Split(strings.TrimSpace(errs), "\n")
+	for _, line := range lines {
+		var e struct {
+			Event      string
+			Size, Done int64
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && e.Event == "summary" && (e.Done < 4<<20 || e.Done > 12<<20) {
+			t.Errorf("%d bytes are said to have been sent", e.Done)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*partial*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
