@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.podman.io/image/v5/docker/reference"
@@ -34,6 +36,12 @@ func (a *app) client(sys *types.SystemContext, retry option.Retry, show func(str
 // that --creds and --registry-token are for; "" is every host.
 func (a *app) registries(sys *types.SystemContext, home string, retry option.Retry, show func(string)) (*remote.Client, *reach) {
 	c := &reach{sys: sys, home: home, t: a.t, now: a.now, transports: map[string]http.RoundTripper{}}
+	if a.global.Debug {
+		requests := &atomic.Int64{}
+		c.trace = func(t http.RoundTripper) http.RoundTripper {
+			return &traced{RoundTripper: t, w: a.Err, now: a.now, request: requests}
+		}
+	}
 	o := remote.Options{
 		Delay:    retry.Delay,
 		Endpoint: c.endpoint, Credentials: c.credentials, Agent: sys.DockerRegistryUserAgent, Uploads: newUploads(),
@@ -56,6 +64,8 @@ type reach struct {
 	t    option.Text
 	now  func() time.Time
 
+	trace func(http.RoundTripper) http.RoundTripper // what looks on; nil is nobody
+
 	mu         sync.Mutex
 	transports map[string]http.RoundTripper
 	asking     sync.Mutex
@@ -69,6 +79,8 @@ func (r *reach) endpoint(host string) remote.Endpoint {
 	if r.sys.DockerInsecureSkipTLSVerify == types.OptionalBoolUndefined {
 		if reg, err := sysregistriesv2.FindRegistry(r.sys, host); err == nil && reg != nil {
 			insecure = reg.Insecure
+		} else if err == nil {
+			insecure = r.insecurePlace(host)
 		}
 	}
 	r.mu.Lock()
@@ -86,12 +98,34 @@ func (r *reach) endpoint(host string) remote.Endpoint {
 				break
 			}
 		}
-		if t = remote.NewTransport(conf); err != nil {
+		t = remote.NewTransport(conf)
+		if r.trace != nil {
+			t = r.trace(t)
+		}
+		if err != nil {
 			t = refusing{fault.New(fault.Invalid, remote.ReasonTLS, "the certificates for %s cannot be used", host).Because(err)}
 		}
 		r.transports[host] = t
 	}
 	return remote.Endpoint{Fallback: insecure, Transport: t}
+}
+
+// insecurePlace reports whether registries.conf names a host as a mirror or as the location of a registry, and as insecure there.
+func (r *reach) insecurePlace(host string) bool {
+	all, err := sysregistriesv2.GetRegistries(r.sys)
+	if err != nil {
+		return false
+	}
+	at := func(e sysregistriesv2.Endpoint) bool {
+		name, _, _ := strings.Cut(e.Location, "/")
+		return e.Insecure && name == host
+	}
+	for _, reg := range all {
+		if at(reg.Endpoint) || slices.ContainsFunc(reg.Mirrors, at) {
+			return true
+		}
+	}
+	return false
 }
 
 // refusing is the transport to a host whose certificates are wrong.
