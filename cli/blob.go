@@ -28,8 +28,8 @@ func blobCommand(a *app) *cobra.Command {
 	return a.family(c)
 }
 
-// blobName reads REPOSITORY@DIGEST, or REPOSITORY DIGEST.
-func (p *places) blobName(args []string) (*remote.Repository, oci.Descriptor, error) {
+// blobName reads REPOSITORY@DIGEST, or REPOSITORY DIGEST. Of several places that registries.conf has, it is the first with the blob.
+func (p *places) blobName(ctx context.Context, args []string) (*remote.Repository, oci.Descriptor, error) {
 	text := strings.Join(args, "@")
 	named, err := p.remoteName(text)
 	if err != nil {
@@ -43,7 +43,15 @@ func (p *places) blobName(args []string) (*remote.Repository, oci.Descriptor, er
 	if err != nil {
 		return nil, oci.Descriptor{}, err
 	}
-	repo, err := p.repository(named)
+	sources, err := pullSources(p.sys, named)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+	if len(sources) == 1 {
+		repo, err := p.repository(sources[0])
+		return repo, oci.Descriptor{Digest: digest}, err
+	}
+	_, repo, err := anywhere(ctx, p.client, p.sys, named, func(r *remote.Repository) (int64, error) { return r.BlobSize(ctx, digest) })
 	return repo, oci.Descriptor{Digest: digest}, err
 }
 
@@ -61,7 +69,7 @@ func blobGetCommand(a *app) *cobra.Command {
 		if err := p.prepare(args[0]); err != nil {
 			return err
 		}
-		repo, d, err := p.blobName(args)
+		repo, d, err := p.blobName(ctx, args)
 		if err != nil {
 			return err
 		}
@@ -160,7 +168,7 @@ func blobHeadCommand(a *app) *cobra.Command {
 		if err := p.prepare(args[0]); err != nil {
 			return err
 		}
-		repo, d, err := p.blobName(args)
+		repo, d, err := p.blobName(ctx, args)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -134,13 +138,14 @@ func roff(s string) string {
 }
 
 func aliasCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "alias", Short: a.t("be called by the names of other tools", "以其他工具的名称调用"), Args: a.args(0, 0)}
+	c := &cobra.Command{Use: "alias", Short: a.t("be called by the names of other tools", "以其他工具的名称调用"), Args: a.args(1, 0),
+		RunE: func(*cobra.Command, []string) error { return errUnknownCommand }}
 	var force bool
 	install := &cobra.Command{
 		Use: "install DIR [NAME…]", Short: a.t("make links in a folder, by which berth is called as another tool", "在目录中创建链接，以其他工具的名称调用 berth"),
 		Example: "berth alias install ~/bin\nskopeo inspect docker://registry.example.com/team/app:v1",
-		Long: a.t("Without names, links for all tools that berth stands in for: skopeo, crane and the parts of podman that need neither a store nor containers (manifest, image trust, login, logout). What a tool has and berth has not is refused with the reason.",
-			"省略名称时为所有可代替的工具创建链接：skopeo、crane，以及 podman 中不需要本地存储与容器的部分（manifest、image trust、login、logout）。berth 没有的功能会说明原因并拒绝。"),
+		Long: a.t("Without names, links for all tools that berth stands in for: skopeo, crane and the parts of podman and buildah that need neither a store nor containers (manifest, login, logout; of podman image trust, too). The folder is made when it is not there, links that are there stay, and nothing is done when something else is in the place of one. What a tool has and berth has not is refused with the reason.",
+			"省略名称时为所有可代替的工具创建链接：skopeo、crane，以及 podman 与 buildah 中不需要本地存储与容器的部分（manifest、login、logout；podman 另有 image trust）。目录不存在时会创建，已有的链接保持不变，若位置被其他文件占用则不做任何改动。berth 没有的功能会说明原因并拒绝。"),
 		Args: a.args(1, 0),
 	}
 	install.Flags().BoolVar(&force, "force", false, a.t("take the place of what is there", "替换已存在的文件"))
@@ -156,26 +161,81 @@ func aliasCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if real, err := filepath.EvalSymlinks(self); err == nil { // berth itself may be called by a link
+			self = real
+		}
+		links, err := a.linksToMake(self, args[0], names, force)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(args[0], 0o755); err != nil {
+			return err
+		}
 		for _, name := range names {
-			if _, known := standIns()[name]; !known {
-				return output.Usage(a.t("berth does not stand in for %s", "berth 不能代替 %s"), name)
-			}
 			link := filepath.Join(args[0], name)
-			if _, err := os.Lstat(link); err == nil {
-				if !force {
-					return &output.Failure{What: link + a.t(" is there already", " 已存在"), Fix: "--force", Exit: output.ExitFailure}
+			if slices.Contains(links, link) {
+				if err := replaceLink(self, link); err != nil {
+					return failed(err, a.t("cannot link %s", "无法创建链接 %s"), link)
 				}
-				if err := os.Remove(link); err != nil {
-					return err
-				}
-			}
-			if err := os.Symlink(self, link); err != nil {
-				return failed(err, a.t("cannot link %s", "无法创建链接 %s"), link)
 			}
 			fmt.Fprintln(a.Out, link)
+		}
+		if !onPath(args[0]) {
+			a.warn(args[0]+" is not in PATH", args[0]+" 不在 PATH 中")
 		}
 		return nil
 	})
 	c.AddCommand(install)
 	return c
+}
+
+// linksToMake are those that are not there yet, or are there and point elsewhere when force allows to replace them. Whatever
+// stands in the way is said before the first is made.
+func (a *app) linksToMake(self, dir string, names []string, force bool) (links []string, err error) {
+	for _, name := range names {
+		if _, known := standIns()[name]; !known {
+			return nil, output.Usage(a.t("berth does not stand in for %s", "berth 不能代替 %s"), name).
+				WithFix("%s", strings.Join(slices.Sorted(maps.Keys(standIns())), ", "))
+		}
+		link := filepath.Join(dir, name)
+		info, err := os.Lstat(link)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, failed(err, a.t("cannot link %s", "无法创建链接 %s"), link)
+		case info.IsDir():
+			return nil, &output.Failure{What: link + a.t(" is a folder", " 是目录"), Fix: a.t("name another folder for the links", "请指定其他目录"), Exit: output.ExitFailure}
+		default:
+			if at, err := filepath.EvalSymlinks(link); err == nil && at == self && info.Mode()&fs.ModeSymlink != 0 {
+				continue
+			}
+			if !force {
+				return nil, &output.Failure{What: link + a.t(" is there already, and is not berth; no link was made", " 已存在且不是 berth；未创建任何链接"),
+					Fix: a.t("name another folder, or take its place with --force", "指定其他目录，或用 --force 替换"), Exit: output.ExitFailure}
+			}
+		}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+// replaceLink makes a link in one step: what is there counts until the link does.
+func replaceLink(self, link string) error {
+	fresh := link + ".new-" + strings.ToLower(rand.Text())
+	if err := os.Symlink(self, fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, link); err != nil {
+		return errors.Join(err, os.Remove(fresh))
+	}
+	return nil
+}
+
+// onPath reports whether a folder is one in which the shell looks for programs.
+func onPath(dir string) bool {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(filepath.SplitList(os.Getenv("PATH")), func(p string) bool { return filepath.Clean(p) == abs })
 }

@@ -10,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/image/v5/docker/reference"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/berth-registry/berth/cli/output"
@@ -108,7 +110,7 @@ func (a *app) useContext() error {
 
 func noContext(a *app, name string, all *contexts) error {
 	f := output.Usage(a.t("there is no context %s", "没有上下文 %s"), name)
-	if near := closest(name, slices.Collect(maps.Keys(all.Contexts))); near != "" {
+	if near := output.Closest(name, slices.Collect(maps.Keys(all.Contexts))); near != "" {
 		return f.WithFix("%s%s?", a.t("did you mean ", "是否想输入 "), near)
 	}
 	return f.WithFix("berth context ls")
@@ -129,7 +131,7 @@ func contextCommand(a *app) *cobra.Command {
 			}
 			return all.save()
 		}),
-		contextVerb(a, "show NAME", a.t("show a context", "显示上下文"), func(all *contexts, name string) error {
+		contextVerb(a, "show [NAME]", a.t("show a context, or the current one", "显示指定或当前上下文"), func(all *contexts, name string) error {
 			return (&output.Format{Kind: output.YAML}).Print(a.Out, all.Contexts[name], output.Table{})
 		}))
 	return c
@@ -137,10 +139,19 @@ func contextCommand(a *app) *cobra.Command {
 
 // contextVerb is a command about one context that must be there.
 func contextVerb(a *app, use, short string, do func(*contexts, string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: a.args(1, 1), RunE: a.run(func(_ context.Context, args []string) error {
+	least := 1
+	if strings.HasSuffix(use, "[NAME]") {
+		least = 0
+	}
+	return &cobra.Command{Use: use, Short: short, Args: a.args(least, 1), RunE: a.run(func(_ context.Context, args []string) error {
 		all, err := loadContexts()
 		if err != nil {
 			return err
+		}
+		if len(args) == 0 {
+			if args = []string{all.Current}; all.Current == "" {
+				return output.Usage("%s", a.t("there is no current context", "没有当前上下文")).WithFix("berth context use NAME")
+			}
 		}
 		if _, ok := all.Contexts[args[0]]; !ok {
 			return noContext(a, args[0], all)
@@ -159,6 +170,9 @@ func contextAddCommand(a *app) *cobra.Command {
 	c.RunE = a.run(func(_ context.Context, args []string) error {
 		if view.Registry == "" {
 			return output.Usage("context add needs --registry HOST")
+		}
+		if named, err := reference.ParseNormalizedNamed(view.Registry + "/a"); err != nil || reference.Domain(named) != view.Registry {
+			return output.Usage(a.t("%q is no name of a registry", "%q 不是仓库名称"), view.Registry).WithFix("--registry HOST[:PORT]")
 		}
 		all, err := loadContexts()
 		if err != nil {

@@ -134,6 +134,9 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if err := a.look(ctx, source, options.SourceCtx); err != nil {
 		return err
 	}
+	if err := daemonAnswers(ctx, target, options.DestinationCtx); err != nil {
+		return err
+	}
 	defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
 	if options.SourceCtx, err = withStored(options.SourceCtx, source); err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/oci"
 )
 
 func digestCommand(a *app) *cobra.Command {
@@ -65,15 +67,11 @@ func (p *places) digestOf(ctx context.Context, name string, full bool) (string, 
 		return "", err
 	}
 	if named != nil && p.platform == "" {
-		repo, err := p.repository(named)
-		if err != nil {
-			return "", err
-		}
 		where, err := at(named)
 		if err != nil {
 			return "", err
 		}
-		d, err := repo.Head(ctx, where)
+		d, _, err := anywhere(ctx, p.client, p.sys, named, func(r *remote.Repository) (oci.Descriptor, error) { return r.Head(ctx, where) })
 		if err != nil {
 			return "", err
 		}

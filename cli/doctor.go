@@ -199,6 +199,9 @@ func (e *examination) host(ctx context.Context, host string) {
 	case err != nil && strings.Contains(err.Error(), "server gave HTTP response"):
 		e.say("tls", "fail", t("the registry speaks http only", "仓库只支持 http"), "--tls-verify=false")
 		return
+	case err != nil && strings.Contains(err.Error(), "does not look like a TLS handshake"):
+		e.say("tls", "fail", t("what listens there speaks neither https nor http", "监听的服务既不是 https 也不是 http"), t("look at the host and the port", "检查主机与端口"))
+		return
 	case err != nil:
 		e.say("tls", "fail", err.Error(), t("the registry needs another certificate: berthd cert new", "仓库需要新证书：berthd cert new"))
 		return

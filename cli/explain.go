@@ -45,6 +45,7 @@ func explanations() map[string]explanation {
 func explained() map[string]explanation {
 	all := explanations()
 	maps.Copy(all, imageExplanations())
+	maps.Copy(all, usageExplanations())
 	return all
 }
 
@@ -64,7 +65,7 @@ func explainCommand(a *app) *cobra.Command {
 			code := strings.ToUpper(args[0])
 			if _, ok := all[code]; !ok {
 				f := &output.Failure{What: fmt.Sprintf(a.t("there is no code %s", "没有代码 %s"), args[0]), Exit: output.ExitNotFound}
-				if near := closest(code, codes); near != "" {
+				if near := output.Closest(code, codes); near != "" {
 					f.Fix = a.t("did you mean ", "是否想输入 ") + near + "?"
 				}
 				return f

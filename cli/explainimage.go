@@ -1,5 +1,17 @@
 package cli
 
+// usageExplanations are the codes of what the user names and that is wrong in itself. They end with the exit code of a wrong
+// command line.
+func usageExplanations() map[string]explanation {
+	return map[string]explanation{
+		"KEY_INVALID":       {"a key file cannot be read or is of a kind that is not used here, or its password is wrong", "berth keys show FILE says what a key file is; the password comes from --passphrase-file, BERTH_KEY_PASSWORD or the terminal", "密钥文件无法读取、类型不受支持，或口令错误", "用 berth keys show FILE 查看密钥文件；口令来自 --passphrase-file、BERTH_KEY_PASSWORD 或终端"},
+		"PLATFORM_INVALID":  {"a platform is written wrong", "write os/architecture or os/architecture/variant: linux/amd64, linux/arm/v7", "平台写法有误", "写作 os/architecture 或 os/architecture/variant：linux/amd64、linux/arm/v7"},
+		"RULE_INVALID":      {"a rule of sync is wrong: its file, a regular expression or a range of versions", "the message says where; berth sync --dry-run shows what a rule would copy", "同步规则有误：文件、正则表达式或版本范围", "见错误信息；用 berth sync --dry-run 查看规则会复制的内容"},
+		"STATEMENT_INVALID": {"what is to be attested is no statement: not JSON, too large, or of an unknown type", "write the predicate as JSON, and name its type by a URI or one of the short names", "声明内容无效：不是 JSON、过大或类型未知", "谓词须为 JSON，类型用 URI 或简称"},
+		"TRUST_INVALID":     {"whom to believe is not said, is contradictory, or stands in a file that cannot be read", "name one: --key FILE, or --trusted-root FILE with --certificate-identity and --certificate-oidc-issuer, or --policy FILE", "信任对象未指定、互相矛盾，或其文件无法读取", "指定其一：--key FILE；--trusted-root FILE 与 --certificate-identity、--certificate-oidc-issuer；或 --policy FILE"},
+	}
+}
+
 // imageExplanations are the codes of what is found inside of images, archives and lists.
 func imageExplanations() map[string]explanation {
 	return map[string]explanation{

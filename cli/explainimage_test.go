@@ -7,10 +7,14 @@ import (
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/artifact"
 	"github.com/berth-registry/berth/image/bundle"
+	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/edit"
 	"github.com/berth-registry/berth/image/index"
 	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/image/rootfs"
+	"github.com/berth-registry/berth/image/sign"
+	"github.com/berth-registry/berth/image/sign/key"
+	"github.com/berth-registry/berth/image/sync"
 	"github.com/berth-registry/berth/image/view"
 )
 
@@ -22,6 +26,7 @@ func TestReasonsAreExplained(t *testing.T) {
 		index.ListUnknown, index.ListExists, index.ListConflict, edit.ChangeInvalid, edit.NotBased,
 		artifact.NameUnsafe, artifact.FileExists, artifact.PackEmpty,
 		layout.ReasonLayout, layout.ReasonCompressed, layout.ReasonBomb, bundle.ReasonDamaged, bundle.ReasonLacking, bundle.ReasonUnsigned,
+		key.Reason, sign.ReasonTrust, sign.ReasonStatement, sync.ReasonRule, copy.ReasonPlatform,
 	} {
 		if !known[string(reason)] {
 			t.Errorf("berth explain %s says nothing", reason)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -38,6 +39,17 @@ func failed(err error, format string, args ...any) error {
 	return &attempt{what: fmt.Sprintf(format, args...), cause: err}
 }
 
+// about puts the name of a file before what a fault says of its content.
+func about(name string, err error) error {
+	var e *fault.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c := *e
+	c.Message = name + ": " + e.Message
+	return &c
+}
+
 // attempt is an error with what was tried.
 type attempt struct {
 	what  string
@@ -63,6 +75,11 @@ func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) *outpu
 			f.Why = f.What + ": " + f.Why
 		}
 		f.What = what.what
+	} else if f.Why == f.What { // nothing says what was tried: once is enough
+		f.Why = ""
+	}
+	if near := a.nearby(ctx, f, err); near != "" {
+		f.Fix = a.t("did you mean ", "是否想输入 ") + near + "?"
 	}
 	return f
 }
@@ -78,7 +95,7 @@ func (a *app) unknownCommand(cmd *cobra.Command) *output.Failure {
 		names = append(names, append(c.Aliases, c.Name())...)
 	}
 	f := output.Usage(a.t("%s has no command %s", "%s 没有命令 %s"), cmd.CommandPath(), word)
-	if near := closest(word, names); near != "" {
+	if near := output.Closest(word, names); near != "" {
 		return f.WithFix("%s%s %s?", a.t("did you mean ", "是否想输入 "), cmd.CommandPath(), near)
 	}
 	return f.WithFix("%s%s --help", a.t("see ", "参见 "), cmd.CommandPath())
@@ -116,6 +133,9 @@ func (a *app) ofRefusal(f *output.Failure, err error) bool {
 	}
 	f.Why = r.Error()
 	switch r.Why {
+	case sign.NoInventory:
+		f.Exit, f.Fix = 10, a.t("attach one: berth attach --artifact-type application/spdx+json IMAGE FILE; or an attested one: berth download attestation IMAGE",
+			"可附加一份：berth attach --artifact-type application/spdx+json IMAGE FILE；或下载声明：berth download attestation IMAGE")
 	case sign.NoSignature:
 		f.Exit, f.Fix = 10, a.t("sign it: berth sign --key FILE IMAGE", "请签名：berth sign --key FILE IMAGE")
 	case sign.NoImage:
@@ -139,12 +159,21 @@ func (a *app) ofFault(f *output.Failure, err error) bool {
 	}
 	f.Why, f.Code = e.Message, string(e.Reason)
 	a.ofAnswer(f, e)
+	if e.Reason == fault.Unknown && !errors.As(e, new(*remote.Answer)) { // it is a code of registries, and none had a word in this
+		f.Code = ""
+	}
 	f.Exit = map[fault.Kind]int{
 		fault.NotFound: output.ExitNotFound, fault.Unauthenticated: output.ExitAuth, fault.Denied: output.ExitDenied,
 		fault.Full: output.ExitQuota, fault.Unavailable: output.ExitNetwork, fault.Invalid: output.ExitFailure,
 	}[e.Kind]
 	if f.Exit == 0 {
 		f.Exit = output.ExitFailure
+	}
+	if x, ok := usageExplanations()[string(e.Reason)]; ok {
+		f.Exit = output.ExitUsage
+		if f.Fix == "" {
+			f.Fix = a.t(x.do, x.zhDo)
+		}
 	}
 	return true
 }
@@ -170,6 +199,12 @@ func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
 		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
 	case e.Reason == remote.ReasonTLS:
 		f.Fix = "berth trust " + host
+	case e.Reason == remote.ReasonNetwork && errors.Is(e, syscall.ECONNREFUSED):
+		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
+	case e.Reason == remote.ReasonNetwork && errors.As(e, new(*net.DNSError)):
+		f.Fix = a.t("look at the name, and at the network", "检查名称与网络")
+	case e.Reason == remote.ReasonNetwork:
+		f.Fix = "berth doctor " + host
 	case e.Kind == fault.RateLimited && e.After > 0:
 		f.Fix = fmt.Sprintf(a.t("try again in %d seconds", "请在 %d 秒后重试"), e.After)
 	}
@@ -323,6 +358,7 @@ func (a *app) ofNetwork(f *output.Failure, err error) bool {
 	var invalid x509.CertificateInvalidError
 	var resolve *net.DNSError
 	var dial *net.OpError
+	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
 		f.Why = a.t("the certificate of "+host+" is by an authority that this machine does not know", host+" 的证书由本机不认识的机构签发")
@@ -339,8 +375,15 @@ func (a *app) ofNetwork(f *output.Failure, err error) bool {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Why = a.t("nobody listens at ", "没有服务监听：") + host
 		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
+	case errors.As(err, &dial) && dial.Net == "unix":
+		f.Why = fmt.Sprintf(a.t("no daemon answers at %s: %v", "%s 没有守护进程应答：%v"), dial.Addr, dial.Err)
+		f.Fix = a.t("is it running, and may you use its socket? --daemon-host (--src-daemon-host, --dest-daemon-host) names another", "守护进程是否在运行，你是否有权访问该套接字？可用 --daemon-host（--src-daemon-host、--dest-daemon-host）指定其他地址")
+	case errors.As(err, &record):
+		f.Why = host + a.t(" speaks neither https nor http: something else listens there", " 既不是 https 也不是 http：监听的是其他服务")
+		f.Fix = a.t("look at the host and the port", "检查主机与端口")
 	case errors.As(err, &dial):
 		f.Why = dial.Error()
+		f.Fix = "berth doctor " + host
 	default:
 		f.Exit = output.ExitFailure
 		return false
@@ -354,8 +397,21 @@ func (a *app) ofFiles(f *output.Failure, err error) bool {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		f.Why, f.Exit = a.t("no space is left on the disk", "磁盘空间已满"), output.ExitQuota
+		if errors.As(err, &path) {
+			f.Why = fmt.Sprintf(a.t("no space is left on the disk of %s", "%s 所在磁盘空间已满"), path.Path)
+		}
+		f.Fix = a.t("free some, or use another disk (--tmpdir DIR is for temporary files)", "释放空间，或使用其他磁盘（临时文件可用 --tmpdir DIR）")
 	case errors.As(err, &path):
 		f.Why = path.Error()
+		if !errors.As(err, new(*attempt)) { // nothing else says what was tried
+			f.What, f.Why = fmt.Sprintf(a.t("cannot %s %s", "无法 %s %s"), path.Op, path.Path), path.Err.Error()
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			f.Fix = a.t("look at the name of the file", "检查文件名")
+		case errors.Is(err, fs.ErrPermission):
+			f.Fix = a.t("look at who may use the file (ls -l)", "检查文件权限（ls -l）")
+		}
 	default:
 		return false
 	}

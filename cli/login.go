@@ -110,6 +110,12 @@ func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, k
 		return output.Usage("%s", a.t("the username or the password is empty", "用户名或密码为空")).WithFix("--username NAME --password-stdin")
 	}
 	if err := docker.CheckAuth(ctx, sys, user, password, host); err != nil {
+		f := a.classify(ctx, err)
+		if f.Exit == output.ExitAuth { // to sign in is what was tried
+			f.What, f.Why = f.Why, ""
+			f.Fix = fmt.Sprintf(a.t("compare both with what the registry knows of %s; where it has tokens, a token takes the place of the password", "请核对 %s 的用户名与密码；若仓库使用令牌，请以令牌代替密码"), user)
+			return f
+		}
 		return err
 	}
 	var where string

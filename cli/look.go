@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"net"
 	"os"
 	"runtime"
 	"strings"
 
 	"go.podman.io/image/v5/directory"
 	"go.podman.io/image/v5/docker/archive"
+	"go.podman.io/image/v5/docker/daemon"
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	liblayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/types"
@@ -25,6 +27,8 @@ import (
 func (a *app) look(ctx context.Context, img types.ImageReference, sys *types.SystemContext) error {
 	within := img.StringWithinTransport()
 	switch img.Transport() {
+	case daemon.Transport:
+		return daemonAnswers(ctx, img, sys)
 	case archive.Transport:
 		file, _, _ := strings.Cut(within, ":")
 		return layout.LookTar(ctx, file, layout.Limits{})
@@ -60,6 +64,27 @@ func (a *app) look(ctx context.Context, img types.ImageReference, sys *types.Sys
 		return lookManifest(ctx, l, at)
 	}
 	return nil
+}
+
+// daemonAnswers reports whether somebody listens at the socket of docker's daemon, when the image is there: a write that finds
+// nobody fails in the library with words about its own pipes.
+func daemonAnswers(ctx context.Context, img types.ImageReference, sys *types.SystemContext) error {
+	if img.Transport() != daemon.Transport {
+		return nil
+	}
+	socket := "/var/run/docker.sock"
+	if sys != nil && sys.DockerDaemonHost != "" {
+		path, isUnix := strings.CutPrefix(sys.DockerDaemonHost, "unix://")
+		if !isUnix {
+			return nil
+		}
+		socket = path
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // lookManifest looks at a manifest, its children when it is an index, and whether their blobs are files of the size that they

@@ -67,7 +67,7 @@ func Main(args []string, s Streams) int {
 	a := &app{Streams: s, now: time.Now, lang: language(args)}
 	a.name = strings.TrimSuffix(filepath.Base(args[0]), ".exe")
 	root := a.root()
-	root.SetArgs(args[1:])
+	root.SetArgs(leading(root, args[1:]))
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -75,7 +75,7 @@ func Main(args []string, s Streams) int {
 	if err == nil {
 		return 0
 	}
-	f := a.failure(ctx, cmd, err)
+	f := a.failure(ctx, cmd, a.wrongFlag(cmd, err))
 	f.Print(s.Err, a.lang, a.colored(s.Err))
 	return a.exit(f)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/copy"
 	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/image/rootfs"
@@ -156,19 +157,11 @@ func (p *places) get(ctx context.Context, text string) (*opened, error) {
 	if named == nil {
 		return p.local(ctx, text)
 	}
-	from, err := located(p.sys, named)
-	if err != nil {
-		return nil, err
-	}
-	repo, err := p.repository(from)
-	if err != nil {
-		return nil, err
-	}
 	where, err := at(named)
 	if err != nil {
 		return nil, err
 	}
-	n, err := view.Open(ctx, repo, where)
+	n, repo, err := anywhere(ctx, p.client, p.sys, named, func(r *remote.Repository) (*view.Node, error) { return view.Open(ctx, r, where) })
 	if err != nil {
 		return nil, err
 	}
@@ -298,17 +291,48 @@ func (p *places) put(ctx context.Context, text string, c view.Content, near ...*
 	return d, named, err
 }
 
-// located is where registries.conf says that something is read from: its location for the name. Mirrors are not asked.
-func located(sys *types.SystemContext, named reference.Named) (reference.Named, error) {
+// pullSources are where registries.conf says that something is read from, in the order in which they are asked: the mirrors, then
+// the location of the registry itself.
+func pullSources(sys *types.SystemContext, named reference.Named) ([]reference.Named, error) {
 	known, err := sysregistriesv2.FindRegistry(sys, named.Name())
 	if err != nil || known == nil {
-		return named, err
+		return []reference.Named{named}, err
+	}
+	if known.Blocked {
+		return nil, fault.New(fault.Denied, fault.DeniedReason, "registry %s is blocked by registries.conf", known.Prefix)
 	}
 	sources, err := known.PullSourcesFromReference(named)
-	if err != nil || len(sources) == 0 {
-		return named, err
+	if err != nil {
+		return nil, err
 	}
-	return sources[len(sources)-1].Reference, nil
+	names := make([]reference.Named, len(sources))
+	for i, s := range sources {
+		names[i] = s.Reference
+	}
+	return names, nil
+}
+
+// anywhere reads something where registries.conf says that a name is read from. The first place that has it is enough; the failure is
+// that of the last, which is the registry itself.
+func anywhere[T any](ctx context.Context, c *remote.Client, sys *types.SystemContext, named reference.Named, read func(*remote.Repository) (T, error)) (out T, at *remote.Repository, err error) {
+	sources, err := pullSources(sys, named)
+	if err != nil {
+		return out, nil, err
+	}
+	for i, s := range sources {
+		n, err := ref.ParseName(reference.Path(s))
+		if err != nil {
+			return out, nil, err
+		}
+		at = c.Repository(reference.Domain(s), n)
+		if out, err = read(at); err == nil || ctx.Err() != nil {
+			return out, at, err
+		}
+		if i == len(sources)-1 {
+			return out, nil, err
+		}
+	}
+	return out, nil, fault.New(fault.NotFound, fault.NameUnknown, "registries.conf has no place for %s", named.Name())
 }
 
 // watching shows a push.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -76,6 +77,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(a.flagError)
 	if a.populate(root) {
 		a.help(root)
+		a.complete(root)
 		return root
 	}
 	only := standIns()[a.name].only
@@ -93,6 +95,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	a.help(root)
+	a.complete(root)
 	return root
 }
 
@@ -108,22 +111,54 @@ func (a *app) logging() {
 	}
 }
 
-// flagError says which flag is near one that is not known.
+// flagError says which flag is near one that is not known, and whether the tool whose command it is would know it.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
 	f := output.Usage("%s: %v", cmd.CommandPath(), err)
+	f.Fix = a.t("see ", "参见 ") + cmd.CommandPath() + " --help"
 	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
+	var needs *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &needs):
+		f.What = fmt.Sprintf(a.t("flag %s of %s needs a value", "%[2]s 的参数 %[1]s 需要一个值"), dashed(needs.GetSpecifiedName()), cmd.CommandPath())
+		return f
+	case errors.As(err, &invalid):
+		f.What = fmt.Sprintf(a.t("flag %s of %s cannot be %q", "%[2]s 的参数 %[1]s 不能是 %[3]q"), dashed(invalid.GetFlag().Name), cmd.CommandPath(), invalid.GetValue())
+		f.Why = invalid.Unwrap().Error()
+		return f
+	case !errors.As(err, &unknown):
 		return f
 	}
-	f.What = a.t("unknown flag ", "未知的参数 ") + "--" + unknown.GetSpecifiedName() + " (" + cmd.CommandPath() + ")"
-	if len(unknown.GetSpecifiedName()) == 1 {
-		f.What = strings.Replace(f.What, "--", "-", 1)
+	name := unknown.GetSpecifiedName()
+	f.What = a.t("unknown flag ", "未知的参数 ") + dashed(name) + " (" + cmd.CommandPath() + ")"
+	if tool := upstream(cmd); tool != "" {
+		f.Why = fmt.Sprintf(a.t("%s does not have it either: berth knows every flag of its manual", "%s 也没有该参数：berth 支持其手册中的全部参数"), tool)
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
-	f.Fix = a.t("see ", "参见 ") + cmd.CommandPath() + " --help"
-	if near := closest(unknown.GetSpecifiedName(), names); near != "" {
+	if near := output.Closest(name, names); near != "" && len(name) > 1 {
 		f.Fix = a.t("did you mean ", "是否想输入 ") + "--" + near + "?"
 	}
 	return f
+}
+
+// dashed is a flag as it is typed.
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// upstream is the command of the tool whose flags a command has, all of them, which the tests compare with its manual; "" when
+// there is none.
+func upstream(cmd *cobra.Command) string {
+	words := strings.Fields(cmd.CommandPath())
+	switch {
+	case len(words) == 2 && slices.Contains(standIns()["skopeo"].only, words[1]):
+		return "skopeo " + words[1]
+	case len(words) == 3 && words[1] == "manifest" && slices.Contains([]string{"add", "annotate", "create", "inspect", "push", "remove", "rm"}, words[2]):
+		return "podman manifest " + words[2]
+	}
+	return ""
 }

@@ -36,7 +36,7 @@ const password = "script-9RtB-Kd2x"
 // TestMain makes this test binary be berth when a script calls it so: the real tool, in a process of its own.
 func TestMain(m *testing.M) {
 	run := func() { os.Exit(cli.Main(os.Args, cli.Process())) }
-	testscript.Main(m, map[string]func(){"berth": run, "skopeo": run, "crane": run, "podman": run})
+	testscript.Main(m, map[string]func(){"berth": run, "skopeo": run, "crane": run, "podman": run, "buildah": run})
 }
 
 // TestScript runs testdata/script/*.txt, one file per command, against two real berthd: $OPEN lets anybody do

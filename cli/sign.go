@@ -19,6 +19,7 @@ import (
 	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/image/sign"
 	"github.com/berth-registry/berth/image/sign/cosign"
 	"github.com/berth-registry/berth/image/sign/gpg"
@@ -117,7 +118,8 @@ func (s *signing) private(a *app) (*key.Private, error) {
 			return nil, err
 		}
 	}
-	return key.ParsePrivate(b, password)
+	p, err := key.ParsePrivate(b, password)
+	return p, about(s.key, err)
 }
 
 // target is an image that is signed or verified: where it is, and what it is at this moment.
@@ -141,6 +143,24 @@ func (a *app) find(ctx context.Context, sys *types.SystemContext, o *oneImage, n
 	}
 	t.store = sign.Registry(repository)
 	t.content, err = t.store.Manifest(ctx, at)
+	return t, err
+}
+
+// findAnywhere finds an image to read, and what belongs to it, where registries.conf says.
+func (a *app) findAnywhere(ctx context.Context, sys *types.SystemContext, o *oneImage, name string) (t target, err error) {
+	if t.named, err = a.parseRemote(name); err != nil {
+		return t, err
+	}
+	c := a.client(sys, o.retry, nil)
+	_, at, err := remoteRepository(c, t.named)
+	if err != nil {
+		return t, err
+	}
+	var repository *remote.Repository
+	t.content, repository, err = anywhere(ctx, c, sys, t.named, func(r *remote.Repository) (sign.Content, error) { return sign.Registry(r).Manifest(ctx, at) })
+	if err == nil {
+		t.store = sign.Registry(repository)
+	}
 	return t, err
 }
 

@@ -20,7 +20,17 @@ type standIn struct {
 // it has not is refused with the reason.
 func standIns() map[string]standIn {
 	return map[string]standIn{
-		"skopeo": {only: []string{"copy", "delete", "generate-sigstore-key", "inspect", "list-tags", "login", "logout", "manifest-digest", "standalone-sign", "standalone-verify", "sync"}},
+		"skopeo": {only: []string{"copy", "delete", "generate-sigstore-key", "inspect", "list-tags", "login", "logout", "manifest-digest", "standalone-sign", "standalone-verify", "sync"},
+			lacks: []string{"layers", "experimental-image-proxy"},
+			why: func(a *app) string {
+				return a.t("skopeo keeps it out of its manual, for old scripts (layers) and for other programs (experimental-image-proxy); copy DIR is what layers did",
+					"该命令不在 skopeo 手册中，仅供旧脚本（layers）或其他程序（experimental-image-proxy）使用；layers 可用 copy 到 dir: 代替")
+			}},
+		"buildah": {commands: buildahCommands, lacks: []string{"add", "bud", "build", "commit", "config", "containers", "copy", "diff", "from", "images", "info", "inspect", "mkcw", "mount", "prune",
+			"pull", "push", "rename", "rm", "rmi", "run", "source", "tag", "umount", "unmount", "unshare"},
+			why: func(a *app) string {
+				return a.t("berth keeps no images and runs no containers on this machine; it has manifest, login, logout and version of buildah", "berth 不在本机保存镜像或运行容器；仅支持 buildah 的 manifest、login、logout 与 version")
+			}},
 		"crane": {commands: craneCommands, flags: craneFlags, lacks: []string{"registry"},
 			why: func(a *app) string {
 				return a.t("crane's registry forgets everything when it ends; berthd is a registry that does not", "crane 的 registry 仅用于测试；请使用 berthd")
@@ -36,6 +46,9 @@ func standIns() map[string]standIn {
 func (a *app) populate(root *cobra.Command) bool {
 	s := standIns()[a.name]
 	if s.commands == nil {
+		for _, name := range s.lacks {
+			root.AddCommand(a.lacking(name, s.why(a)))
+		}
 		return false
 	}
 	root.AddCommand(s.commands(a)...)
@@ -70,6 +83,11 @@ func podmanCommands(a *app) []*cobra.Command {
 		image.AddCommand(a.lacking(name, standIns()["podman"].why(a)))
 	}
 	return []*cobra.Command{manifestCommand(a), image, loginCommand(a), logoutCommand(a), versionCommand(a)}
+}
+
+// buildahCommands are the parts of buildah that need neither a store nor containers.
+func buildahCommands(a *app) []*cobra.Command {
+	return []*cobra.Command{manifestCommand(a), loginCommand(a), logoutCommand(a), versionCommand(a)}
 }
 
 func podmanImages() []string {

@@ -47,6 +47,11 @@ func (a *app) parseImage(name string) (types.ImageReference, error) {
 		return nil, a.noTransport(name)
 	}
 	_, details, _ := strings.Cut(name, ":")
+	if place, _, _ := strings.Cut(details, ":"); place == "" && (t == layout.Transport || t == ociarchive.Transport || t == directory.Transport || t == archive.Transport) {
+		f := output.Usage(a.t("invalid image name %s", "镜像名称无效：%s"), name)
+		f.Why = a.t("it does not say which file or folder", "未指定文件或目录")
+		return nil, f.WithFix("%s:PATH", t.Name())
+	}
 	ref, err := t.ParseReference(details)
 	if err != nil {
 		return nil, &output.Failure{What: a.t("invalid image name ", "镜像名称无效：") + name, Why: err.Error(), Exit: output.ExitUsage, Cause: err}
@@ -70,7 +75,7 @@ func (a *app) noTransport(name string) error {
 			names = append(names, t.Name())
 		}
 		f.Why = a.t("there is no transport ", "没有此传输方式：") + prefix
-		if near := closest(prefix, names); near != "" {
+		if near := output.Closest(prefix, names); near != "" {
 			f.Fix = a.t("did you mean ", "是否想输入 ") + near + "?"
 		} else {
 			slices.Sort(names)
@@ -90,36 +95,4 @@ func (a *app) mayUseStorage(refs ...types.ImageReference) error {
 		}
 	}
 	return nil
-}
-
-// closest finds the word that differs least, "" when none is near.
-func closest(word string, words []string) string {
-	best, least := "", 3
-	for _, w := range words {
-		if d := distance(word, w); d < least {
-			best, least = w, d
-		}
-	}
-	return best
-}
-
-// distance counts the edits between two words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

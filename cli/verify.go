@@ -71,7 +71,7 @@ func (v *verifying) cosignTrust() (t cosign.Trust, err error) {
 		}
 		k, err := key.ParsePublic(b)
 		if err != nil {
-			return t, failed(err, "--key %s", name)
+			return t, about(name, err)
 		}
 		t.Keys = append(t.Keys, k)
 	}
@@ -81,10 +81,10 @@ func (v *verifying) cosignTrust() (t cosign.Trust, err error) {
 			return t, err
 		}
 		if t.Root, err = cosign.ParseRoot(b); err != nil {
-			return t, err
+			return t, about(v.root, err)
 		}
 	}
-	return t, nil
+	return t, t.Check()
 }
 
 func verifyCommand(a *app) *cobra.Command {
@@ -117,7 +117,7 @@ cosign: 10 no signature, 11 no such image, 12 none that is believed, 13 no certi
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
 		check, err := v.checker(a)
 		if err != nil {
-			return err
+			return failed(err, a.t("cannot verify %s", "无法验证 %s"), strings.Join(args, ", "))
 		}
 		all := []verified{}
 		table := output.Table{Header: []string{"IMAGE", "FORMAT", "SIGNER", "WHERE"}}
@@ -204,7 +204,7 @@ func (v *verifying) checker(a *app) (func(ctx context.Context, name string) ([]v
 
 // find is app.find, for which an image that is not there is a refusal.
 func (v *verifying) find(ctx context.Context, a *app, sys *types.SystemContext, name string) (target, error) {
-	t, err := a.find(ctx, sys, v.oneImage, name)
+	t, err := a.findAnywhere(ctx, sys, v.oneImage, name)
 	if fault.Is(err, fault.NotFound) {
 		err = &sign.Refusal{Why: sign.NoImage, Message: fault.Of(err).Message}
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
+	"regexp"
 	"strings"
 	"text/template"
 
@@ -187,7 +189,7 @@ func ExecuteTemplate(w io.Writer, text string, value any) error {
 	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, value); err != nil {
-		return Usage("the template does not fit the result: %v", err)
+		return unfit(err, value)
 	}
 	if !bytes.HasSuffix(b.Bytes(), []byte("\n")) {
 		b.WriteByte('\n')
@@ -228,4 +230,33 @@ func numbers(v any) any {
 		return f
 	}
 	return v
+}
+
+// noField is how the template library says that a value has no field of a name. Its name of the Go type is of no use to a reader.
+var noField = regexp.MustCompile(`can't evaluate field (\w+) in type (\S+)`)
+
+// unfit says why a template does not fit a value, with the fields that there are.
+func unfit(err error, value any) error {
+	m := noField.FindStringSubmatch(err.Error())
+	if m == nil {
+		return Usage("the template does not fit the result: %v", err)
+	}
+	f := Usage("the template does not fit the result: there is no field %s", m[1])
+	t := reflect.TypeOf(value)
+	for t != nil && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice) {
+		t = t.Elem()
+	}
+	if t == nil || t.Kind() != reflect.Struct || !strings.HasSuffix(m[2], t.String()) { // of something within
+		return f.WithFix("print everything with --format json, and look at the names")
+	}
+	var names []string
+	for i := range t.NumField() {
+		if t.Field(i).IsExported() {
+			names = append(names, t.Field(i).Name)
+		}
+	}
+	if near := Closest(m[1], names); near != "" {
+		return f.WithFix("did you mean %s?", near)
+	}
+	return f.WithFix("fields are %s", strings.Join(names, ", "))
 }
