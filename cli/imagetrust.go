@@ -25,7 +25,7 @@ import (
 // imageCommand holds the verbs that podman has below image.
 func imageCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "image", Short: a.t("trust: whose signatures are asked for (policy.json)", "trust：要求谁的签名（policy.json）"),
+		Use: "image", Short: a.t("sign and verify images, and say whose signatures are asked for (policy.json)", "签名与验证镜像，设置要求谁的签名（policy.json）"),
 		Example: "berth image trust show",
 		Args:    a.args(1, 0), RunE: func(*cobra.Command, []string) error { return errUnknownCommand },
 	}
@@ -36,6 +36,9 @@ func imageCommand(a *app) *cobra.Command {
 	}
 	trust.AddCommand(imageTrustShowCommand(a), imageTrustSetCommand(a))
 	c.AddCommand(trust)
+	if a.name != "podman" { // whose image sign is another command
+		c.AddCommand(signCommand(a), verifyCommand(a))
+	}
 	return c
 }
 

@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,29 +58,68 @@ func (o *trustOptions) addFlags(a *app, c *cobra.Command) {
 	f.BoolVar(&o.yes, "yes", false, a.t("do not ask", "不询问"))
 }
 
+// trustedHosts are those that any client has certificates for.
+func (a *app) trustedHosts() []string {
+	found := map[string]bool{}
+	for _, client := range trustingClients() {
+		if client == "system" { // whose files have names of their own
+			continue
+		}
+		entries, err := os.ReadDir(filepath.Dir(filepath.Dir(a.trustFile(client, "HOST"))))
+		if err != nil {
+			continue // most machines have not all of them
+		}
+		for _, e := range entries {
+			if _, err := os.Stat(a.trustFile(client, e.Name())); err == nil {
+				found[e.Name()] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+func trustingClients() []string { return []string{"podman", "docker", "containerd", "k3s", "system"} }
+
+// showTrust prints what is trusted for a host; found is false when that is nothing.
+func (a *app) showTrust(host string) (found bool, err error) {
+	for _, client := range trustingClients() {
+		file := a.trustFile(client, host)
+		if file == "" {
+			continue
+		}
+		body, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return found, err
+		}
+		found = true
+		cert, err := parseCertificate(body)
+		if err != nil {
+			return found, failed(err, a.t("cannot read %s", "无法读取 %s"), file)
+		}
+		fmt.Fprintf(a.Out, "%-10s  %s\n            SHA256 %s\n", client, file, fingerprint(cert))
+	}
+	return found, nil
+}
+
 func trustShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "show HOST[:PORT]", Short: a.t("show what is trusted for a registry", "显示对仓库的信任"), Args: a.args(1, 1),
+		Use: "show [HOST[:PORT]]", Short: a.t("show what is trusted for a registry, or for all", "显示对指定或所有仓库的信任"), Args: a.args(0, 1),
 		RunE: a.run(func(_ context.Context, args []string) error {
-			found := false
-			for _, client := range []string{"podman", "docker", "containerd", "k3s", "system"} {
-				file := a.trustFile(client, args[0])
-				if file == "" {
-					continue
+			if len(args) == 0 {
+				for _, host := range a.trustedHosts() {
+					fmt.Fprintln(a.Out, host)
+					if _, err := a.showTrust(host); err != nil {
+						return err
+					}
 				}
-				body, err := os.ReadFile(file)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				found = true
-				cert, err := parseCertificate(body)
-				if err != nil {
-					return failed(err, a.t("cannot read %s", "无法读取 %s"), file)
-				}
-				fmt.Fprintf(a.Out, "%-10s  %s\n            SHA256 %s\n", client, file, fingerprint(cert))
+				return nil
+			}
+			found, err := a.showTrust(args[0])
+			if err != nil {
+				return err
 			}
 			if !found {
 				return &output.Failure{What: a.t("nothing is trusted for "+args[0]+" beside the system's authorities", args[0]+" 没有额外信任的证书"), Exit: output.ExitNotFound}
