@@ -198,6 +198,10 @@ func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
 		f.Why = a.t("nobody listens at ", "没有服务监听：") + host
 		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
 	case e.Reason == remote.ReasonTLS:
+		var unknown x509.UnknownAuthorityError
+		if errors.As(e, &unknown) {
+			f.Why = a.t("the certificate of "+host+" is by an authority that this machine does not know", host+" 的证书由本机不认识的机构签发")
+		}
 		f.Fix = "berth trust " + host
 	case e.Reason == remote.ReasonNetwork && errors.Is(e, syscall.ECONNREFUSED):
 		f.Fix = a.t("is the registry running, and is the port right?", "仓库是否在运行，端口是否正确？")
