@@ -49,7 +49,8 @@ type Options struct {
 	Uploads Uploads
 	// Agent is the User-Agent.
 	Agent string
-	// Tries is how often a request is made in all before it fails; 0 is 5. Progress starts the count anew.
+	// Tries is how often a request is made in all before it fails; 0 is 5, and 1 while nobody listens where the registry should be and it
+	// never answered: that is a wrong name, and no outage. Progress starts the count anew.
 	Tries int
 	// Backoff is the pause before the second try, doubled for each further one; 0 is half a second.
 	Backoff time.Duration
@@ -77,7 +78,8 @@ type Notice struct {
 
 // Client speaks to registries. Make it with New.
 type Client struct {
-	o Options
+	o        Options
+	stubborn bool // Tries was given: it holds in all cases
 
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -100,7 +102,8 @@ func New(o Options) *Client {
 	if o.Agent == "" {
 		o.Agent = "berth"
 	}
-	if o.Tries <= 0 {
+	given := o.Tries > 0
+	if !given {
 		o.Tries = 5
 	}
 	if o.Backoff <= 0 {
@@ -121,7 +124,7 @@ func New(o Options) *Client {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
-	return &Client{o: o, hosts: map[string]*host{}}
+	return &Client{o: o, stubborn: given, hosts: map[string]*host{}}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -173,6 +176,7 @@ type host struct {
 	addr string // where it is reached: "registry-1.docker.io"
 
 	mu          sync.Mutex
+	answered    bool   // it has answered a request
 	scheme      string // "" until it is known
 	auth        *challenge
 	tokens      map[string]token // by scope

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
@@ -66,6 +67,7 @@ func (c *Client) do(ctx context.Context, h *host, cl *call) (*http.Response, err
 		cl.now = c.o.Now()
 		var status int
 		if err == nil {
+			h.heard()
 			c.heed(h, resp)
 			if cl.hopedFor(resp.StatusCode) {
 				return resp, nil
@@ -79,7 +81,7 @@ func (c *Client) do(ctx context.Context, h *host, cl *call) (*http.Response, err
 				}
 				h.pause(cl.now.Add(asked))
 			}
-		} else if err = cl.broken(ctx, h, err); ctx.Err() != nil || lasting(err) {
+		} else if err = cl.broken(ctx, h, err); ctx.Err() != nil || lasting(err) || !c.stubborn && h.absent(err) {
 			return nil, err
 		}
 		if status != 0 && !transient(status) || n >= tries {
@@ -89,6 +91,19 @@ func (c *Client) do(ctx context.Context, h *host, cl *call) (*http.Response, err
 			return nil, err
 		}
 	}
+}
+
+func (h *host) heard() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answered = true
+}
+
+// absent reports whether nobody listens at a host that never answered.
+func (h *host) absent(err error) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.answered && errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // again pauses before the next try, n having been made.

@@ -1,12 +1,14 @@
 package remote_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/image/remote"
 )
@@ -45,5 +47,36 @@ func TestTransport(t *testing.T) {
 	}
 	if len(resumed) != 2 || resumed[0] || !resumed[1] {
 		t.Errorf("sessions taken up: %v", resumed)
+	}
+}
+
+// Who named a place where nobody listens is told at once, unless tries were asked for; a registry that answered before is waited for.
+func TestNobodyListens(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		tries    int
+		answered bool
+		pauses   int
+	}{{"never answered", 0, false, 0}, {"never answered, tries given", 3, false, 2}, {"went away", 0, true, 4}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"tags":["a"]}`) }))
+			defer s.Close()
+			pauses := 0
+			transport := remote.NewTransport(nil)
+			r := app(t, client(remote.Options{Tries: c.tries, Transport: transport, Sleep: func(context.Context, time.Duration) error {
+				pauses++
+				return nil
+			}}), s.Listener.Addr().String())
+			if c.answered {
+				if _, err := r.Tags(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			transport.CloseIdleConnections()
+			s.Close()
+			if _, err := r.Tags(t.Context()); err == nil || pauses != c.pauses {
+				t.Errorf("%d pauses, want %d: %v", pauses, c.pauses, err)
+			}
+		})
 	}
 }
