@@ -94,11 +94,11 @@ type Home struct {
 // them. One that has it as both is there twice.
 func (r *Reads) Homes(ctx context.Context, d oci.Digest, limit int) ([]Home, error) {
 	return many(ctx, r.s, func(rows *sql.Rows, h *Home) error { return rows.Scan(&h.Repository, &h.Manifest) },
-		`SELECT r.name, h.manifest FROM (
+		`SELECT r.name, holder.manifest FROM (
 			SELECT repo_id, FALSE AS manifest FROM repo_blob WHERE digest = $1
 			UNION SELECT repo_id, TRUE FROM manifest WHERE digest = $1
-			UNION SELECT repo_id, TRUE FROM trash WHERE digest = $1) h JOIN repository r ON r.id = h.repo_id
-		ORDER BY r.name, h.manifest LIMIT $2`, d.String(), limit)
+			UNION SELECT repo_id, TRUE FROM trash WHERE digest = $1) holder JOIN repository r ON r.id = holder.repo_id
+		ORDER BY r.name, holder.manifest LIMIT $2`, d.String(), limit)
 }
 
 // BlobsBehind are up to limit blobs behind a digest that are not being deleted, damaged ones too, in the order of their

@@ -41,6 +41,7 @@ func gated() map[string]func(ctx context.Context, h *house) error {
 		"Referrers": func(ctx context.Context, h *house) error {
 			return drop(h.Referrers(ctx, name, registry.ReferrersQuery{Subject: some}))
 		},
+		"Attached":   func(ctx context.Context, h *house) error { return drop(h.Attached(ctx, name, some)) },
 		"TagHistory": func(ctx context.Context, h *house) error { return drop(h.TagHistory(ctx, name, "1", time.Time{}, 0)) },
 		"TagAt":      func(ctx context.Context, h *house) error { return drop(h.TagAt(ctx, name, "1", time.Now())) },
 		"ListTags": func(ctx context.Context, h *house) error {
@@ -87,6 +88,7 @@ func ungated() map[string]string {
 		"ManifestLimit": "a number of the configuration",
 		"SendBlob":      "writes what OpenBlob has opened",
 		"Forget":        "drops memory",
+		"Deletable":     "says what the configuration lets nobody do",
 		"SetLimits":     "called by the assembly at a reload",
 		"Run":           "a loop of the daemon's own",
 		"Sweep":         "a step of Run",
