@@ -185,9 +185,10 @@ func (cl *call) broken(ctx context.Context, h *host, err error) error {
 	return fault.New(fault.Unavailable, ReasonNetwork, "%s: %s: the connection failed: %s", h.name, cl.describe(), plain(err.Error(), 200)).Because(err)
 }
 
-// lasting reports whether trying again is pointless though no registry answered.
+// lasting reports whether trying again is pointless though no registry answered. A login that was refused is refused again, and a
+// registry that counts refusals would soon let nobody in.
 func lasting(err error) bool {
-	return fault.Has(err, ReasonTLS) || fault.Has(err, ReasonPlainHTTP) || fault.Has(err, ReasonRealm) || fault.Has(err, ReasonRedirect) ||
+	return fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Denied) || fault.Has(err, ReasonTLS) || fault.Has(err, ReasonPlainHTTP) || fault.Has(err, ReasonRealm) || fault.Has(err, ReasonRedirect) ||
 		fault.Has(err, ReasonNoRegistry) || fault.Has(err, ReasonWrongDigest)
 }
 

@@ -80,3 +80,23 @@ func TestNobodyListens(t *testing.T) {
 		})
 	}
 }
+
+// A login that the token server refuses is tried once: a registry that counts failures would lock its user out.
+func TestRefusedLoginOnce(t *testing.T) {
+	for status, want := range map[int]int{http.StatusUnauthorized: 1, http.StatusForbidden: 1, http.StatusBadGateway: 5} {
+		asked := 0
+		var reg *hostile
+		reg = serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/token" {
+				asked++
+				w.WriteHeader(status)
+				return
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+reg.host+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		if _, err := app(t, client(remote.Options{}), reg.host).Tags(t.Context()); err == nil || asked != want {
+			t.Errorf("%d: asked %d times, want %d: %v", status, asked, want, err)
+		}
+	}
+}
