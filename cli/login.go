@@ -29,6 +29,8 @@ type account struct {
 	tlsVerify                     types.OptionalBool
 	username, password            string
 	stdin, getLogin, verbose, all bool
+	device                        bool
+	provider                      string
 }
 
 func (o *account) addFlags(f *pflag.FlagSet, a *app) {
@@ -61,7 +63,7 @@ func loginCommand(a *app) *cobra.Command {
 	o := &account{}
 	c := &cobra.Command{
 		Use: "login [flags] [REGISTRY]", Short: a.t("sign in to a registry, for podman, skopeo and buildah too", "登录仓库，podman、skopeo、buildah 同样可用"),
-		Example: "berth login -u admin registry.example.com\necho $TOKEN | berth login -u robot --password-stdin registry.example.com",
+		Example: "berth login -u admin registry.example.com\necho $TOKEN | berth login -u robot --password-stdin registry.example.com\nberth login --device registry.example.com",
 		Args:    a.args(0, 1),
 	}
 	f := c.Flags()
@@ -72,6 +74,8 @@ func loginCommand(a *app) *cobra.Command {
 	f.BoolVar(&o.stdin, "password-stdin", false, a.t("read the password from standard input", "从标准输入读取密码"))
 	f.BoolVar(&o.getLogin, "get-login", false, a.t("print who is signed in", "显示已登录的用户"))
 	f.BoolVarP(&o.verbose, "verbose", "v", false, a.t("say where the credentials are kept", "显示凭据存放的位置"))
+	f.BoolVar(&o.device, "device", false, a.t("sign in at an identity provider with a browser, on this machine or another", "用任意设备的浏览器在身份提供方登录"))
+	f.StringVar(&o.provider, "provider", "", a.t("identity provider `NAME` for --device, where there are several", "有多个身份提供方时，--device 使用的提供方名称"))
 	option.Refuse(f, "secret", "", "podman keeps secrets for its containers, and berth has none", false)
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
 		sys, err := o.system(a)
@@ -92,6 +96,9 @@ func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, k
 	if err != nil {
 		return err
 	}
+	if o.device && (o.stdin || o.username != "" || o.password != "") || o.provider != "" && !o.device {
+		return output.Usage("%s", a.t("--device takes the place of --username and --password, and --provider belongs to it", "--device 代替 --username 与 --password；--provider 须与其同用"))
+	}
 	if o.getLogin {
 		if known.Username == "" {
 			return &output.Failure{What: a.t("nobody is signed in to "+key, "未登录 "+key), Exit: output.ExitFailure}
@@ -102,7 +109,12 @@ func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, k
 	if known.IdentityToken != "" {
 		return errors.New(a.t("an identity token is kept for it, and those are only for docker login", "已保存身份令牌，仅支持 docker login"))
 	}
-	user, password, err := a.askAccount(o, known)
+	var user, password string
+	if o.device {
+		user, password, err = a.deviceLogin(ctx, sys, host, o.provider)
+	} else {
+		user, password, err = a.askAccount(o, known)
+	}
 	if err != nil {
 		return err
 	}

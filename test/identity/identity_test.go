@@ -186,6 +186,9 @@ func TestOneAccountOfManyIdentities(t *testing.T) {
 		t.Errorf("podman login with the token of the device flow: %v", err)
 	}
 
+	// The same by berth, which waits for the browser.
+	w.berth(t, "sub-alice", "alice")
+
 	// By the certificate of a workload, without any login.
 	client := w.browser(t, w.agent.Issue(t, workload, nil))
 	if status, body := w.get(t, client, "/v2/", "", ""); status != http.StatusOK {
