@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // device is a login at a berthd by an identity provider, for who has a browser on this or any other machine.
@@ -57,7 +58,7 @@ func (a *app) deviceLogin(ctx context.Context, sys *types.SystemContext, host, p
 		place = began.Complete
 	}
 	fmt.Fprintf(a.Err, a.t("Open %s\nin a browser on any machine, compare or enter the code %s, and sign in there.\n", "请在任意设备的浏览器中打开 %s\n核对或输入代码 %s 并登录。\n"),
-		output.Clean(place), output.Clean(began.UserCode))
+		legible.Show(place), legible.Show(began.UserCode))
 
 	interval := time.Duration(max(began.Interval, 1)) * time.Second
 	if began.Expires > 0 {

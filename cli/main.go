@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/internal/legible"
 )
 
 // Streams are what a run of the tool reads and writes.
@@ -85,7 +86,7 @@ func (a *app) t(en, zh string) string { return a.lang.Pick(en, zh) }
 
 // warn prints a line for people on standard error.
 func (a *app) warn(en, zh string) {
-	_, _ = io.WriteString(a.Err, a.t("warning: ", "警告：")+output.Clean(a.t(en, zh))+"\n")
+	_, _ = io.WriteString(a.Err, a.t("warning: ", "警告：")+legible.Show(a.t(en, zh))+"\n")
 }
 
 // colored reports whether w shows colors: --color, then NO_COLOR and CLICOLOR_FORCE, then whether it is a terminal.

@@ -69,7 +69,6 @@ func (f *Failure) Print(w io.Writer, l Language, colored bool) {
 		}
 		return "\x1b[31m" + s + "\x1b[0m"
 	}
-	f = f.cleaned()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n", paint(l.Pick("error:", "错误：")), indent(f.What))
 	if f.Why != "" {
@@ -87,16 +86,6 @@ func (f *Failure) Print(w io.Writer, l Language, colored bool) {
 		fmt.Fprintf(&b, "   %s berth explain %s\n", l.Pick("more:", "详见："), legible.Show(name))
 	}
 	_, _ = io.WriteString(w, b.String())
-}
-
-// cleaned is the failure without what could control the terminal. The lines that a text has, it keeps.
-func (f *Failure) cleaned() *Failure {
-	c := *f
-	for _, s := range []*string{&c.What, &c.Why, &c.Fix} {
-		*s = clean(*s, "\n")
-	}
-	c.Code, c.Request = Clean(c.Code), Clean(c.Request)
-	return &c
 }
 
 // indent keeps the lines after the first under it.

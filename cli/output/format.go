@@ -102,7 +102,6 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		_, err = w.Write(text)
 		return err
 	case Name:
-		table = table.cleaned()
 		for _, row := range table.Rows {
 			if _, err := fmt.Fprintln(w, legible.Show(row[0])); err != nil {
 				return err
@@ -110,7 +109,7 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		}
 		return nil
 	case CSV:
-		table = table.cleaned()
+		table = table.shown()
 		c := csv.NewWriter(w)
 		if !f.NoHeading {
 			_ = c.Write(table.Header) // what fails is told by Error
@@ -129,7 +128,7 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 	if f.Short && !f.NoTrunc && kind == TableKind {
 		table = table.shortened()
 	}
-	return table.cleaned().write(w, !f.NoHeading)
+	return table.write(w, !f.NoHeading)
 }
 
 // shortened is the table with the first twelve digits of each digest.

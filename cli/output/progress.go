@@ -69,7 +69,7 @@ type Event struct {
 
 // Start begins an item. size is -1 when it is unknown.
 func (p *Progress) Start(id, label string, size int64) {
-	p.change("started", id, Clean(label), size, 0, "")
+	p.change("started", id, label, size, 0, "")
 }
 
 // Move says how many bytes of an item are done.
@@ -90,7 +90,7 @@ func (p *Progress) Done(id string) { p.change("done", id, "", 0, 0, "") }
 
 // Skip ends an item that need not move, with the reason.
 func (p *Progress) Skip(id, label string, size int64, note string) {
-	p.change("skipped", id, Clean(label), size, 0, Clean(note))
+	p.change("skipped", id, label, size, 0, note)
 }
 
 func (p *Progress) change(event, id, label string, size, done int64, note string) {
@@ -151,7 +151,7 @@ func (p *Progress) event(e Event) {
 }
 
 func (p *Progress) line(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.w, "%s\n", Clean(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintf(p.w, format+"\n", args...)
 }
 
 // draw paints all bars anew over those of before.

@@ -8,8 +8,8 @@ import (
 	"github.com/berth-registry/berth/internal/legible"
 )
 
-// write prints the rows in columns, two spaces apart. What a registry says in them does nothing to the terminal.
-func (t Table) write(w io.Writer, heading bool) error {
+// shown is the table with every cell on one line that does nothing to a terminal: a registry, or a file's name, may say anything.
+func (t Table) shown() Table {
 	rows := make([][]string, len(t.Rows))
 	for i, row := range t.Rows {
 		rows[i] = make([]string, len(row))
@@ -17,6 +17,12 @@ func (t Table) write(w io.Writer, heading bool) error {
 			rows[i][j] = legible.Show(cell)
 		}
 	}
+	return Table{t.Header, rows}
+}
+
+// write prints the rows in columns, two spaces apart.
+func (t Table) write(w io.Writer, heading bool) error {
+	rows := t.shown().Rows
 	if heading && len(t.Header) > 0 {
 		rows = append([][]string{t.Header}, rows...)
 	}

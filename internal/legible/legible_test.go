@@ -42,7 +42,7 @@ func TestStorable(t *testing.T) {
 func TestShow(t *testing.T) {
 	for text, want := range map[string]string{
 		"team": "team", "Müller 张伟 👩‍💻": "Müller 张伟 👩‍💻", "a\uFFFDb": "a\uFFFDb", "\x1b[2Ja": `\x1b[2Ja`, "a\nb\tc\rd": `a\nb\tc\rd`,
-		"\u009b2J": `\u009b2J`, "\xff\xfe": `\xff\xfe`, "\u202egnp.exe": `\u202egnp.exe`, "a\u2028b": `a\u2028b`, "\x00\x7f": `\x00\x7f`,
+		"the real \ufffd stays": "the real \ufffd stays", `\x1b is written so already`: `\x1b is written so already`, "no utf \xff\xfe": `no utf \xff\xfe`, "a\nerror: b": `a\nerror: b`, "\u009b2J": `\u009b2J`, "\xff\xfe": `\xff\xfe`, "\u202egnp.exe": `\u202egnp.exe`, "a\u2028b": `a\u2028b`, "\x00\x7f": `\x00\x7f`,
 	} {
 		if got := legible.Show(text); got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)

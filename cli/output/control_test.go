@@ -8,27 +8,6 @@ import (
 	"github.com/berth-registry/berth/cli/output"
 )
 
-func TestClean(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain":                      "plain",
-		"数据 café":                    "数据 café",
-		"a\x1b[2Jb":                  `a\x1b[2Jb`,
-		"a\nerror: b":                `a\nerror: b`,
-		"tab\there\r":                `tab\there\r`,
-		"\u009b31m":                  `\u009b31m`,
-		"\x7f\x00":                   `\x7f\x00`,
-		"abc\u202etxt.exe":           `abc\u202etxt.exe`,
-		"line\u2028more":             `line\u2028more`,
-		"no utf \xff\xfe":            `no utf \xff\xfe`,
-		"the real \ufffd stays":      "the real \ufffd stays",
-		`\x1b is written so already`: `\x1b is written so already`,
-	} {
-		if got := output.Clean(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
-
 // Nothing that a stranger wrote reaches the terminal as more than text: not in any line of a failure, not in a table, a list of
 // names, or CSV.
 func TestNothingControlsTheTerminal(t *testing.T) {
