@@ -43,6 +43,7 @@ type plant struct {
 	blobs blob.Store    // what the registry uses: steps, perhaps behind a store that parks
 	clock *atomic.Int64 // nanoseconds since 1970
 	full  *atomic.Bool  // what Options.Room says
+	age   time.Duration // Options.UploadAge
 	key   []byte
 	ctx   context.Context
 }
@@ -94,7 +95,7 @@ func (p *plant) replica() *registry.Service {
 	}
 	return registry.New(registry.Options{
 		DB: p.db, Blobs: p.blobs, Projects: projects, Access: access.New(access.Options{Projects: projects, Users: access.Delete}),
-		Limits: registry.Limits{Inline: inlineLimit}, UploadKey: p.key, Now: p.now, Log: slog.New(slog.DiscardHandler),
+		Limits: registry.Limits{Inline: inlineLimit}, UploadAge: p.age, UploadKey: p.key, Now: p.now, Log: slog.New(slog.DiscardHandler),
 		Room: func(context.Context, int64) error {
 			if p.full.Load() {
 				return blob.Full(errors.New("as the test wants it"))

@@ -24,9 +24,14 @@ import (
 const (
 	settleBatch  = 100
 	settleAtOnce = 2
-	// settleWithin bounds one copy. What may go on behind our back after that writes the same content.
-	settleWithin = time.Hour
 )
+
+// settleWithin bounds one copy of so many bytes, at a rate that every store keeps within itself. What may go on behind our
+// back after that writes the same content.
+func settleWithin(size int64) time.Duration {
+	const slowest = 4 << 20 // bytes a second
+	return time.Minute + time.Duration(size/slowest)*time.Second
+}
 
 // Settle moves blobs that lie at places of their own under their digests, and deletes places that are due. What fails does
 // not keep the rest from it. It costs nothing that grows with what is stored.
@@ -84,8 +89,8 @@ func (s *Service) settle(ctx context.Context, b metadb.Blob) (done bool, err err
 	if b.Inline { // nobody reads what the store has of it
 		return s.settled(ctx, b, "")
 	}
-	// Without a repository, which tells the sweep what it is.
-	u := metadb.Upload{ID: newCore(), Principal: "settle", Algorithm: oci.SHA256, HashState: []byte{}, DriverState: []byte{}}
+	// Without a repository, which tells the sweep what it is, and with the size, which tells it how long that takes.
+	u := metadb.Upload{ID: newCore(), Principal: "settle", Algorithm: oci.SHA256, Received: b.Size, HashState: []byte{}, DriverState: []byte{}}
 	err = s.o.DB.Update(ctx, func(tx *metadb.Tx) error {
 		if err := tx.CreateUpload(u); err != nil {
 			return err
@@ -101,7 +106,7 @@ func (s *Service) settle(ctx context.Context, b metadb.Blob) (done bool, err err
 	now, err := s.o.DB.BlobAnywhere(ctx, b.Digest)
 	if err == nil && now.State == metadb.Live && now.Place == b.Place {
 		p, _ := blob.ParkerOf(s.o.Blobs)
-		limited, stop := context.WithTimeout(ctx, settleWithin)
+		limited, stop := context.WithTimeout(ctx, settleWithin(b.Size))
 		err = p.Settle(limited, b.Place, b.Digest)
 		stop()
 		if err == nil {

@@ -159,6 +159,55 @@ func TestSettleFails(t *testing.T) {
 	}
 }
 
+// While a move may be in progress nobody ends its announcement, however short the life of uploads is; when its process has
+// died, that is over after minutes. A process that only stood still ends its move after that, and nothing is lost or left.
+func TestSettleStandsStill(t *testing.T) {
+	p := newParkingPlant(t, "")
+	p.age = time.Second
+	p.restart()
+	name := named(t, "library/app")
+	data := blobtest.Random(9, 70_000)
+	d := oci.FromBytes(oci.SHA256, data)
+	if err := dockerWay(p.ctx, p.Service, name, d, data); err != nil {
+		t.Fatal(err)
+	}
+	announced := func() int {
+		rows, err := p.db.ExpiredUploads(p.ctx, p.now().Add(time.Hour), metadb.Upload{}, 10)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(rows)
+	}
+	meanwhile := func() {
+		for _, step := range []struct {
+			later time.Duration
+			rows  int
+		}{{115 * time.Second, 1}, {10 * time.Second, 0}} {
+			p.later(step.later)
+			if err := p.replica().Sweep(p.ctx); err != nil {
+				t.Error(err)
+			}
+			if n := announced(); n != step.rows {
+				t.Errorf("%s later there are %d announcements, want %d", step.later, n, step.rows)
+			}
+		}
+	}
+	p.steps.beforeCommit.Store(&meanwhile)
+	if err := p.Settle(p.ctx); err != nil && !fault.Has(err, fault.BlobUploadUnknown) { // what it wrote is swept
+		t.Error(err)
+	}
+	p.wantBlob(name, d, data)
+	p.settle()
+	p.later(2 * time.Hour)
+	p.settle()
+	p.wantBlob(name, d, data)
+	p.sweepAll()
+	p.wantClean()
+	if files := p.files("blobs"); len(files) != 1 {
+		t.Errorf("%d files for one blob", len(files))
+	}
+}
+
 // A blob whose bytes are gone is put aside, not looked for every minute; a push brings it back.
 func TestSettleLost(t *testing.T) {
 	p := newParkingPlant(t, "")

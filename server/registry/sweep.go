@@ -65,7 +65,7 @@ func (s *Service) sweepRows(ctx context.Context) (swept int, err error) {
 // mayBeSettling says of an upload that it is the announcement of a copy that may be in progress, here or in another replica,
 // however short the life of uploads is: without it nothing would know of the bytes that are being made.
 func mayBeSettling(u metadb.Upload, now time.Time) bool {
-	return u.Repository == "" && now.Sub(u.UpdatedAt) < 2*settleWithin
+	return u.Repository == "" && now.Sub(u.UpdatedAt) < 2*settleWithin(u.Received)
 }
 
 // sweepUpload ends an upload unless somebody works on it after all: in this process, or, as its row tells, in another.
