@@ -84,7 +84,7 @@ func Start(t testing.TB, o Options) *Daemon {
 			t.Errorf("testkit: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("log of berthd at %s:\n%s", d.Addr, d.Log())
+			t.Logf("log of berthd at %s, without requests that went well:\n%s", d.Addr, troubled(d.Log()))
 		}
 	})
 
@@ -110,6 +110,19 @@ func Start(t testing.TB, o Options) *Daemon {
 	}
 	t.Fatalf("testkit: %v", err)
 	return nil
+}
+
+// troubled leaves of a log what may tell why a test failed: all but requests that went well, and of those the last few.
+func troubled(log string) string {
+	const last = 20
+	lines := strings.SplitAfter(log, "\n")
+	var kept strings.Builder
+	for i, line := range lines {
+		if i >= len(lines)-last || !strings.Contains(line, " msg=request ") || strings.Contains(line, " status=5") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
 }
 
 // Restart starts the daemon again with the same address, data, arguments and environment, after a graceful stop when

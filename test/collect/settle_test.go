@@ -9,8 +9,9 @@ import (
 )
 
 // settleWithin is how long garbage may stay after the last client has gone. It is gone in two seconds, unless a replica died
-// or a bucket failed in the middle of a deletion: then its claim holds for a minute, and collection comes back after another.
-const settleWithin = 150 * time.Second
+// or a bucket failed in the middle of a deletion: then its claim holds for a while, and collection comes back after a minute;
+// or a replica died while it moved a blob under its digest: then the announcement of the move holds for two minutes.
+const settleWithin = 180 * time.Second
 
 // settle proves that everything that was kept is whole, and that nothing else is left.
 func (r *race) settle() {

@@ -56,6 +56,7 @@ type Fleet struct {
 	env      []string // of every berthd, but for where its data are
 	configs  []string
 	target   string // of backups, once there was one
+	left     string // what AwaitNoGarbage found in the end
 	mu       sync.Mutex
 	clients  []*Client
 }
@@ -64,6 +65,11 @@ type Fleet struct {
 func Start(t testing.TB, m Make, s Settings) *Fleet {
 	t.Helper()
 	f := &Fleet{t: t, Make: m, Settings: s, Replicas: make([]*testkit.Daemon, m.Replicas), clients: make([]*Client, m.Replicas)}
+	t.Cleanup(func() { // behind the logs of all replicas, where people look first
+		if f.left != "" {
+			t.Logf("in short: %s", f.left)
+		}
+	})
 	f.env = []string{"BERTH_ANONYMOUS=delete", "BERTH_ADMIN_PASSWORD=" + password}
 	if m.Shared {
 		f.DSN = testkit.Postgres(t)
