@@ -99,8 +99,8 @@
 // intake meanwhile makes its row live again, with bytes of its own. On PostgreSQL (READ COMMITTED: every statement sees what
 // was committed before it began) Collect takes locks first and looks afterwards, and waits for nobody:
 //
-//  1. It locks rows of blob FOR UPDATE SKIP LOCKED. LinkBlob, SetCommitting and the foreign keys of a link or manifest
-//     lock the row FOR KEY SHARE, PutBlob, LeaseBlob and Review lock it more strongly. So of a blob that is locked here,
+//  1. It locks rows of blob FOR UPDATE SKIP LOCKED. LinkBlob, SetCommitting, Review and the foreign keys of a link or manifest
+//     lock the row FOR KEY SHARE, PutBlob, LeaseBlob and Review of what is not kept for long lock it more strongly. So of a blob that is locked here,
 //     nobody is in the middle of a mount, of a push of it, of the renewal of its lease or of the restoring of its manifest:
 //     who began before has committed and is seen by the next statement, or holds the lock and the blob is left for the next
 //     run; who comes later waits, and then finds the blob live or claimed, never in between. HEAD asks for the row again

@@ -3,6 +3,7 @@ package metadb
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,9 +21,8 @@ func (tx *Tx) Review(ds ...oci.Digest) error {
 	for part := range slices.Chunk(ds, maxList) {
 		width := paddedLen(len(part))
 		var b strings.Builder
-		placeholders(&b, 2, width, 1, "")
-		args := make([]any, 0, 2+width)
-		args = append(args, tx.reviewAt(), tx.reviewEnough())
+		placeholders(&b, 0, width, 1, "")
+		args := make([]any, 0, width+2)
 		for i := range width {
 			args = append(args, part[min(i, len(part)-1)].String())
 		}
@@ -44,27 +44,35 @@ func (tx *Tx) ReviewEdges(manifestID int64) error {
 	if err != nil {
 		return err
 	}
-	return tx.review(`SELECT child FROM edge WHERE manifest_id = $3
-		UNION ALL SELECT digest FROM manifest WHERE repo_id = $4 AND subject = $5 AND subject <> ''
-		UNION ALL SELECT $6`, []any{tx.reviewAt(), tx.reviewEnough(), manifestID, m.repoID, m.digest.String(), m.digest.String()})
+	return tx.review(`SELECT child FROM edge WHERE manifest_id = $1
+		UNION ALL SELECT digest FROM manifest WHERE repo_id = $2 AND subject = $3 AND subject <> ''
+		UNION ALL SELECT $4`, []any{manifestID, m.repoID, m.digest.String(), m.digest.String()})
 }
 
 // reviewFollowers is Review of the manifests that may follow one to the trash: its children and its referrers. Everything
 // else that it refers to is kept by its edges for as long as it is there.
 func (tx *Tx) reviewFollowers(manifestID, repoID int64, d oci.Digest) error {
-	return tx.review(`SELECT child FROM edge WHERE manifest_id = $3 AND kind = 3
-		UNION ALL SELECT digest FROM manifest WHERE repo_id = $4 AND subject = $5 AND subject <> ''`,
-		[]any{tx.reviewAt(), tx.reviewEnough(), manifestID, repoID, d.String()})
+	return tx.review(`SELECT child FROM edge WHERE manifest_id = $1 AND kind = 3
+		UNION ALL SELECT digest FROM manifest WHERE repo_id = $2 AND subject = $3 AND subject <> ''`, []any{manifestID, repoID, d.String()})
 }
 
-// review sets the time of blobs whose digests the statement says, locking them in one order, so that two transactions
-// about the same blobs do not wait for each other.
+// review sets the time of blobs whose digests the statement says, which is one of args alone, locking them in one order, so
+// that two transactions about the same blobs do not wait for each other. Those that keep their time are locked as well, as
+// who reads them locks them: that time may come before this transaction ends, and collection would still see what it takes
+// away, and never look again.
 func (tx *Tx) review(digests string, args []any) error {
-	where := ` WHERE digest IN (` + digests + `) AND state <> 1 AND lease_until < $2`
+	live := ` WHERE digest IN (` + digests + `) AND state <> 1`
+	if tx.d.forKeyShare != "" {
+		if _, err := tx.exec(`SELECT 1 FROM blob`+live+` ORDER BY digest`+tx.d.forKeyShare, args...); err != nil {
+			return err
+		}
+	}
+	n := len(args)
+	where := live + fmt.Sprintf(` AND lease_until < $%d`, n+2)
 	if tx.d.forNoKeyUpdate != "" {
 		where = ` WHERE digest IN (SELECT digest FROM blob` + where + ` ORDER BY digest` + tx.d.forNoKeyUpdate + `)`
 	}
-	_, err := tx.exec(`UPDATE blob SET lease_until = $1`+where, args...)
+	_, err := tx.exec(fmt.Sprintf(`UPDATE blob SET lease_until = $%d`, n+1)+where, append(args, tx.reviewAt(), tx.reviewEnough())...)
 	return err
 }
 

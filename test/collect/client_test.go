@@ -253,11 +253,11 @@ func (c *client) pushSlowly() error {
 	if c.rnd.IntN(3) == 0 {
 		blobs[0] = c.pool[c.rnd.IntN(len(c.pool))]
 	}
-	if err := c.trickle(repo, blobs[0], grace+time.Duration(c.rnd.IntN(1500))*time.Millisecond); err != nil {
+	began, err := c.trickle(repo, blobs[0], grace+time.Duration(c.rnd.IntN(1500))*time.Millisecond)
+	if err != nil {
 		return err
 	}
 	c.slow.Add(1)
-	began := time.Now()
 	if err := c.ensure(repo, blobs[1]); err != nil {
 		return err
 	}
@@ -276,18 +276,19 @@ func (c *client) pushSlowly() error {
 // promised is for how long an answer about a blob holds at least.
 const promised = grace
 
-// trickle sends a blob in one request, a little at a time.
-func (c *client) trickle(repo string, b stand.Blob, length time.Duration) error {
+// trickle sends a blob in one request, a little at a time. What is promised of it is promised after the moment last.
+func (c *client) trickle(repo string, b stand.Blob, length time.Duration) (last time.Time, err error) {
 	to := c.any()
 	a := to.Begin(repo)
 	if err := c.want("begin a slow upload", a, http.StatusAccepted); err != nil {
-		return err
+		return last, err
 	}
 	target, err := stand.Finishing(a.Header.Get("Location"), b.Digest)
 	if err != nil {
-		return err
+		return last, err
 	}
 	body, feed := io.Pipe()
+	sent := make(chan time.Time, 1)
 	go func() {
 		data := b.Bytes()
 		const pieces = 20
@@ -297,11 +298,15 @@ func (c *client) trickle(repo string, b stand.Blob, length time.Duration) error 
 			}
 			time.Sleep(length / pieces)
 		}
+		sent <- time.Now()
 		_ = feed.Close()
 	}()
 	a = to.Stream(context.Background(), http.MethodPut, target, stand.Octets(), body, int64(b.Size))
 	_ = body.CloseWithError(io.ErrClosedPipe) // the feeder ends, also when the answer came early
-	return c.want("slow upload of "+b.Digest, a, http.StatusCreated)
+	if err := c.want("slow upload of "+b.Digest, a, http.StatusCreated); err != nil {
+		return last, err
+	}
+	return <-sent, nil
 }
 
 // keep pushes images that stay, of content of their own and of the pool, with a referrer, and moves a tag over them.

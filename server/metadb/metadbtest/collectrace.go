@@ -3,6 +3,7 @@ package metadbtest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -156,6 +157,29 @@ func testCollectRivals(t *testing.T, db *metadb.DB) {
 	}
 	if first == 0 || second == 0 {
 		t.Errorf("rivals were first %d times and collection %d times: nothing was tested", first, second)
+	}
+}
+
+// testReviewRival: who takes away what needs a blob finds that it is kept for long enough; before that is committed, which may
+// take longer, the time is over and collection looks. It looks again.
+func testReviewRival(t *testing.T, db *metadb.DB) {
+	r := repository(t, db, "gc/review")
+	tomorrow := time.Now().Add(24 * time.Hour)
+	config := putFile(t, db, r.ID, "config of the reviewed", tomorrow)
+	m := putImage(t, db, metadb.Manifest{RepoID: r.ID}, "reviewed", tomorrow, layer(config))
+	inTheMiddle := func() { collect(t, db, metadb.Collecting{Due: later()}) }
+	update(t, db, func(tx *metadb.Tx) error {
+		if _, err := tx.DeleteManifest(r.ID, m); err != nil {
+			return err
+		}
+		if !db.Alone() { // else transactions do not overlap
+			inTheMiddle()
+		}
+		return nil
+	})
+	c := collect(t, db, metadb.Collecting{Due: later()})
+	if len(c.Gone) != 1 || !slices.Equal(collectedDigests(c), []oci.Digest{config}) {
+		t.Errorf("the image is deleted: %s gone, claimed %s; want both blobs of it", c.Gone, collectedDigests(c))
 	}
 }
 

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) *metadb.DB) {
 		{"Follow", testFollow},
 		{"Untagged", testUntagged},
 		{"CollectRivals", testCollectRivals},
+		{"ReviewRival", testReviewRival},
 		{"PruneRivals", testPruneRivals},
 		{"RestoreRivals", testRestoreRivals},
 		{"DeleteRivals", testDeleteRivals},
