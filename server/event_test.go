@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 type happened struct{ ID, Kind, Repository, Tag, Principal string }
@@ -37,7 +37,7 @@ func (d *daemon) events(t testing.TB, query string) (p eventPage) {
 
 // TestEventsAreFollowed: who follows by cursor, while many push at the same time, has every event once, over both databases.
 func TestEventsAreFollowed(t *testing.T) {
-	for name, dsn := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return testkit.Postgres(t) }} {
+	for name, dsn := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return metadbtest.Postgres(t) }} {
 		t.Run(name, func(t *testing.T) {
 			env := []string{}
 			if url := dsn(); url != "" {
@@ -184,7 +184,7 @@ func (d *daemon) stream(t *testing.T, last string, n int) (all []happened) {
 // TestEventsGap: who comes back behind what is kept is told so, and who has read all of it is not; a question and a stream
 // may begin with what happens from now on.
 func TestEventsGap(t *testing.T) {
-	dsn := testkit.Postgres(t)
+	dsn := metadbtest.Postgres(t)
 	d := start(t, "BERTH_DATABASE="+dsn)
 	d.fill(t)
 	db, err := metadb.Open(t.Context(), metadb.Options{URL: dsn, MaxOpen: 2})
@@ -253,7 +253,7 @@ func TestEventsGap(t *testing.T) {
 
 // TestEventStreamGap: a stream ends with the news that it fell behind what is kept.
 func TestEventStreamGap(t *testing.T) {
-	dsn := testkit.Postgres(t)
+	dsn := metadbtest.Postgres(t)
 	d := start(t, "BERTH_DATABASE="+dsn)
 	d.fill(t)
 	db, err := metadb.Open(t.Context(), metadb.Options{URL: dsn, MaxOpen: 2})

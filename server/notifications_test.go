@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/internal/testkit"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // receiver keeps what it is told.
@@ -79,7 +80,7 @@ const (
 // TestEnvelope: what a receiver gets for everything that happens, byte for byte but for what differs in every run. It is
 // the contract with receivers that were written for distribution.
 func TestEnvelope(t *testing.T) {
-	for name, url := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return testkit.Postgres(t) }} {
+	for name, url := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return metadbtest.Postgres(t) }} {
 		t.Run(name, func(t *testing.T) {
 			r := receive(t)
 			env := endpoint(r.URL, "REGISTRY_NOTIFICATIONS_EVENTS_INCLUDEREFERENCES=true",
@@ -180,7 +181,7 @@ func TestKilledBetween(t *testing.T) {
 			defer release()
 			o := testkit.Options{Env: endpoint(r.URL, "BERTH_ADMIN_PASSWORD="+adminPassword)}
 			if name == "PostgreSQL" {
-				o.Database = testkit.Postgres(t)
+				o.Database = metadbtest.Postgres(t)
 			}
 			berthd := testkit.Start(t, o)
 			push := func(tag string) {

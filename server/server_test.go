@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/berth-registry/berth/server"
 	"github.com/berth-registry/berth/server/auth/htpasswd"
 	"github.com/berth-registry/berth/server/config"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -49,18 +51,37 @@ func start(t testing.TB, env ...string) *daemon {
 func startFile(t testing.TB, file string, env ...string) *daemon {
 	t.Helper()
 	users := filepath.Join(t.TempDir(), "htpasswd")
-	for _, name := range []string{"alice", "bob"} {
-		if _, err := htpasswd.Set(users, name, alicePassword); err != nil {
-			t.Fatal(err)
-		}
+	text, err := aliceAndBob()
+	if err == nil {
+		err = os.WriteFile(users, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return startBare(t, file, append([]string{"REGISTRY_AUTH_HTPASSWD_PATH=" + users}, env...)...)
 }
+
+// aliceAndBob is an htpasswd file, whose hashes are made once: with the race detector they take seconds.
+var aliceAndBob = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "berth-users-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	users := filepath.Join(dir, "htpasswd")
+	for _, name := range []string{"alice", "bob"} {
+		if _, err := htpasswd.Set(users, name, alicePassword); err != nil {
+			return nil, err
+		}
+	}
+	return os.ReadFile(users)
+})
 
 // startBare is startFile without alice and bob, who are in an htpasswd file.
 func startBare(t testing.TB, file string, env ...string) *daemon {
 	t.Helper()
 	dir := t.TempDir()
+	metadbtest.FileIn(t, filepath.Join(dir, "data")) // for nothing where it is in PostgreSQL
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(testkit.FreePort(t)))
 	loaded, err := config.Load(config.LoadOptions{File: file, Search: []string{}, Fallback: []string{}, Env: append([]string{
 		"BERTH_DATA=" + filepath.Join(dir, "data"), "BERTH_ADDR=" + addr, "BERTH_ADMIN_PASSWORD=" + adminPassword,

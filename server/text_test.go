@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/berth-registry/berth/api"
-	"github.com/berth-registry/berth/internal/testkit"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // textRoute is a route of the contract with what in it is text.
@@ -122,7 +122,7 @@ func (r textRoute) fill(but, value string) string {
 }
 
 func onBoth(t *testing.T, test func(t *testing.T, d *daemon)) {
-	for name, dsn := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return testkit.Postgres(t) }} {
+	for name, dsn := range map[string]func() string{"SQLite": func() string { return "" }, "PostgreSQL": func() string { return metadbtest.Postgres(t) }} {
 		t.Run(name, func(t *testing.T) {
 			env := []string{"BERTH_ANONYMOUS=pull", "REGISTRY_AUTH_USERS=none"}
 			if url := dsn(); url != "" {

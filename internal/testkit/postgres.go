@@ -43,15 +43,52 @@ var cluster = sync.OnceValues(func() (string, error) {
 // Without any PostgreSQL the test is skipped, or fails where the package comment says so.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	super, err := cluster()
+	NeedPostgres(t)
+	return PostgresTemplate{name: "template1"}.Database(t)
+}
+
+// NeedPostgres is what Postgres does when there is none.
+func NeedPostgres(t testing.TB) {
+	t.Helper()
+	_, err := cluster()
 	if errors.Is(err, errNoPostgres) {
 		Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := "berth_test_" + strings.ToLower(rand.Text()[:16])
-	if err := execSQL(super, "CREATE DATABASE "+name); err != nil {
+}
+
+// PostgresTemplate is a database of which others are copies.
+type PostgresTemplate struct{ name string }
+
+// NewPostgresTemplate makes one, and has it prepared. It stays until the server of this process ends, which that of
+// BERTH_TEST_POSTGRES does not.
+func NewPostgresTemplate(prepare func(dsn string) error) (PostgresTemplate, error) {
+	p := PostgresTemplate{name: newDatabaseName()}
+	super, err := cluster()
+	if err == nil {
+		err = execSQL(super, "CREATE DATABASE "+p.name)
+	}
+	if err != nil {
+		return p, err
+	}
+	dsn, err := databaseDSN(super, p.name)
+	if err == nil {
+		err = prepare(dsn)
+	}
+	return p, err
+}
+
+// Database is the DSN of a copy, which is dropped when the test ends.
+func (p PostgresTemplate) Database(t testing.TB) string {
+	t.Helper()
+	super, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := newDatabaseName()
+	if err := execSQL(super, "CREATE DATABASE "+name+" TEMPLATE "+p.name); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -60,12 +97,22 @@ func Postgres(t testing.TB) string {
 			t.Errorf("testkit: %v", err)
 		}
 	})
+	dsn, err := databaseDSN(super, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dsn
+}
+
+func newDatabaseName() string { return "berth_test_" + strings.ToLower(rand.Text()[:16]) }
+
+func databaseDSN(super, name string) (string, error) {
 	dsn, err := url.Parse(super)
 	if err != nil {
-		t.Fatalf("testkit: BERTH_TEST_POSTGRES is not a postgres:// URL: %v", err)
+		return "", fmt.Errorf("testkit: BERTH_TEST_POSTGRES is not a postgres:// URL: %w", err)
 	}
 	dsn.Path = "/" + name
-	return dsn.String()
+	return dsn.String(), nil
 }
 
 func execSQL(dsn, sql string) error {

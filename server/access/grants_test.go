@@ -3,7 +3,6 @@ package access_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/berth-registry/berth/server/access"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/project"
 )
 
@@ -27,7 +27,7 @@ type house struct {
 
 func newHouse(t testing.TB, o access.Options) *house {
 	t.Helper()
-	db, err := metadb.Open(t.Context(), metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db, err := metadb.Open(t.Context(), metadb.Options{Path: metadbtest.File(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/berth-registry/berth/server/auth/authtest"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 const (
@@ -109,7 +109,7 @@ type bench struct {
 func open(t testing.TB, change ...func(*auth.Options)) *bench {
 	t.Helper()
 	b := &bench{clock: &clock{t: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}, log: &bytes.Buffer{}}
-	db, err := metadb.Open(t.Context(), metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db"), Now: b.clock.Now})
+	db, err := metadb.Open(t.Context(), metadb.Options{Path: metadbtest.File(t), Now: b.clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,16 +4,16 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/server/auth"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // TestReplicasOnPostgres starts four replicas at once on an empty PostgreSQL: one of them makes the administrator, and
 // whatever keys they make, every replica accepts every replica's tokens.
 func TestReplicasOnPostgres(t *testing.T) {
-	url := testkit.Postgres(t)
+	url := metadbtest.Postgres(t)
 	services := make([]*auth.Service, 4)
 	for i := range services {
 		db, err := metadb.Open(t.Context(), metadb.Options{URL: url, MaxOpen: 2})

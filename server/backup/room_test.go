@@ -16,6 +16,7 @@ import (
 	"github.com/berth-registry/berth/server/blob/fs"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // registry is metadata and content as engines would have made them, and a place for backups.
@@ -50,7 +51,7 @@ func newRegistry(t *testing.T) *registry {
 	t.Helper()
 	r := &registry{t: t, blobs: newFS(t), target: newFS(t), temp: t.TempDir()}
 	r.tamed = r.target
-	db, err := metadb.Open(t.Context(), metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db, err := metadb.Open(t.Context(), metadb.Options{Path: metadbtest.File(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

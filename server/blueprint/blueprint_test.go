@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -15,13 +14,14 @@ import (
 	"github.com/berth-registry/berth/server/blueprint"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // both runs a test on both databases, each with an administrator and the project library, as berthd has them.
 func both(t *testing.T, test func(t *testing.T, db *metadb.DB, s *blueprint.Service)) {
 	for name, url := range map[string]func(testing.TB) string{"sqlite": func(testing.TB) string { return "" }, "postgres": testkit.Postgres} {
 		t.Run(name, func(t *testing.T) {
-			db, err := metadb.Open(t.Context(), metadb.Options{URL: url(t), Path: filepath.Join(t.TempDir(), "berth.db")})
+			db, err := metadb.Open(t.Context(), metadb.Options{URL: url(t), Path: metadbtest.File(t)})
 			if err != nil {
 				t.Fatal(err)
 			}

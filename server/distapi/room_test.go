@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
 )
@@ -61,7 +61,7 @@ type roomOptions struct {
 
 func newRoom(t *testing.T, o roomOptions) *room {
 	t.Helper()
-	db, err := metadb.Open(t.Context(), metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db, err := metadb.Open(t.Context(), metadb.Options{Path: metadbtest.File(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/berth-registry/berth/server/httpd"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // allowAll is an access room that narrows nothing.
@@ -40,7 +40,7 @@ const adminPassword = "a fine: password"
 // tokenServer is the token endpoint in front of the real auth room on a real database.
 func tokenServer(t *testing.T, anonymous bool) (*httptest.Server, *auth.Service) {
 	t.Helper()
-	db, err := metadb.Open(t.Context(), metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db, err := metadb.Open(t.Context(), metadb.Options{Path: metadbtest.File(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

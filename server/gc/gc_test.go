@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/mem"
@@ -67,9 +65,9 @@ type world struct {
 const grace = time.Hour
 
 func databases(t *testing.T, run func(t *testing.T, w *world)) {
-	t.Run("sqlite", func(t *testing.T) { run(t, newWorld(t, filepath.Join(t.TempDir(), "berth.db"))) })
+	t.Run("sqlite", func(t *testing.T) { run(t, newWorld(t, metadbtest.File(t))) })
 	t.Run("postgres", func(t *testing.T) {
-		dsn := testkit.Postgres(t)
+		dsn := metadbtest.Postgres(t)
 		w := newWorld(t, dsn)
 		w.clock.age = func(d time.Duration) { metadbtest.Age(t, dsn, d) }
 		run(t, w)
@@ -482,7 +480,7 @@ func TestHold(t *testing.T) {
 
 // TestClockSteps: a clock that is set forward ends no promise; one that was ahead and is set back keeps nothing for ever.
 func TestClockSteps(t *testing.T) {
-	w := newWorld(t, filepath.Join(t.TempDir(), "berth.db"))
+	w := newWorld(t, metadbtest.File(t))
 	real := time.Duration(0)
 	o := w.options()
 	o.Steady = func() time.Duration { return real }
@@ -549,7 +547,7 @@ func TestCancel(t *testing.T) {
 
 // TestRate: no more is deleted in a second than was asked for.
 func TestRate(t *testing.T) {
-	w := newWorld(t, filepath.Join(t.TempDir(), "berth.db"))
+	w := newWorld(t, metadbtest.File(t))
 	for range 60 {
 		w.push(10)
 	}
@@ -566,7 +564,7 @@ func TestRate(t *testing.T) {
 
 // TestAccess: who is no administrator is told nothing and deletes nothing.
 func TestAccess(t *testing.T) {
-	w := newWorld(t, filepath.Join(t.TempDir(), "berth.db"))
+	w := newWorld(t, metadbtest.File(t))
 	o := w.options()
 	o.Access = denied{}
 	s := gc.New(o)

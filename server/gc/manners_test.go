@@ -2,7 +2,6 @@ package gc_test
 
 import (
 	"context"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/gc"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // watched is a store whose deletions take their time and are looked at.
@@ -39,7 +39,7 @@ func (w *watched) Delete(ctx context.Context, ds ...oci.Digest) error {
 func TestManners(t *testing.T) {
 	for name, busy := range map[string]bool{"alone": false, "beside others": true} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, filepath.Join(t.TempDir(), "berth.db"))
+			w := newWorld(t, metadbtest.File(t))
 			for range 60 {
 				w.push(10)
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // clock is a clock that tests move.
@@ -57,7 +57,7 @@ func openDB(t *testing.T, o metadb.Options) *metadb.DB {
 func newYard(t *testing.T) *yard {
 	t.Helper()
 	c := newClock()
-	return &yard{T: t, db: openDB(t, metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db"), Now: c.now}), clock: c, logs: slog.New(slog.DiscardHandler)}
+	return &yard{T: t, db: openDB(t, metadb.Options{Path: metadbtest.File(t), Now: c.now}), clock: c, logs: slog.New(slog.DiscardHandler)}
 }
 
 func (y *yard) service(change func(*job.Options)) *job.Service {
@@ -612,7 +612,7 @@ func TestMetrics(t *testing.T) {
 
 // TestIdle: who has nothing to do writes nothing, however often it looks.
 func TestIdle(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "berth.db")
+	path := metadbtest.File(t)
 	y := &yard{T: t, db: openDB(t, metadb.Options{Path: path}), logs: slog.New(slog.DiscardHandler)}
 	s := y.service(func(o *job.Options) { o.Poll = time.Millisecond })
 	q := handle(y, s, job.Kind{Name: "k"}, func(context.Context, *job.Work, args) error { return nil })

@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/server/job"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // replicas are yards on one PostgreSQL database, each with connections of its own.
 func replicas(t *testing.T, n int) []*yard {
 	t.Helper()
-	url := testkit.Postgres(t)
+	url := metadbtest.Postgres(t)
 	all := make([]*yard, n)
 	for i := range all {
 		all[i] = &yard{T: t, db: openDB(t, metadb.Options{URL: url, MaxOpen: 4}), logs: slog.New(slog.DiscardHandler)}

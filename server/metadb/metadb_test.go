@@ -2,17 +2,15 @@ package metadb_test
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/server/metadb"
 	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 func openSQLite(t testing.TB) *metadb.DB {
 	t.Helper()
-	return open(t, metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	return open(t, metadb.Options{Path: metadbtest.File(t)})
 }
 
 func open(t testing.TB, o metadb.Options) *metadb.DB {
@@ -29,10 +27,10 @@ func TestSQLite(t *testing.T) {
 }
 
 func TestPostgres(t *testing.T) {
-	metadbtest.Run(t, func(t *testing.T) *metadb.DB { return open(t, metadb.Options{URL: testkit.Postgres(t)}) })
+	metadbtest.Run(t, func(t *testing.T) *metadb.DB { return open(t, metadb.Options{URL: metadbtest.Postgres(t)}) })
 }
 
 // TestPostgresFewConnections: a small pool is slow, not stuck.
 func TestPostgresFewConnections(t *testing.T) {
-	metadbtest.Run(t, func(t *testing.T) *metadb.DB { return open(t, metadb.Options{URL: testkit.Postgres(t), MaxOpen: 2}) })
+	metadbtest.Run(t, func(t *testing.T) *metadb.DB { return open(t, metadb.Options{URL: metadbtest.Postgres(t), MaxOpen: 2}) })
 }

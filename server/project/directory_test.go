@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"path"
-	"path/filepath"
 	"sync"
 	"testing"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/project"
 )
 
 func open(t *testing.T, url string) *metadb.DB {
 	t.Helper()
-	db, err := metadb.Open(t.Context(), metadb.Options{URL: url, Path: filepath.Join(t.TempDir(), "berth.db")})
+	db, err := metadb.Open(t.Context(), metadb.Options{URL: url, Path: metadbtest.File(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +136,7 @@ func TestEnsureRollsBack(t *testing.T) {
 func TestEnsureAtOnce(t *testing.T) {
 	databases := map[string]func(t *testing.T) string{"sqlite": func(*testing.T) string { return "" }}
 	if !testing.Short() {
-		databases["postgres"] = func(t *testing.T) string { return testkit.Postgres(t) }
+		databases["postgres"] = func(t *testing.T) string { return metadbtest.Postgres(t) }
 	}
 	for which, url := range databases {
 		t.Run(which, func(t *testing.T) {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/access"
@@ -27,6 +26,7 @@ import (
 	"github.com/berth-registry/berth/server/blob/fs"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
 )
@@ -61,7 +61,7 @@ func newPlant(t *testing.T, database string) *plant {
 	p.steps = &steps{Store: p.disk}
 	p.blobs = p.steps
 	p.clock.Store(time.Now().UnixNano())
-	p.db, err = metadb.Open(t.Context(), metadb.Options{URL: database, Path: filepath.Join(dir, "berth.db"), Now: p.now})
+	p.db, err = metadb.Open(t.Context(), metadb.Options{URL: database, Path: metadbtest.FileIn(t, dir), Now: p.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,9 +314,9 @@ func (p *plant) files(below string) (names []string) {
 // onBoth runs a test on both databases.
 func onBoth(t *testing.T, test func(p *plant)) {
 	t.Run("sqlite", func(t *testing.T) { test(newPlant(t, "")) })
-	t.Run("postgres", func(t *testing.T) { test(newPlant(t, testkit.Postgres(t))) })
+	t.Run("postgres", func(t *testing.T) { test(newPlant(t, metadbtest.Postgres(t))) })
 	t.Run("sqlite, parked", func(t *testing.T) { test(newParkingPlant(t, "")) })
-	t.Run("postgres, parked", func(t *testing.T) { test(newParkingPlant(t, testkit.Postgres(t))) })
+	t.Run("postgres, parked", func(t *testing.T) { test(newParkingPlant(t, metadbtest.Postgres(t))) })
 }
 
 // newParkingPlant has a store that leaves blobs where they were uploaded.

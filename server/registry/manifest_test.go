@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/access"
@@ -19,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
 )
@@ -46,7 +45,7 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	if o.registry.Now == nil {
 		o.registry.Now = time.Now
 	}
-	db, err := metadb.Open(t.Context(), metadb.Options{URL: o.database, Path: filepath.Join(t.TempDir(), "berth.db"), Log: log, Now: o.registry.Now})
+	db, err := metadb.Open(t.Context(), metadb.Options{URL: o.database, Path: metadbtest.File(t), Log: log, Now: o.registry.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +74,7 @@ func eachDatabase(t *testing.T, test func(t *testing.T, database func(*options))
 		if testing.Short() {
 			t.Skip("PostgreSQL takes seconds to start")
 		}
-		dsn := testkit.Postgres(t)
+		dsn := metadbtest.Postgres(t)
 		test(t, func(o *options) { o.database = dsn })
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
 	"github.com/berth-registry/berth/server/blob/s3"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 )
 
 // inBucket is a plant whose content is in a bucket. keys are those of all that is in it.
@@ -30,7 +31,7 @@ func inBucket(t *testing.T, kind testkit.S3Kind) (p *plant, keys func(part strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = newPlant(t, testkit.Postgres(t))
+	p = newPlant(t, metadbtest.Postgres(t))
 	t.Cleanup(func() { _ = store.Close() })
 	p.blobs = blob.Observe(store, func(string, float64, error) {})
 	p.restart()

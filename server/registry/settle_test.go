@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/blob/blobtest"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/registry"
 )
 
@@ -434,4 +434,4 @@ type replicaOf struct {
 	name ref.Name
 }
 
-func postgres(t *testing.T) string { return testkit.Postgres(t) }
+func postgres(t *testing.T) string { return metadbtest.Postgres(t) }

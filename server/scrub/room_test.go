@@ -16,7 +16,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 	"github.com/berth-registry/berth/server/access"
@@ -24,6 +23,7 @@ import (
 	"github.com/berth-registry/berth/server/blob/fs"
 	"github.com/berth-registry/berth/server/identity"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/project"
 	"github.com/berth-registry/berth/server/registry"
 	"github.com/berth-registry/berth/server/scrub"
@@ -58,7 +58,7 @@ func newHouse(t testing.TB, change ...func(*options)) *house {
 	for _, c := range change {
 		c(&o)
 	}
-	h := &house{dir: t.TempDir(), database: o.database, dbFile: filepath.Join(t.TempDir(), "berth.db"), o: o}
+	h := &house{dir: t.TempDir(), database: o.database, dbFile: metadbtest.File(t), o: o}
 	h.open(t, nil)
 	return h
 }
@@ -119,7 +119,7 @@ func eachDatabase(t *testing.T, test func(t *testing.T, database func(*options))
 		if testing.Short() {
 			t.Skip("PostgreSQL takes seconds to start")
 		}
-		dsn := testkit.Postgres(t)
+		dsn := metadbtest.Postgres(t)
 		test(t, func(o *options) { o.database = dsn })
 	})
 }

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/fault"
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/blob"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/scrub"
 )
 
@@ -208,7 +208,7 @@ func TestReplicasForget(t *testing.T) {
 	if testing.Short() {
 		t.Skip("PostgreSQL takes seconds to start")
 	}
-	dsn := testkit.Postgres(t)
+	dsn := metadbtest.Postgres(t)
 	one := newHouse(t, func(o *options) { o.database = dsn })
 	two := one.reopen(t)
 	img := newImage(1, "team/app", "v1")

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,10 +20,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/berth-registry/berth/internal/testkit"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/server/event"
 	"github.com/berth-registry/berth/server/metadb"
+	"github.com/berth-registry/berth/server/metadb/metadbtest"
 	"github.com/berth-registry/berth/server/webhook"
 )
 
@@ -32,7 +31,7 @@ import (
 func onBoth(t *testing.T, run func(t *testing.T, open func(t *testing.T) *metadb.DB)) {
 	t.Run("SQLite", func(t *testing.T) {
 		var db *metadb.DB // one process has it
-		path := filepath.Join(t.TempDir(), "berth.db")
+		path := metadbtest.File(t)
 		outer := t
 		run(t, func(*testing.T) *metadb.DB {
 			if db == nil {
@@ -42,7 +41,7 @@ func onBoth(t *testing.T, run func(t *testing.T, open func(t *testing.T) *metadb
 		})
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
-		url := testkit.Postgres(t)
+		url := metadbtest.Postgres(t)
 		run(t, func(t *testing.T) *metadb.DB { return open(t, metadb.Options{URL: url, MaxOpen: 4}) })
 	})
 }
@@ -249,7 +248,7 @@ func TestOrder(t *testing.T) {
 
 // TestOrderOfBeginnings: a transaction that began first and wrote last, because it waited for another one, is told last.
 func TestOrderOfBeginnings(t *testing.T) {
-	db := open(t, metadb.Options{URL: testkit.Postgres(t)})
+	db := open(t, metadb.Options{URL: metadbtest.Postgres(t)})
 	r := newReceiver(t, nil)
 	run(t, options(t, db, webhook.Endpoint{Name: "ci", URL: r.URL}))
 	began, wrote := make(chan struct{}), make(chan struct{})
@@ -300,7 +299,7 @@ func TestFailures(t *testing.T) {
 		"Slow":     func(int) int { time.Sleep(300 * time.Millisecond); return 200 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := open(t, metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+			db := open(t, metadb.Options{Path: metadbtest.File(t)})
 			var well atomic.Bool
 			r := newReceiver(t, func(n int, _ got) int {
 				if well.Load() {
@@ -395,7 +394,7 @@ func TestPoison(t *testing.T) {
 
 // TestLeaseIsShort: a replica that is killed keeps its endpoints for seconds, as docs/operate/notifications.md promises.
 func TestLeaseIsShort(t *testing.T) {
-	db := open(t, metadb.Options{URL: testkit.Postgres(t)})
+	db := open(t, metadb.Options{URL: metadbtest.Postgres(t)})
 	r := newReceiver(t, nil)
 	o := options(t, db, webhook.Endpoint{Name: "ci", URL: r.URL})
 	o.Lease = 0
@@ -410,7 +409,7 @@ func TestLeaseIsShort(t *testing.T) {
 
 // TestReplicas: two replicas tell each event once while nothing happens to them, and when one dies the other goes on.
 func TestReplicas(t *testing.T) {
-	url := testkit.Postgres(t)
+	url := metadbtest.Postgres(t)
 	db := open(t, metadb.Options{URL: url})
 	r := newReceiver(t, nil)
 	var stops []func()
@@ -531,7 +530,7 @@ func TestTrim(t *testing.T) {
 
 // TestIgnore: what an endpoint ignores is not sent, and does not stand in the way.
 func TestIgnore(t *testing.T) {
-	db := open(t, metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db := open(t, metadb.Options{Path: metadbtest.File(t)})
 	r := newReceiver(t, nil)
 	run(t, options(t, db, webhook.Endpoint{Name: "ci", URL: r.URL, IgnoreActions: []string{"delete"}, IgnoreMediaTypes: []string{"x"}}))
 	emit := func(e event.Event, mediaType string) {
@@ -552,7 +551,7 @@ func TestIgnore(t *testing.T) {
 
 // TestSecrets: headers reach the endpoint and nobody else, and neither they nor the URL are in the log.
 func TestSecrets(t *testing.T) {
-	db := open(t, metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db := open(t, metadb.Options{Path: metadbtest.File(t)})
 	other := newReceiver(t, nil)
 	var auth atomic.Value
 	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -606,7 +605,7 @@ func (l *lockedBuffer) String() string {
 
 // TestPulls: a pull is told from memory; a queue that is full drops and says so, and the puller never waits.
 func TestPulls(t *testing.T) {
-	db := open(t, metadb.Options{Path: filepath.Join(t.TempDir(), "berth.db")})
+	db := open(t, metadb.Options{Path: metadbtest.File(t)})
 	block := make(chan struct{})
 	r := newReceiver(t, func(int, got) int { <-block; return 200 })
 	o := options(t, db, webhook.Endpoint{Name: "ci", URL: r.URL})
