@@ -39,7 +39,7 @@ setup:
 
 test: setup fmt-check vet
 	@echo "== rooms, with the race detector"
-	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test $(RACE) -timeout 20m $(UNIT)
+	GORACE=atexit_sleep_ms=50 BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test $(RACE) -timeout 20m $(UNIT)
 	@echo "== the whole product: conformance, crash, interop with real clients"
 	BERTH_TEST_REQUIRE=$(BERTH_TEST_REQUIRE) go test -count=1 -timeout 30m -p 1 $(WHOLE)
 	@echo "== random operations: seeds, and what was done"
