@@ -300,7 +300,7 @@ func goPeer(t testing.TB, program string) string {
 		t.Fatalf("testkit: %v", err)
 	}
 	for lines := bufio.NewScanner(bytes.NewReader(list)); lines.Scan(); {
-		if field := strings.Fields(lines.Text()); len(field) == 4 && field[1] == program {
+		if field := strings.Fields(lines.Text()); len(field) >= 4 && field[1] == program {
 			path := filepath.Join(peerCache(t), "bin", program+"@"+field[3], program)
 			if _, err := os.Stat(path); err != nil {
 				Missing(t, "%s is not installed (run test/setup/setup.sh): %v", program, err)

@@ -46,7 +46,7 @@ func peer(t testing.TB, program string) string {
 func pinnedPeer(t testing.TB, program string) (dir string, pinned bool) {
 	t.Helper()
 	for line := range strings.Lines(read(t, filepath.Join("..", "setup", "peers.txt"))) {
-		if field := strings.Fields(line); len(field) == 4 && field[1] == program {
+		if field := strings.Fields(line); len(field) >= 4 && field[1] == program {
 			return filepath.Join(cache(t), "bin", program+"@"+field[3]), true
 		}
 	}

@@ -48,7 +48,7 @@ func pinnedPeer(t testing.TB, program string) (path string, pinned bool) {
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		field := strings.Fields(lines.Text())
-		if len(field) == 4 && field[1] == program {
+		if len(field) >= 4 && field[1] == program {
 			return filepath.Join(cacheDir(t), "bin", program+"@"+field[3], program), true
 		}
 	}

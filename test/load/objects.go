@@ -177,7 +177,7 @@ func findPeer(program string) (string, error) {
 	}
 	for lines := bufio.NewScanner(list); lines.Scan(); {
 		field := strings.Fields(lines.Text())
-		if len(field) != 4 || field[1] != program {
+		if len(field) < 4 || field[1] != program {
 			continue
 		}
 		path := filepath.Join(cache, "bin", program+"@"+field[3], program)

@@ -136,10 +136,22 @@ install_debian() {
 }
 
 # --- Go programs -----------------------------------------------------------------------------------------
+# From outside our module: a peer must not see our go.mod, and needs no work tree. One that is built beside another is built in a
+# module that needs both, so that what both are made of is compiled once.
+build_go() (
+  export GOFLAGS=-trimpath GOWORK=off CGO_ENABLED=0
+  if [ -z "$beside" ]; then
+    cd "$cache" && GOBIN=$dir.tmp exec go install -ldflags='-s -w' "$package@$version"
+  fi
+  mkdir -p "$dir.tmp/module" && cd "$dir.tmp/module" && go mod init peers &&
+    go get "$package@$version" "$(awk -v other="$beside" '$2 == other { print $3 "@" $4 }' "$here/peers.txt")" &&
+    go build -ldflags='-s -w' -o "$dir.tmp/$program" "$package" && rm -r "$dir.tmp/module"
+)
+
 install_go() {
   command -v go >/dev/null || die "go: not found; install Go (the version in go.mod, or newer)"
-  local group program package version dir log start=0
-  while read -r group program package version; do
+  local group program package version beside dir log start=0
+  while read -r group program package version beside; do
     case $group in '' | '#'*) continue ;; esac
     wants "$group" || continue
     dir=$cache/bin/$program@$version
@@ -152,13 +164,11 @@ install_go() {
     # Built beside its place and moved in, so that a run cut short never leaves half a program.
     mkdir -p "$cache/bin"
     rm -rf "$dir.tmp"
-    # From outside the module: `go install PACKAGE@VERSION` must not see our go.mod, and needs no work tree.
     log=$(mktemp)
-    if ! (cd "$cache" && GOFLAGS=-trimpath GOWORK=off CGO_ENABLED=0 GOBIN=$dir.tmp \
-      go install -ldflags='-s -w' "$package@$version") >"$log" 2>&1 </dev/null; then
+    if ! build_go >"$log" 2>&1 </dev/null; then
       tail -n 20 "$log" >&2
       rm -f "$log"
-      die "$program $version: go install failed (its last lines are above)"
+      die "$program $version: go failed to build it (its last lines are above)"
     fi
     rm -rf "$log" "$dir"
     mv "$dir.tmp" "$dir"
