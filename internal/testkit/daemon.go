@@ -205,7 +205,7 @@ func (d *Daemon) start() error {
 		run.err = cmd.Wait()
 		close(run.exited)
 	}()
-	if err := awaitReady(d.URL+"/readyz", run); err != nil {
+	if err := awaitReady(d.URL+"/readyz", d.Addr, run); err != nil {
 		_ = cmd.Process.Kill()
 		<-run.exited
 		return fmt.Errorf("%w\n%s", err, d.Log())
@@ -214,7 +214,7 @@ func (d *Daemon) start() error {
 	return nil
 }
 
-func awaitReady(url string, run *running) error {
+func awaitReady(url, addr string, run *running) error {
 	// A transport of its own: a connection kept from a daemon that was killed must not answer for the next one.
 	transport := &http.Transport{DisableKeepAlives: true}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
@@ -240,7 +240,8 @@ func awaitReady(url string, run *running) error {
 			return fmt.Errorf("berthd is not ready after %s: %w", readyWithin, last)
 		default:
 		}
-		if err == nil && resp.StatusCode == http.StatusOK {
+		// A berthd of another process may have the port for the moment before ours takes it, and answer in its place.
+		if err == nil && resp.StatusCode == http.StatusOK && listens(run.cmd.Process.Pid, addr) {
 			return nil
 		}
 		time.Sleep(10 * time.Millisecond)
