@@ -219,3 +219,5 @@ require (
 replace github.com/proglottis/gpgme => ./internal/gpgme
 
 replace github.com/mattn/go-runewidth => github.com/mattn/go-runewidth v0.0.24
+
+replace github.com/mattn/go-sqlite3 => ./internal/sqlite3
