@@ -21,6 +21,7 @@ import (
 func TestDebugNamesNoSecret(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Setenv("BERTH_BLOB_CACHE_DIR", t.TempDir())
 	content := []byte("what is in the blob")
 	sum := sha256.Sum256(content)
 	digest := "sha256:" + hex.EncodeToString(sum[:])

@@ -207,6 +207,9 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 			return sourceSystem
 		}}
 	}
+	memory := newBlobMemory(targetSystem)
+	defer memory.close()
+	opt.Memory = memory
 	show := a.progress(o.quiet)
 	tell := a.shown(show)
 	var moved atomic.Bool
@@ -406,6 +409,8 @@ func (a *app) shown(show *output.Progress) func(copy.Event) {
 				show.Skip(id, shortDigest(id), e.Size, a.t("already there", "已存在"))
 			case copy.Planned:
 				show.Skip(id, shortDigest(id), e.Size, a.t("to be sent", "将要传输"))
+			case copy.Mountable:
+				show.Skip(id, shortDigest(id), e.Size, a.t("to be mounted", "将要挂载"))
 			case copy.Elsewhere:
 				show.Skip(id, shortDigest(id), e.Size, a.t("not distributable", "不可分发"))
 			}

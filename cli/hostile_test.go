@@ -98,7 +98,7 @@ func sandbox(t *testing.T) (dir, temp string) {
 	if err := os.Mkdir(temp, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for k, v := range map[string]string{"HOME": dir, "XDG_STATE_HOME": dir, "XDG_CONFIG_HOME": dir, "XDG_RUNTIME_DIR": dir, "REGISTRY_AUTH_FILE": "", "LANG": "C.UTF-8", "TMPDIR": temp} {
+	for k, v := range map[string]string{"HOME": dir, "XDG_STATE_HOME": dir, "XDG_CONFIG_HOME": dir, "XDG_RUNTIME_DIR": dir, "REGISTRY_AUTH_FILE": "", "LANG": "C.UTF-8", "TMPDIR": temp, "BERTH_BLOB_CACHE_DIR": filepath.Join(dir, "cache")} {
 		t.Setenv(k, v)
 	}
 	return dir, temp

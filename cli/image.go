@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ func (a *app) system(side interface {
 	if err != nil {
 		return nil, err
 	}
+	sys.BlobInfoCacheDir = os.Getenv("BERTH_BLOB_CACHE_DIR") // else where podman has it
 	a.systems = append(a.systems, sys)
 	return sys, side.Apply(sys)
 }

@@ -71,6 +71,7 @@ func TestRetriesOfPolicy(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_STATE_HOME", home)
+	t.Setenv("BERTH_BLOB_CACHE_DIR", home)
 	t.Setenv("REGISTRY_AUTH_FILE", "")
 	policy := filepath.Join(home, "policy.json")
 	if err := os.WriteFile(policy, []byte(`{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyData": "AAAA"}]}`), 0o600); err != nil {
@@ -128,6 +129,7 @@ func TestRetryFlags(t *testing.T) {
 				home := t.TempDir()
 				t.Setenv("HOME", home)
 				t.Setenv("XDG_STATE_HOME", home)
+				t.Setenv("BERTH_BLOB_CACHE_DIR", home)
 				t.Setenv("REGISTRY_AUTH_FILE", "")
 				b := &busy{}
 				server := httptest.NewServer(b)

@@ -71,8 +71,9 @@ func TestScript(t *testing.T) {
 			for name, value := range map[string]string{
 				"HOME": home, "XDG_RUNTIME_DIR": home, "XDG_CONFIG_HOME": filepath.Join(home, ".config"), "XDG_CACHE_HOME": filepath.Join(home, ".cache"),
 				"OPEN": host(open), "GUARDED": host(guarded), "PASSWORD": password, "LANG": "C.UTF-8", "OPENDATA": open.Data,
-				"GORACE": "atexit_sleep_ms=50", // the race detector's own is a second, at the end of each command
-				"REPO":   "script/" + strings.ToLower(strings.ReplaceAll(filepath.Base(env.WorkDir), "script-", "")),
+				"BERTH_BLOB_CACHE_DIR": filepath.Join(home, "cache"),
+				"GORACE":               "atexit_sleep_ms=50", // the race detector's own is a second, at the end of each command
+				"REPO":                 "script/" + strings.ToLower(strings.ReplaceAll(filepath.Base(env.WorkDir), "script-", "")),
 			} {
 				env.Setenv(name, value)
 			}

@@ -24,6 +24,7 @@ func TestSignaturesOfLookaside(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_STATE_HOME", home)
+	t.Setenv("BERTH_BLOB_CACHE_DIR", home)
 	t.Setenv("XDG_CONFIG_HOME", home)
 	t.Setenv("REGISTRY_AUTH_FILE", "")
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))

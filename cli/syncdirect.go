@@ -246,9 +246,11 @@ func (s *directSync) run(ctx context.Context, rules []sync.Rule) (err error) {
 		return err
 	}
 	related.Unsigned = s.o.convert.RemoveSignatures
+	memory := newBlobMemory(s.targetSys)
+	defer memory.close()
 	show := s.a.progress(s.o.rules.asJSON)
 	e := &sync.Engine{Open: s.open, Catalog: s.catalog, Images: int(s.o.rules.images), Prune: s.o.rules.prune, DryRun: s.o.dryRun, Keep: s.o.keepGoing, //nolint:gosec // a small number
-		Copy: copy.Options{Referrers: related, Parallel: int(s.o.rules.layers), Progress: s.a.shown(show), Check: s.check}, Limit: s.limit} //nolint:gosec // a small number
+		Copy: copy.Options{Referrers: related, Parallel: int(s.o.rules.layers), Progress: s.a.shown(show), Check: s.check, Memory: memory}, Limit: s.limit} //nolint:gosec // a small number
 	if !s.o.convert.RemoveSignatures {
 		e.Copy.Signatures = &signatureStores{a: s.a, system: s.system}
 	}

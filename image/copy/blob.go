@@ -78,13 +78,12 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 	if has {
 		c.res.add(func(r *Result) { r.Present++ })
 		c.e.learn(c.j.To, d.Digest)
+		c.e.remember(c.j.To, d.Digest)
 		tell(BlobDone, Present)
 		return nil
 	}
 	if c.e.o.DryRun {
-		c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+d.Size, true })
-		tell(BlobDone, Planned)
-		return nil
+		return c.plan(ctx, d, tell)
 	}
 	select {
 	case c.e.pool <- struct{}{}:
@@ -115,7 +114,8 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 		}
 		return m.wrap(rc, from), nil
 	}
-	out, err := c.j.To.PutBlob(ctx, d, c.e.mounts(c.j, d.Digest), open)
+	sure, perhaps := c.e.mounts(c.j, d.Digest)
+	out, err := c.j.To.PutBlob(ctx, d, append(sure, perhaps...), open)
 	if first != nil {
 		_ = first.Close() // nobody read it
 	}
@@ -123,11 +123,15 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 		return c.blame(ctx, d, err)
 	}
 	c.e.learn(c.j.To, d.Digest)
+	c.e.remember(c.j.To, d.Digest)
 	ev.Done = d.Size
 	if out == remote.Mounted {
 		c.res.add(func(r *Result) { r.Mounted, r.Changed = r.Mounted+1, true })
 		tell(BlobDone, Mounted)
 		return nil
+	}
+	if m.total() > 0 {
+		c.e.remember(c.j.From, d.Digest) // it gave the bytes, and they were right
 	}
 	c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+m.total(), true })
 	if m.total() == 0 && d.Size > 0 { // an earlier run brought all of it
@@ -171,34 +175,73 @@ func (c *run) blame(ctx context.Context, d oci.Descriptor, err error) error {
 	return err
 }
 
-// mounts are the repositories of the target's registry that may have a blob: the source, where it is there, those that got it
-// in this run, and those that the job names.
-func (e *Engine) mounts(j Job, d oci.Digest) []ref.Name {
-	to, ok := j.To.(hosted)
-	if !ok {
+// plan says of a blob that the target lacks whether it would be mounted or sent.
+func (c *run) plan(ctx context.Context, d oci.Descriptor, tell func(Kind, How)) error {
+	sure, perhaps := c.e.mounts(c.j, d.Digest)
+	mountable := len(sure) > 0
+	for _, name := range perhaps {
+		if mountable {
+			break
+		}
+		err := c.e.request(ctx, func() (err error) {
+			mountable, err = c.j.To.(hosted).Beside(name).HasBlob(ctx, d)
+			return err
+		})
+		if err != nil && ctx.Err() != nil {
+			return err
+		} // any other says that it is not to be had from there
+	}
+	c.e.learn(c.j.To, d.Digest) // it would be there for the images that come after
+	if mountable {
+		c.res.add(func(r *Result) { r.Mounted, r.Changed = r.Mounted+1, true })
+		tell(BlobDone, Mountable)
 		return nil
 	}
-	var out []ref.Name
-	add := func(n ref.Name) {
-		if n != to.Name() && !slices.Contains(out, n) {
-			out = append(out, n)
-		}
-	}
-	if from, ok := j.From.(hosted); ok && from.Host() == to.Host() {
-		add(from.Name())
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, n := range e.known[to.Host()+"@"+d.String()] {
-		add(n)
-	}
-	for _, n := range j.Mounts {
-		add(n)
-	}
-	return out
+	c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+d.Size, true })
+	tell(BlobDone, Planned)
+	return nil
 }
 
-// learn remembers which repository has a blob; two of a kind are enough.
+// remembered is how many repositories that an earlier run met are tried as the origin of a mount. One that has the blob no more costs
+// a request.
+const remembered = 2
+
+// mounts are the repositories of the target's registry from which a blob may be mounted. Sure to have it are the source, where it is
+// there, and those that got it in this run; perhaps those have it that the job names or, when nothing better is known, earlier runs met.
+func (e *Engine) mounts(j Job, d oci.Digest) (sure, perhaps []ref.Name) {
+	to, ok := j.To.(hosted)
+	if !ok {
+		return nil, nil
+	}
+	fresh := func(n ref.Name) bool {
+		return n != to.Name() && !slices.Contains(sure, n) && !slices.Contains(perhaps, n)
+	}
+	if from, ok := j.From.(hosted); ok && from.Host() == to.Host() && fresh(from.Name()) {
+		sure = append(sure, from.Name())
+	}
+	e.mu.Lock()
+	for _, n := range e.known[to.Host()+"@"+d.String()] {
+		if fresh(n) {
+			sure = append(sure, n)
+		}
+	}
+	e.mu.Unlock()
+	if len(sure) == 0 && e.o.Memory != nil {
+		for _, n := range e.o.Memory.Has(to.Host(), d) {
+			if fresh(n) && len(perhaps) < remembered {
+				perhaps = append(perhaps, n)
+			}
+		}
+	}
+	for _, n := range j.Mounts {
+		if fresh(n) {
+			perhaps = append(perhaps, n)
+		}
+	}
+	return sure, perhaps
+}
+
+// learn notes for this run which repository has a blob; two of a kind are enough.
 func (e *Engine) learn(t Target, d oci.Digest) {
 	to, ok := t.(hosted)
 	if !ok {
@@ -209,6 +252,13 @@ func (e *Engine) learn(t Target, d oci.Digest) {
 	defer e.mu.Unlock()
 	if have := e.known[key]; len(have) < 2 && !slices.Contains(have, to.Name()) {
 		e.known[key] = append(have, to.Name())
+	}
+}
+
+// remember tells later runs that a place has a blob.
+func (e *Engine) remember(place any, d oci.Digest) {
+	if at, ok := place.(hosted); ok && e.o.Memory != nil {
+		e.o.Memory.Remember(at.Host(), at.Name(), d)
 	}
 }
 

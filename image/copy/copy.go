@@ -7,7 +7,7 @@
 // has elsewhere is mounted. Blobs of all images share one bounded pool. A tag is written last, when all that it leads to is
 // there, and looked at afterwards. What fails leaves whole blobs behind and no tag, so the next run sends only the rest.
 //
-// It knows nothing of files, flags and progress bars: who uses it passes places, [Options] and a function for [Event]s.
+// It knows nothing of files, flags and progress bars: who uses it passes places, [Options], a [Memory] and a function for [Event]s.
 //
 // Start reading at [Engine.Copy], then walk.go and blob.go. Sync by rules is image/sync.
 package copy
@@ -56,6 +56,7 @@ type Target interface {
 type hosted interface {
 	Host() string
 	Name() ref.Name
+	Beside(name ref.Name) *remote.Repository // another one of the same registry
 }
 
 // unverified is an optional power of sources: to open a blob as Blob does, and leave it to the reader to compare the digest.
@@ -119,6 +120,17 @@ type Options struct {
 	Check func(ctx context.Context, from Source, d oci.Descriptor, body []byte) error
 	// Signatures bring along what is kept beside manifests and outside of them; nil leaves it.
 	Signatures Signatures
+	// Memory knows from earlier runs where blobs lie; nil knows nothing.
+	Memory Memory
+}
+
+// Memory remembers between runs which repositories of a registry have a blob. What it says is a hint: the registry may have lost the
+// blob since, or not mount it for this caller, and then it is sent. Safe for concurrent use.
+type Memory interface {
+	// Has are repositories of a host that had the blob, the likeliest first.
+	Has(host string, d oci.Digest) []ref.Name
+	// Remember is told of what was seen: the repository has the blob.
+	Remember(host string, in ref.Name, d oci.Digest)
 }
 
 // Signatures are those that registries keep beside manifests, and no manifest names: GPG signatures, in the registry or in a

@@ -24,12 +24,13 @@ const (
 	Present
 	Mounted
 	Planned   // it would be sent
+	Mountable // it would be mounted
 	Elsewhere // content that its own registry keeps to itself; it is not copied
 )
 
 // String is the word for people.
 func (h How) String() string {
-	return [...]string{"sent", "already there", "mounted", "to be sent", "not distributable"}[h]
+	return [...]string{"sent", "already there", "mounted", "to be sent", "to be mounted", "not distributable"}[h]
 }
 
 // Event tells what an engine does. Events of one blob are in order; those of different ones come from different goroutines.

@@ -244,6 +244,11 @@ func (r *Repository) Host() string { return r.h.name }
 // Name is the repository's name in its registry.
 func (r *Repository) Name() ref.Name { return r.name }
 
+// Beside is another repository of the same registry.
+func (r *Repository) Beside(name ref.Name) *Repository {
+	return &Repository{c: r.c, h: r.h, name: name}
+}
+
 // String is "host/name".
 func (r *Repository) String() string { return r.h.name + "/" + r.name.String() }
 

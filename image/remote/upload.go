@@ -108,7 +108,8 @@ func (u *upload) call(method, what string, ok ...int) *call {
 		what: what + " blob " + u.d.Digest.Short() + " of " + u.r.name.String()}
 }
 
-// begin mounts the blob, or starts a session.
+// begin mounts the blob, or starts a session: a registry that does not mount begins one in the same answer, and the last of those is
+// used. Only its 201 is a mount.
 func (u *upload) begin(ctx context.Context, from []ref.Name) (mounted bool, err error) {
 	for _, name := range from[:min(len(from), maxMounts)] {
 		cl := u.call(http.MethodPost, "mount", http.StatusCreated, http.StatusAccepted)
@@ -119,16 +120,25 @@ func (u *upload) begin(ctx context.Context, from []ref.Name) (mounted bool, err 
 			if ctx.Err() != nil {
 				return false, err
 			}
-			break // it does not mount, or not for us: there is another way
+			if fault.Is(err, fault.Denied) || fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.NotFound) {
+				continue // not from there, or not for us
+			}
+			break // it does not mount: there is another way
 		}
 		if err := cl.settled(u.r.h, resp); err != nil {
 			return false, err
 		}
-		if resp.StatusCode == http.StatusCreated {
-			return true, nil
+		mounted, former := resp.StatusCode == http.StatusCreated, u.at
+		if !mounted {
+			if err := u.follow(resp); err != nil {
+				return false, err
+			}
 		}
-		if err := u.follow(resp); err != nil {
-			return false, err
+		if former != nil && (mounted || former != u.at) {
+			u.cancel(ctx, former)
+		}
+		if mounted {
+			return true, nil
 		}
 	}
 	if u.at != nil {
@@ -147,6 +157,15 @@ func (u *upload) begin(ctx context.Context, from []ref.Name) (mounted bool, err 
 		return false, err
 	}
 	return false, u.follow(resp)
+}
+
+// cancel ends a session that nothing was sent to. One that stays costs the registry a little, until it forgets it.
+func (u *upload) cancel(ctx context.Context, at *url.URL) {
+	cl := u.call(http.MethodDelete, "cancel an upload of", http.StatusNoContent, http.StatusAccepted, http.StatusOK)
+	cl.url, cl.tries = at, 1
+	if resp, err := u.r.c.do(ctx, u.r.h, cl); err == nil {
+		discard(resp)
+	}
 }
 
 // follow takes the session's address from an answer. Without one the address stays.
