@@ -37,6 +37,9 @@ type copyOptions struct {
 	related      relations
 	platforms    []string
 	dryRun       bool
+
+	show    *output.Progress // of the layers that were brought before the library copies; nil without
+	brought map[string]bool  // their digests
 }
 
 func copyCommand(a *app) *cobra.Command {
@@ -116,6 +119,9 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if _, err := o.selection(); err != nil {
 		return err
 	}
+	if !o.dryRun {
+		a.tidy(target)
+	}
 	if done, err := a.direct(ctx, o, [2]string{from, to}, source, target); done || err != nil {
 		return err
 	}
@@ -151,7 +157,11 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if target, err = a.guardUnpacked(ctx, source, target, options.SourceCtx, o.retry); err != nil {
 		return keepOrNot(err)
 	}
-	show, finish := a.follow(o.quiet, options)
+	show := o.show
+	if show == nil {
+		show = a.progress(o.quiet)
+	}
+	finish := a.followOn(show, options, o.brought)
 	var written []byte
 	err = a.again(ctx, o.retry, func() error {
 		written, err = copy.Image(ctx, policy, target, source, options)

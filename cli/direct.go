@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -189,16 +190,22 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 		return false, errors.Join(err, a.cannotRelate(o))
 	}
 	defer from.release()
-	if target.Transport() != docker.Transport && !o.convert.PreserveDigests && !o.related.given && dockerTyped(ctx, from) {
-		return false, a.cannotRelate(o) // a layout holds OCI's types: the library converts
-	}
+	opt.Check = a.policyCheck(source, sourceSystem, o.retry)
 	_, statErr := os.Lstat(strings.SplitN(names[1], ":", 3)[1])
+	if target.Transport() != docker.Transport && !o.convert.PreserveDigests && !o.related.given && dockerTyped(ctx, from) {
+		if err := a.cannotRelate(o); err != nil { // a layout holds OCI's types: the library converts
+			return false, err
+		}
+		if source.Transport() != docker.Transport || target.Transport() != liblayout.Transport {
+			return false, nil
+		}
+		return false, a.bringLayers(ctx, o, opt, from, names[1], target, targetSystem, errors.Is(statErr, fs.ErrNotExist))
+	}
 	to, err := a.to(names[1], target, targetSystem, o.retry)
 	if err != nil || to == nil {
 		return false, errors.Join(err, a.cannotRelate(o))
 	}
 	defer to.release()
-	opt.Check = a.policyCheck(source, sourceSystem, o.retry)
 	if !o.convert.RemoveSignatures {
 		opt.Signatures = &signatureStores{a: a, system: func(_ string, target bool) *types.SystemContext {
 			if target {
@@ -230,6 +237,35 @@ func (a *app) direct(ctx context.Context, o *copyOptions, names [2]string, sourc
 		return true, err
 	}
 	return true, a.copied(o, show, res)
+}
+
+// bringLayers brings the layers of an image of Docker's types into a layout before the library converts it: in OCI's form they are the
+// same bytes, and the library, which begins each layer anew, finds them there. An unpacked one the library compresses. What is
+// not understood here is left to the library. fresh says that the layout is not there yet.
+func (a *app) bringLayers(ctx context.Context, o *copyOptions, opt copy.Options, from *end, name string, target types.ImageReference, sys *types.SystemContext, fresh bool) error {
+	to, err := a.to(name, target, sys, o.retry)
+	if err != nil || to == nil {
+		return err
+	}
+	defer to.release()
+	o.show, o.brought = a.progress(o.quiet), map[string]bool{}
+	tell := a.shown(o.show)
+	var mu sync.Mutex
+	opt.Progress = func(e copy.Event) {
+		mu.Lock()
+		o.brought[e.Digest.String()] = true
+		mu.Unlock()
+		tell(e)
+	}
+	packed := func(d oci.Descriptor) bool { return strings.HasSuffix(d.MediaType, ".gzip") && !d.External() }
+	_, err = copy.New(opt).Blobs(ctx, copy.Job{From: from.source, At: from.at, To: to.target}, packed)
+	if err != nil && fresh && len(o.brought) == 0 {
+		removeEmpty(to.target)
+	}
+	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Unsupported) {
+		return nil
+	}
+	return err
 }
 
 // dockerTyped reports whether an image is of Docker's types, as far as that can be had without a pull.

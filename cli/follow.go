@@ -28,6 +28,12 @@ func (a *app) progress(quiet bool) *output.Progress {
 // follow shows what copy.Image does. The caller calls finish when it has returned.
 func (a *app) follow(quiet bool, o *copy.Options) (show *output.Progress, finish func()) {
 	show = a.progress(quiet)
+	return show, a.followOn(show, o, nil)
+}
+
+// followOn shows what copy.Image does where something was shown before: the blobs that were brought then, by digest, are there only
+// since then, and no news.
+func (a *app) followOn(show *output.Progress, o *copy.Options, brought map[string]bool) (finish func()) {
 	events := make(chan types.ProgressProperties)
 	o.Progress, o.ProgressInterval = events, 100*time.Millisecond
 	done := make(chan struct{})
@@ -35,6 +41,9 @@ func (a *app) follow(quiet bool, o *copy.Options) (show *output.Progress, finish
 		defer close(done)
 		for e := range events {
 			id := e.Artifact.Digest.String()
+			if brought[id] {
+				continue
+			}
 			switch e.Event {
 			case types.ProgressEventNewArtifact:
 				show.Start(id, shortDigest(id), e.Artifact.Size)
@@ -48,7 +57,7 @@ func (a *app) follow(quiet bool, o *copy.Options) (show *output.Progress, finish
 			}
 		}
 	}()
-	return show, func() {
+	return func() {
 		close(events)
 		<-done
 	}

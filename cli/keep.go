@@ -80,6 +80,20 @@ func keep(ctx context.Context, target types.ImageReference, sys *types.SystemCon
 	return target, same, nil
 }
 
+// tidy removes what killed processes left in a layout that is about to be written to.
+func (a *app) tidy(target types.ImageReference) {
+	if target.Transport() != liblayout.Transport {
+		return
+	}
+	dir, _, _ := strings.Cut(target.StringWithinTransport(), ":")
+	l, err := layout.OpenDir(dir)
+	if err != nil {
+		return // it is none yet, or who writes to it says what is wrong
+	}
+	l.Tidy(a.now())
+	_ = l.Close() // it was only looked at
+}
+
 // beside is a name in the same folder that is not there.
 func beside(file string) string {
 	return filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"."+strings.ToLower(rand.Text()))

@@ -3,15 +3,18 @@
 package cli_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A copy into an archive that is interrupted before any layer is whole leaves what came, and the next one fetches the rest only,
@@ -87,5 +90,95 @@ func TestInterruptedArchiveGoesOn(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*partial*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// An image of Docker's types that is interrupted on its way into a layout goes on in the middle of its layers, becomes one of OCI's
+// types, and the leftovers of a killed run go.
+func TestInterruptedDockerImageGoesOn(t *testing.T) {
+	dir, _ := sandbox(t)
+	img := filepath.Join(dir, "image")
+	const large = 12 << 20
+	noise := rand.NewChaCha8([32]byte{2})
+	if err := writeImageOf(img, "a", func(int) string {
+		b := make([]byte, large)
+		_, _ = noise.Read(b)
+		return string(b)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const docker = "application/vnd.docker.distribution.manifest.v2+json"
+	oci := (&wicked{dir: img}).manifest()
+	body, err := os.ReadFile(filepath.Join(img, "blobs", "sha256", oci))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = []byte(strings.NewReplacer("application/vnd.oci.image.manifest.v1+json", docker, "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json",
+		"application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip").Replace(string(body)))
+	var mu sync.Mutex
+	broken, cut, ranges := true, map[string]bool{}, []string{}
+	s := registryOf(t, "127.0.0.1", img, func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			w.Header().Set("Content-Type", docker)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+			return true
+		}
+		_, digest, isBlob := strings.Cut(r.URL.Path, "/blobs/sha256:")
+		if !isBlob || r.Method != http.MethodGet {
+			return false
+		}
+		file := filepath.Join(img, "blobs", "sha256", digest)
+		content, err := os.ReadFile(file)
+		if err != nil || len(content) < large {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !broken {
+			ranges = append(ranges, r.Header.Get("Range"))
+			http.ServeFile(w, r, file)
+			return true
+		}
+		if !cut[digest] {
+			cut[digest] = true
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+			_, _ = w.Write(content[:9<<20])
+		}
+		panic(http.ErrAbortHandler)
+	})
+	to := filepath.Join(dir, "to")
+	copied := []string{"--retry", "1", "copy", "--src-tls-verify=false", "docker://" + s.host() + "/team/app:v1", "oci:" + to + ":v1"}
+	if code, _, errs := berth(t, copied...); code == 0 {
+		t.Fatalf("half of each layer is enough:\n%s", errs)
+	}
+	left := filepath.Join(to, "oci-put-blob4711")
+	if err := os.WriteFile(left, []byte("half of a layer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(left, old, old); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+	code, _, errs := berth(t, copied...)
+	if code != 0 {
+		t.Fatalf("%d\n%s", code, errs)
+	}
+	if len(ranges) != 2 || !strings.HasPrefix(ranges[0], "bytes=") || !strings.HasPrefix(ranges[1], "bytes=") {
+		t.Errorf("asked for %q", ranges)
+	}
+	if strings.Contains(errs, "already there") || !strings.Contains(errs, "copied 3 of 3 blobs") {
+		t.Errorf("said:\n%s", errs)
+	}
+	if _, err := os.Stat(left); err == nil && runtime.GOOS == "linux" {
+		t.Error("what a killed run left stays")
+	}
+	if _, out, errs := berth(t, "inspect", "--raw", "oci:"+to+":v1"); !strings.Contains(out, "application/vnd.oci.image.manifest.v1+json") || strings.Contains(out, "docker") {
+		t.Errorf("%s\n%s", out, errs)
+	}
+	if code, _, errs := berth(t, "validate", "oci:"+to+":v1"); code != 0 {
+		t.Error(errs)
 	}
 }

@@ -464,7 +464,13 @@ func (l *Dir) part(name string) (*durable.File, string, error) {
 	}
 	name += "." + unique()
 	f, err := l.d.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	return f, name, err
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := f.Lock(false); err != nil { // so that nobody takes it for left behind
+		return nil, "", errors.Join(err, f.Close(), l.d.Remove(name))
+	}
+	return f, name, nil
 }
 
 // writeback has the disk begin with what was written of a blob while the rest still comes in, and others do.

@@ -97,6 +97,12 @@ func (d *Dir) Stat(name string) (info fs.FileInfo, err error) {
 	return info, err
 }
 
+// Lstat is Stat of a link itself, where the last name is one.
+func (d *Dir) Lstat(name string) (info fs.FileInfo, err error) {
+	err = d.on(func(r *os.Root) error { info, err = r.Lstat(name); return err })
+	return info, err
+}
+
 // Names lists the directory name, in no order.
 func (d *Dir) Names(name string) ([]string, error) {
 	f, err := d.Open(name)
