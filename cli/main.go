@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,12 +57,19 @@ type app struct {
 	systems   []*types.SystemContext // that it made: how the images of the command line are reached, in their order
 }
 
+// frugal is the memory up to which garbage waits until as much again is in use. Beyond it, it goes at once: documents of strangers are bounded,
+// and one that is read several times must not add up. What is really needed may be more.
+const frugal = 96 << 20
+
 // Main runs the tool with the arguments of a process, the program's name first, and returns the exit code. It ends
 // early, and says so, on SIGINT and SIGTERM.
 func Main(args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	survive()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(frugal)
+	}
 	if _, ok := s.Err.(*os.File); !ok { // a file takes one line at a time
 		s.Err = &oneByOne{w: s.Err}
 	}

@@ -58,12 +58,17 @@ func depth(b []byte) (deepest int) {
 	return deepest
 }
 
+// maxKeys is how many keys all objects of a manifest may have together, 8 for each descriptor that it may list: a key of an annotation costs
+// ten times the memory that it takes here.
+const maxKeys = 8 * MaxDescriptors
+
 // walker goes over JSON that is known to be valid, looking only at keys.
 type walker struct {
 	b []byte
 	i int
 
 	descriptors, urls int // entries of their lists so far
+	keys              int // of all objects so far
 }
 
 func (w *walker) space() {
@@ -107,8 +112,8 @@ func (w *walker) list(free bool, key string) error {
 			continue
 		}
 		if n != nil {
-			if *n++; *n > maxDescriptors {
-				return invalid("manifest has more than %d entries in its lists of %s; at most %d are accepted", maxDescriptors, key, maxDescriptors)
+			if *n++; *n > MaxDescriptors {
+				return invalid("manifest has more than %d entries in its lists of %s; at most %d are accepted", MaxDescriptors, key, MaxDescriptors)
 			}
 		}
 		if err := w.value(free, ""); err != nil {
@@ -127,6 +132,9 @@ func (w *walker) object(free bool) error {
 		if w.b[w.i] == ',' {
 			w.i++
 			continue
+		}
+		if w.keys++; w.keys > maxKeys {
+			return invalid("manifest has more than %d keys; at most %d are accepted", maxKeys, maxKeys)
 		}
 		key := w.text()
 		for _, k := range seen {

@@ -71,7 +71,7 @@ type document struct {
 //
 // It refuses with MANIFEST_INVALID what two readers could understand in two ways: duplicate keys, known keys in another
 // case, a document that is a manifest and an index at once, JSON nested deeper than 32 levels, a list of more than
-// 16,384 descriptors, and a media type or artifact type of more than 255 characters or of others than printable ASCII.
+// 16,384 descriptors, more than 131,072 keys, and a media type or artifact type of more than 255 characters or of others than printable ASCII.
 //
 // Spec: OCI image v1.1.1 manifest.md and image-index.md; OCI distribution v1.1.1, "Pushing Manifests".
 func ParseManifest(contentType string, body []byte) (*Manifest, error) {
@@ -105,8 +105,8 @@ func ParseManifest(contentType string, body []byte) (*Manifest, error) {
 	return m, m.check(&doc)
 }
 
-// maxDescriptors bounds the rows that one manifest can cost.
-const maxDescriptors = 16384
+// MaxDescriptors is how many contents one manifest may list: it bounds the rows and the memory that one can cost.
+const MaxDescriptors = 16384
 
 func (m *Manifest) check(doc *document) error {
 	isIndex := doc.Manifests != nil
@@ -136,8 +136,8 @@ func (m *Manifest) check(doc *document) error {
 	if doc.Blobs != nil {
 		m.Layers = append(m.Layers, doc.Blobs...)
 	}
-	if n := len(m.Layers) + len(m.Manifests); n > maxDescriptors {
-		return invalid("manifest points at %d contents; at most %d are accepted", n, maxDescriptors)
+	if n := len(m.Layers) + len(m.Manifests); n > MaxDescriptors {
+		return invalid("manifest points at %d contents; at most %d are accepted", n, MaxDescriptors)
 	}
 	if m.ArtifactType == "" && m.Config != nil {
 		m.ArtifactType = m.Config.MediaType

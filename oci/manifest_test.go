@@ -108,6 +108,13 @@ func TestParseManifestRefuses(t *testing.T) {
 	many := func(n int) string {
 		return `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Repeat(layer+",", n-1) + layer + `]}`
 	}
+	keys := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"%x":"",`, i)
+		}
+		return `{"schemaVersion":2,"config":` + config + `,"layers":[],"annotations":{` + strings.TrimSuffix(b.String(), ",") + `}}`
+	}
 	tests := map[string]struct{ contentType, body, says string }{
 		"nothing":                    {oci.MediaTypeManifest, "", "not a JSON object"},
 		"white space":                {oci.MediaTypeManifest, " \n", "not a JSON object"},
@@ -178,6 +185,7 @@ func TestParseManifestRefuses(t *testing.T) {
 		"annotations as list":        {oci.MediaTypeManifest, with(`"annotations":[]`), "shape"},
 		"annotation as number":       {oci.MediaTypeManifest, with(`"annotations":{"a":1}`), "shape"},
 		"16,385 layers":              {oci.MediaTypeManifest, many(16385), "at most 16384"},
+		"131,073 keys":               {oci.MediaTypeManifest, keys(131_072), "at most 131072"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -204,6 +212,9 @@ func TestParseManifestRefuses(t *testing.T) {
 	}
 	if _, err := oci.ParseManifest(oci.MediaTypeManifest, []byte(many(16384))); err != nil {
 		t.Errorf("as many layers as are allowed: %v", err)
+	}
+	if _, err := oci.ParseManifest(oci.MediaTypeManifest, []byte(keys(131_000))); err != nil {
+		t.Errorf("nearly as many keys as are allowed: %v", err)
 	}
 	if _, err := oci.ParseManifest("application/vnd.example+json", []byte(deep(32))); err != nil {
 		t.Errorf("as deep as is allowed: %v", err)

@@ -94,6 +94,9 @@ func (a *Archive) scan() error {
 		return err
 	}
 	body, err := a.small(fileIndex, maxIndex)
+	if reasoned(err) {
+		return err
+	}
 	if err != nil {
 		return damaged("archive %s is not an OCI image layout: it has no %s", a.path, fileIndex)
 	}

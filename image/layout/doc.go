@@ -35,8 +35,9 @@ const layoutText = `{"imageLayoutVersion":"1.0.0"}`
 // MaxManifest is the largest manifest that is read, in bytes.
 const MaxManifest = 8 << 20
 
-// maxIndex is the largest index.json that is read.
-const maxIndex = 64 << 20
+// maxIndex is the largest index.json that is read and written, in bytes: as much as registries have to take of an index, and enough for the
+// entries that one may have. It is decoded as a whole, and a hostile one takes twenty times its size.
+const maxIndex = 4 << 20
 
 // ReasonLayout is the reason of everything that is no layout, or a damaged one.
 const ReasonLayout fault.Reason = "LAYOUT_INVALID"

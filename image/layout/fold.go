@@ -52,17 +52,30 @@ func (ix *index) render() (body, list []byte, err error) {
 		if list, err = apart.bytes(); err != nil {
 			return nil, nil, err
 		}
-		if len(list) <= MaxManifest {
+		if len(list) <= maxIndex {
 			one := images[0]
 			if one.raw, err = annotated(one.raw, oci.FromBytes(oci.SHA256, list).String()); err != nil {
 				return nil, nil, err
 			}
-			body, err = (&index{fields: ix.fields, entries: []entry{one}}).bytes()
-			return body, list, err
+			if body, err = (&index{fields: ix.fields, entries: []entry{one}}).bytes(); err != nil {
+				return nil, nil, err
+			}
+			return body, list, fits(body, 1)
 		}
 	}
-	body, err = ix.bytes()
-	return body, nil, err
+	if body, err = ix.bytes(); err != nil {
+		return nil, nil, err
+	}
+	return body, nil, fits(body, len(ix.entries))
+}
+
+// fits refuses an index that nobody could read.
+func fits(body []byte, entries int) error {
+	if len(body) <= maxIndex && entries <= oci.MaxDescriptors {
+		return nil
+	}
+	return fault.New(fault.TooLarge, fault.SizeInvalid, "index.json of the layout would have %d entries and %d bytes; at most %d and %d MiB are read. Put the image into another layout, or delete some of this one",
+		entries, len(body), oci.MaxDescriptors, maxIndex>>20)
 }
 
 // unfold adds what is listed apart to the entries. A list that is not there any more, since a tool did not know it, is empty.

@@ -582,3 +582,48 @@ func TestLookDir(t *testing.T) {
 		}
 	}
 }
+
+// An index.json larger than others would read is neither read nor written: what is there stays, and can be read.
+func TestLargeIndex(t *testing.T) {
+	dir := t.TempDir()
+	l, err := layout.CreateDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	body := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	d := oci.Descriptor{MediaType: oci.MediaTypeIndex, Digest: oci.FromBytes(oci.SHA256, body), Size: int64(len(body))}
+	var entries []string
+	entry := func(i int) string {
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"annotations":{%q:"%d"}}`, d.MediaType, d.Digest, d.Size, layout.AnnotationName, i)
+	}
+	for i := range oci.MaxDescriptors {
+		entries = append(entries, entry(i))
+	}
+	index := filepath.Join(dir, "index.json")
+	full := []byte(`{"schemaVersion":2,"manifests":[` + strings.Join(entries, ",") + `]}`)
+	if err := os.WriteFile(index, full, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err = l.PutManifest(t.Context(), ref.Reference{Tag: "one-more"}, d, body)
+	if !fault.Is(err, fault.TooLarge) || !strings.Contains(err.Error(), "another layout") {
+		t.Errorf("one too many: %v", err)
+	}
+	if now, err := os.ReadFile(index); err != nil || !bytes.Equal(now, full) {
+		t.Errorf("the index was changed: %v", err)
+	}
+	if err := l.PutManifest(t.Context(), ref.Reference{Tag: "7"}, d, body); err != nil {
+		t.Errorf("in the place of another: %v", err)
+	}
+	if err := os.WriteFile(index, append(full, bytes.Repeat([]byte(" "), 4<<20)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Tags(t.Context()); !fault.Has(err, layout.ReasonLayout) || !strings.Contains(err.Error(), "index.json") || !strings.Contains(err.Error(), "larger than 4194304 bytes") {
+		t.Errorf("too large: %v", err)
+	}
+	m := newImage("layer")
+	file := write(t, pack(t, m.with("index.json", append(m.files["index.json"], bytes.Repeat([]byte(" "), 4<<20)...)).entries()...))
+	if _, err := layout.OpenArchive(file); !fault.Has(err, layout.ReasonLayout) || !strings.Contains(err.Error(), "larger than 4194304 bytes") {
+		t.Errorf("too large in an archive: %v", err)
+	}
+}

@@ -36,7 +36,8 @@ func newIndex() *index {
 // parseIndex reads an index.json. It is held to the same rules as an index in a registry, except that older tools left out
 // its media type.
 func parseIndex(body []byte) (*index, error) {
-	if _, err := oci.ParseManifest(oci.MediaTypeIndex, body); err != nil {
+	m, err := oci.ParseManifest(oci.MediaTypeIndex, body)
+	if err != nil {
 		if f := (*fault.Error)(nil); errors.As(err, &f) {
 			return nil, damaged("index.json of the layout is not valid: %s", f.Message)
 		}
@@ -47,15 +48,11 @@ func parseIndex(body []byte) (*index, error) {
 		return nil, damaged("index.json of the layout is not valid JSON")
 	}
 	var raws []json.RawMessage
-	if err := json.Unmarshal(ix.fields["manifests"], &raws); err != nil && len(ix.fields["manifests"]) > 0 {
+	if err := json.Unmarshal(ix.fields["manifests"], &raws); err != nil && len(ix.fields["manifests"]) > 0 || len(raws) != len(m.Manifests) {
 		return nil, damaged("index.json of the layout has no list of manifests")
 	}
-	for _, raw := range raws {
-		e := entry{raw: raw}
-		if err := json.Unmarshal(raw, &e.d); err != nil {
-			return nil, damaged("index.json of the layout has a descriptor that is none")
-		}
-		ix.entries = append(ix.entries, e)
+	for i, raw := range raws {
+		ix.entries = append(ix.entries, entry{d: m.Manifests[i], raw: raw})
 	}
 	delete(ix.fields, "manifests")
 	return ix, nil
