@@ -155,7 +155,7 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 		return err
 	}
 	if target, err = a.guardUnpacked(ctx, source, target, options.SourceCtx, o.retry); err != nil {
-		return keepOrNot(err)
+		return a.blame(ctx, keepOrNot(err), source, options.SourceCtx)
 	}
 	show := o.show
 	if show == nil {
@@ -174,7 +174,7 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 		})
 	}
 	finish()
-	err = keepOrNot(err)
+	err = a.blame(ctx, keepOrNot(err), source, options.SourceCtx)
 	if err != nil {
 		return err
 	}

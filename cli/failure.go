@@ -19,11 +19,12 @@ import (
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	ociarchive "go.podman.io/image/v5/oci/archive"
-	"go.podman.io/image/v5/oci/layout"
+	liblayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/image/sign"
 )
@@ -209,6 +210,8 @@ func (a *app) ofAnswer(f *output.Failure, e *fault.Error) {
 		f.Fix = a.t("look at the name, and at the network", "检查名称与网络")
 	case e.Reason == remote.ReasonNetwork:
 		f.Fix = "berth doctor " + host
+	case errors.Is(e, layout.ErrSpoiled):
+		f.Fix = a.t("bring it here again from where it came; berth validate IMAGE says all that is wrong", "请从来源重新复制；berth validate IMAGE 可列出全部问题")
 	case e.Kind == fault.RateLimited && e.After > 0:
 		f.Fix = fmt.Sprintf(a.t("try again in %d seconds", "请在 %d 秒后重试"), e.After)
 	}
@@ -338,7 +341,7 @@ func exitOfStatus(status int) int {
 
 // isNotFound is true of what skopeo calls a missing image: exit code 2.
 func isNotFound(err error) bool {
-	var inLayout layout.ImageNotFoundError
+	var inLayout liblayout.ImageNotFoundError
 	var inArchive ociarchive.ImageNotFoundError
 	if errors.As(err, &inLayout) || errors.As(err, &inArchive) || storageMisses(err) || fault.Has(err, fault.ManifestUnknown) {
 		return true

@@ -217,7 +217,7 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 		return err
 	})
 	finish()
-	if err = keepOrNot(err); err != nil {
+	if err = s.app.blame(ctx, keepOrNot(err), image, options.SourceCtx); err != nil {
 		if !s.o.keepGoing || ctx.Err() != nil {
 			return failed(err, s.app.t("cannot copy %s", "无法复制 %s"), transports.ImageName(image))
 		}

@@ -72,13 +72,13 @@ func (a *Archive) scan() error {
 	if n, _ := a.f.ReadAt(magic[:], 0); packing(magic[:n]) != nil {
 		return fault.New(fault.Unsupported, ReasonCompressed, "archive %s is compressed; unpack it first", a.path)
 	}
-	err = walkTar(a.path, a.f, func(name string, h *tar.Header) error {
+	err = walkTar(a.path, a.f, func(name string, h *tar.Header, _ io.Reader) error {
 		off, err := a.f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return fmt.Errorf("layout: read archive: %w", err)
 		}
 		if left := info.Size() - off; h.Size > left {
-			return damaged("archive %s is cut off: %s needs %d bytes more", a.path, plainName(name), h.Size-left)
+			return spoiled("archive %s is cut off: %s needs %d bytes more", a.path, plainName(name), h.Size-left)
 		}
 		a.spans[name] = span{off, h.Size}
 		return nil
@@ -172,13 +172,13 @@ func (a *Archive) Manifest(_ context.Context, at ref.Reference) (oci.Descriptor,
 func (a *Archive) read(d oci.Descriptor) ([]byte, error) {
 	body, err := a.small(blobPath(d.Digest), MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "the archive %s lacks the manifest %s", a.path, d.Digest)
+		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "the archive %s lacks the manifest %s", a.path, d.Digest).Because(ErrSpoiled)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
-		return nil, damaged("manifest %s in the archive %s is damaged: its bytes have another digest", d.Digest, a.path)
+		return nil, spoiled("manifest %s in the archive %s is damaged: its bytes have the digest %s", d.Digest, a.path, oci.FromBytes(d.Digest.Algorithm(), body))
 	}
 	return body, nil
 }
@@ -217,10 +217,10 @@ func (a *Archive) BlobUnverified(_ context.Context, d oci.Descriptor, from int64
 func (a *Archive) section(d oci.Descriptor, from int64) (*io.SectionReader, error) {
 	s, ok := a.spans[blobPath(d.Digest)]
 	if !ok {
-		return nil, fault.New(fault.NotFound, fault.BlobUnknown, "the archive %s lacks the blob %s", a.path, d.Digest)
+		return nil, fault.New(fault.NotFound, fault.BlobUnknown, "the archive %s lacks the blob %s", a.path, d.Digest).Because(ErrSpoiled)
 	}
 	if s.size != d.Size || from > s.size {
-		return nil, damaged("blob %s in the archive %s has %d bytes; its descriptor says %d", d.Digest, a.path, s.size, d.Size)
+		return nil, spoiled("blob %s in the archive %s has %d bytes; its descriptor says %d", d.Digest, a.path, s.size, d.Size)
 	}
 	return io.NewSectionReader(a.f, s.off+from, s.size-from), nil
 }

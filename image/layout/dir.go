@@ -253,13 +253,13 @@ func (l *Dir) Head(ctx context.Context, at ref.Reference) (oci.Descriptor, error
 func (l *Dir) read(d oci.Descriptor) ([]byte, error) {
 	body, err := l.small(blobPath(d.Digest), MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "the layout %s lacks the manifest %s", l.path, d.Digest)
+		return nil, fault.New(fault.NotFound, fault.ManifestUnknown, "the layout %s lacks the manifest %s", l.path, d.Digest).Because(ErrSpoiled)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if oci.FromBytes(d.Digest.Algorithm(), body) != d.Digest {
-		return nil, damaged("manifest %s in the layout %s is damaged: its bytes have another digest", d.Digest, l.path)
+		return nil, spoiled("manifest %s in the layout %s is damaged: its bytes have the digest %s", d.Digest, l.path, oci.FromBytes(d.Digest.Algorithm(), body))
 	}
 	return body, nil
 }
@@ -325,14 +325,14 @@ func (l *Dir) opened(d oci.Descriptor, from int64) (*os.File, error) {
 	}
 	f, err := l.regular(blobPath(d.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, fault.BlobUnknown, "the layout %s lacks the blob %s", l.path, d.Digest)
+		return nil, fault.New(fault.NotFound, fault.BlobUnknown, "the layout %s lacks the blob %s", l.path, d.Digest).Because(ErrSpoiled)
 	}
 	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != d.Size {
-		err = damaged("blob %s in the layout %s has %d bytes; its descriptor says %d", d.Digest, l.path, info.Size(), d.Size)
+		err = spoiled("blob %s in the layout %s has %d bytes; its descriptor says %d", d.Digest, l.path, info.Size(), d.Size)
 	}
 	if err == nil {
 		_, err = f.Seek(from, io.SeekStart)

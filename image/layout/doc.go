@@ -14,6 +14,8 @@
 package layout
 
 import (
+	"errors"
+
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/oci"
 )
@@ -44,6 +46,13 @@ const ReasonLayout fault.Reason = "LAYOUT_INVALID"
 
 func damaged(format string, args ...any) error {
 	return fault.New(fault.Invalid, ReasonLayout, format, args...)
+}
+
+// ErrSpoiled is the cause of what was once right: bytes are missing, or are others than their digest says. Another copy helps.
+var ErrSpoiled = errors.New("content is damaged or missing")
+
+func spoiled(format string, args ...any) error {
+	return fault.New(fault.Invalid, ReasonLayout, format, args...).Because(ErrSpoiled)
 }
 
 func blobPath(d oci.Digest) string {

@@ -279,7 +279,7 @@ func TestHostileArchives(t *testing.T) {
 		"an index with a path":        {pack(t, m.with("index.json", bytes.ReplaceAll(m.files["index.json"], []byte(m.manifest.Digest.Hex()), []byte("../../../../etc/passwd"))).entries()...), layout.ReasonLayout, "index.json"},
 		"an index with too much":      {pack(t, m.with("index.json", many()).entries()...), layout.ReasonLayout, "index.json"},
 		"keys twice":                  {pack(t, m.with("index.json", []byte(`{"schemaVersion":2,"manifests":[],"manifests":[]}`)).entries()...), layout.ReasonLayout, "index.json"},
-		"a changed manifest":          {pack(t, m.with(doc, []byte(`{"schemaVersion":2}`)).entries()...), layout.ReasonLayout, "another digest"},
+		"a changed manifest":          {pack(t, m.with(doc, []byte(`{"schemaVersion":2}`)).entries()...), layout.ReasonLayout, "its bytes have the digest"},
 		"no manifest":                 {pack(t, m.without(doc).entries()...), fault.ManifestUnknown, "lacks the manifest"},
 		"a changed blob":              {pack(t, m.with(blob, []byte("LAYER")).entries()...), layout.ReasonLayout, "damaged"},
 		"a blob of another size":      {pack(t, m.with(blob, []byte("layers")).entries()...), layout.ReasonLayout, "its descriptor says"},
@@ -410,7 +410,7 @@ func TestHostileFolders(t *testing.T) {
 		"no index":                    {replace("index.json", func(string) error { return nil }), layout.ReasonLayout, "no index.json"},
 		"a changed blob":              {replace(blob, content([]byte("LAYER"))), layout.ReasonLayout, "damaged"},
 		"a cut blob":                  {replace(blob, content([]byte("lay"))), layout.ReasonLayout, "its descriptor says"},
-		"a manifest of another bytes": {replace(doc, content([]byte("{}"))), layout.ReasonLayout, "another digest"},
+		"a manifest of another bytes": {replace(doc, content([]byte("{}"))), layout.ReasonLayout, "its bytes have the digest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := m.dir(t)

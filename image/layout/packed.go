@@ -115,7 +115,7 @@ func (u *unpacked) Read(p []byte) (int, error) {
 		return 0, fault.New(fault.TooLarge, ReasonBomb, "archive %s unpacks to more than %d times its size, as an archive bomb does; if it is meant to, unpack it first", u.path, l.Ratio)
 	}
 	if err != nil && err != io.EOF {
-		err = damaged("archive %s is damaged or cut off: %s", u.path, err)
+		err = spoiled("archive %s is damaged or cut off: %s", u.path, err)
 	}
 	return n, err
 }
@@ -188,7 +188,7 @@ func LookTar(ctx context.Context, name string, l Limits) error {
 	if err != nil {
 		return err
 	}
-	each := func(string, *tar.Header) error { return ctx.Err() }
+	each := func(string, *tar.Header, io.Reader) error { return ctx.Err() }
 	if u == nil {
 		return walkTar(name, f, each)
 	}

@@ -13,11 +13,11 @@ const (
 	maxArchiveName    = 4096 // bytes
 )
 
-// walkTar reads the headers of an archive and calls each for every file, with its name below the root of the archive. What
+// walkTar reads the headers of an archive and calls each for every file, with its name below the root of the archive and its content. What
 // two readers could understand in two ways is refused, and what is larger when it is unpacked than in the archive: names that
 // are there twice, or as a file and as a link; sparse files; and endless names and lists. Blobs may be there twice, for their
 // digests say what they are. Links and devices that stand alone are not called for: nothing of an image is one.
-func walkTar(archive string, r io.Reader, each func(name string, h *tar.Header) error) error {
+func walkTar(archive string, r io.Reader, each func(name string, h *tar.Header, content io.Reader) error) error {
 	kinds := map[string]byte{}
 	t := tar.NewReader(r)
 	for {
@@ -29,7 +29,7 @@ func walkTar(archive string, r io.Reader, each func(name string, h *tar.Header) 
 			if reasoned(err) {
 				return err
 			}
-			return damaged("archive %s is damaged or cut off: %s", archive, err)
+			return spoiled("archive %s is damaged or cut off: %s", archive, err)
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue
@@ -59,7 +59,7 @@ func walkTar(archive string, r io.Reader, each func(name string, h *tar.Header) 
 		if kind != tar.TypeReg {
 			continue
 		}
-		if err := each(name, h); err != nil {
+		if err := each(name, h, t); err != nil {
 			return err
 		}
 	}

@@ -148,11 +148,11 @@ func (v *verifier) Read(p []byte) (int, error) {
 	case v.at >= v.d.Size:
 		v.err = io.EOF
 		if v.hash != nil && v.hash.Digest() != v.d.Digest {
-			v.err = damaged("blob %s in %s is damaged: its bytes have the digest %s", v.d.Digest, v.where, v.hash.Digest())
+			v.err = spoiled("blob %s in %s is damaged: its bytes have the digest %s", v.d.Digest, v.where, v.hash.Digest())
 			return 0, v.err
 		}
 	case err == io.EOF:
-		v.err = damaged("blob %s in %s is cut off after %d of %d bytes", v.d.Digest, v.where, v.at, v.d.Size)
+		v.err = spoiled("blob %s in %s is cut off after %d of %d bytes", v.d.Digest, v.where, v.at, v.d.Size)
 	case err != nil:
 		v.err = err
 	}
