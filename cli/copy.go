@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/types"
@@ -119,6 +120,11 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if _, err := o.selection(); err != nil {
 		return err
 	}
+	if err := o.check(source, target); err != nil {
+		return err
+	}
+	a.ineffective(o.source, source)
+	a.ineffective(o.target.Image, target)
 	if !o.dryRun {
 		a.tidy(target)
 	}
@@ -192,6 +198,33 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	return os.WriteFile(o.digestFile, []byte(digest.String()), 0o644)
 }
 
+// check refuses flags that mean nothing for these images, or nothing together: what was asked for would not be done.
+func (o *copyOptions) check(source, target types.ImageReference) error {
+	to := target.Transport().Name()
+	for _, err := range []error{o.source.Misplaced(source.Transport().Name()), o.target.Misplaced(to), o.convert.Check()} {
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(o.tags) > 0 && to != archive.Transport.Name():
+		return output.Usage("--additional-tag is for docker-archive:, and the image goes to %s:", to)
+	case o.signIdentity != "" && !o.convert.Signs():
+		return output.Usage("--sign-identity needs a signature: --sign-by, --sign-by-sigstore or --sign-by-sigstore-private-key")
+	case o.dryRun && o.digestFile != "":
+		return output.Usage("--dry-run and --digestfile contradict each other: the plan on standard output has the digest")
+	}
+	return nil
+}
+
+// ineffective says which flags do nothing for an image.
+func (a *app) ineffective(side *option.Image, img types.ImageReference) {
+	name := img.Transport().Name()
+	for _, flag := range side.Ineffective(name) {
+		a.warn(flag+" does nothing for an image in "+name+":", flag+" 对 "+name+": 的镜像无效")
+	}
+}
+
 // libraryOptions makes what copy.Image takes.
 func (a *app) libraryOptions(ctx context.Context, o *copyOptions, target types.ImageReference) (*copy.Options, func(), error) {
 	selection, err := o.selection()
@@ -206,7 +239,7 @@ func (a *app) libraryOptions(ctx context.Context, o *copyOptions, target types.I
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, flag := range o.target.Ineffective(target.Transport().Name()) {
+	for _, flag := range o.target.OnlyForDir(target.Transport().Name()) {
 		a.warn(flag+" has an effect only with a dir: destination", flag+" 仅对 dir: 目标有效")
 	}
 	for _, tag := range o.tags {

@@ -28,6 +28,10 @@ func deleteCommand(a *app) *cobra.Command {
 		if err := a.mayUseStorage(img); err != nil {
 			return err
 		}
+		if err := o.image.Misplaced(img.Transport().Name()); err != nil {
+			return err
+		}
+		a.ineffective(o.image, img)
 		sys, err := a.system(o.image)
 		if err != nil {
 			return err

@@ -75,6 +75,10 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 	if err := a.mayUseStorage(ref); err != nil {
 		return err
 	}
+	if err := o.image.Misplaced(ref.Transport().Name()); err != nil {
+		return err
+	}
+	a.ineffective(o.image, ref)
 	sys, err := a.system(o.image)
 	if err != nil {
 		return err

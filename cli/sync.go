@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -96,11 +97,27 @@ func (o *syncOptions) check(a *app) error {
 			return output.Usage("--%s %q is none of %s", one.flag, one.value, strings.Join(one.allowed, ", "))
 		}
 	}
+	if err := o.convert.Check(); err != nil {
+		return err
+	}
+	switch {
+	case o.suffix != "" && !suffixForm.MatchString(o.suffix):
+		return output.Usage("--append-suffix %q: a tag has letters, digits, and _ . - only", o.suffix)
+	case o.scoped && o.from == "regsync":
+		return output.Usage("--scoped: a regsync file says itself where images go")
+	case o.dryRun && o.digestFile != "":
+		return output.Usage("--dry-run and --digestfile contradict each other: nothing is written")
+	case o.dryRun && o.rules.state != "":
+		return output.Usage("--dry-run and --state contradict each other: nothing is done that could be noted")
+	}
 	if o.from == "dir" && o.to == "dir" {
 		return output.Usage("%s", a.t("from dir to dir nothing is left to do but to copy files", "从 dir 到 dir 只需复制文件")).WithFix("cp -r, rsync")
 	}
 	return nil
 }
+
+// suffixForm is what may stand behind a tag.
+var suffixForm = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,127}$`)
 
 // syncSource is images that are read with the same settings.
 type syncSource struct {

@@ -47,6 +47,14 @@ func (c *Convert) Signs() bool {
 	return c.signBy != "" || c.sigstoreParams != "" || c.sigstoreKey != ""
 }
 
+// Check refuses what would be for a signature where none is made.
+func (c *Convert) Check() error {
+	if c.passphraseFile != "" && c.signBy == "" && c.sigstoreKey == "" {
+		return output.Usage("--sign-passphrase-file needs a key: --sign-by or --sign-by-sigstore-private-key")
+	}
+	return nil
+}
+
 // Options makes what copy.Image takes. ask gets the passphrase for a key from a person. The caller calls done.
 func (c *Convert) Options(_ context.Context, ask func(key string) (string, error)) (o *copy.Options, done func(), err error) {
 	o = &copy.Options{RemoveSignatures: c.RemoveSignatures, SignBy: c.signBy, SignBySigstorePrivateKeyFile: c.sigstoreKey, PreserveDigests: c.PreserveDigests}

@@ -44,9 +44,9 @@ type Global struct {
 func (g *Global) AddFlags(f *pflag.FlagSet, t func(en, zh string) string) {
 	f.BoolVar(&g.Debug, "debug", false, t("say what is asked and answered, without secrets", "显示请求与应答，不含机密"))
 	g.flags = f
-	f.DurationVar(&g.Timeout, "timeout", 0, t("end the command after this time, such as 30s (skopeo: --command-timeout)", "命令的时间上限，如 30s（skopeo：--command-timeout）"))
-	f.DurationVar(&g.Timeout, "command-timeout", 0, "")
-	f.IntVar(&g.retry, "retry", 0, t("make a request that failed again this many `TIMES` (--retry-times of a command goes before it); else 4, where berth itself asks a registry", "请求失败后的重试次数（命令自身的 --retry-times 优先）；berth 自行访问仓库时默认 4"))
+	f.Var(&span{&g.Timeout}, "timeout", t("end the command after this time, such as 30s (skopeo: --command-timeout)", "命令的时间上限，如 30s（skopeo：--command-timeout）"))
+	f.Var(&span{&g.Timeout}, "command-timeout", "")
+	f.Var(&times{&g.retry}, "retry", t("make a request that failed again this many `TIMES` (--retry-times of a command goes before it); else 4, where berth itself asks a registry", "请求失败后的重试次数（命令自身的 --retry-times 优先）；berth 自行访问仓库时默认 4"))
 	f.StringVar(&g.Policy, "policy", "", t("trust policy `FILE` in place of the user's or the system's policy.json", "信任策略文件，替代用户或系统的 policy.json"))
 	f.BoolVar(&g.InsecurePolicy, "insecure-policy", false, t("run without any trust policy", "不使用信任策略"))
 	f.BoolVar(&g.RequireSigned, "require-signed", false, t("refuse an image for which the policy asks no signature", "拒绝策略未要求签名的镜像"))

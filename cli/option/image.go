@@ -3,6 +3,7 @@ package option
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,6 +117,38 @@ func BothSides(f *pflag.FlagSet, t Text, sides ...*Image) {
 	}
 }
 
+// Misplaced refuses flags of one transport for an image of another one.
+func (i *Image) Misplaced(transport string) error {
+	switch {
+	case i.sharedBlob != "" && transport != "oci":
+		return output.Usage("--%sshared-blob-dir is for oci:, and the image is in %s:", i.prefix, transport)
+	case i.daemonHost != "" && transport != "docker-daemon":
+		return output.Usage("--%sdaemon-host is for docker-daemon:, and the image is in %s:", i.prefix, transport)
+	}
+	return nil
+}
+
+// Ineffective returns the flags that were given and have no effect for the transport: those of logins and TLS, which scripts give wherever
+// an image is.
+func (i *Image) Ineffective(transport string) (flags []string) {
+	if transport == "docker" {
+		return nil
+	}
+	for _, f := range []struct {
+		name  string
+		given bool
+		also  string // a transport that heeds it, too
+	}{
+		{"creds", i.creds.Given, ""}, {"username", i.username.Given, ""}, {"registry-token", i.token.Given, ""}, {"no-creds", i.noCreds, ""},
+		{"authfile", i.authFile.Given, ""}, {"cert-dir", i.certDir != "", "docker-daemon"}, {"tls-verify", i.tlsVerify != types.OptionalBoolUndefined, "docker-daemon"},
+	} {
+		if f.given && transport != f.also {
+			flags = append(flags, "--"+i.prefix+f.name)
+		}
+	}
+	return flags
+}
+
 // Apply sets in sys what the flags say.
 func (i *Image) Apply(sys *types.SystemContext) error {
 	sys.DockerCertPath, sys.DockerDaemonCertPath = i.certDir, i.certDir
@@ -205,8 +238,21 @@ func (d *Destination) Converts() bool {
 	return d.compress || d.decompress || d.acceptUncompressed || d.format != "" || d.level.Given || d.Force
 }
 
-// Ineffective returns the flags that were given and have no effect for the transport.
-func (d *Destination) Ineffective(transport string) []string {
+// Misplaced refuses flags of one transport for an image of another one, and combinations that mean nothing.
+func (d *Destination) Misplaced(transport string) error {
+	switch {
+	case d.compress && d.decompress:
+		return output.Usage("--%[1]scompress and --%[1]sdecompress contradict each other", d.prefix)
+	case d.acceptUncompressed && transport != "oci" && transport != "oci-archive":
+		return output.Usage("--%soci-accept-uncompressed-layers is for oci: and oci-archive:, and the image goes to %s:", d.prefix, transport)
+	case d.Force && d.format == "":
+		return output.Usage("--%[1]sforce-compress-format needs --%[1]scompress-format", d.prefix)
+	}
+	return d.Image.Misplaced(transport)
+}
+
+// OnlyForDir returns the flags that were given and have no effect for the transport, where the library leaves layers as they are.
+func (d *Destination) OnlyForDir(transport string) []string {
 	var flags []string
 	if transport != "dir" {
 		if d.compress {
@@ -235,9 +281,17 @@ func (d *Destination) Apply(sys *types.SystemContext) error {
 		sys.CompressionFormat = &algorithm
 	}
 	if d.level.Given {
-		var level int
-		if _, err := fmt.Sscanf(d.level.Value, "%d", &level); err != nil {
+		level, err := strconv.Atoi(d.level.Value)
+		if err != nil {
 			return output.Usage("--%scompress-level expects a number; got %q", d.prefix, d.level.Value)
+		}
+		// What the formats' own compressors take; gzip is the format where none is named.
+		least, most, name := 0, 9, "gzip"
+		if strings.HasPrefix(d.format, "zstd") {
+			least, most, name = 1, 20, d.format
+		}
+		if level < least || level > most {
+			return output.Usage("--%scompress-level %d: %s has the levels %d to %d", d.prefix, level, name, least, most)
 		}
 		sys.CompressionLevel = &level
 	}
@@ -257,6 +311,54 @@ func (r *Retry) Given() bool { return r.flags != nil && r.flags.Changed("retry-t
 // AddFlags adds them.
 func (r *Retry) AddFlags(f *pflag.FlagSet, t Text) {
 	r.flags = f
-	f.IntVar(&r.Times, "retry-times", 0, t("try again this many times", "重试次数"))
-	f.DurationVar(&r.Delay, "retry-delay", 0, t("wait this long before each; else 1s, 2s, 4s …", "重试间隔；默认 1s、2s、4s ……"))
+	f.Var(&times{&r.Times}, "retry-times", t("try again this many times", "重试次数"))
+	f.Var(&span{&r.Delay}, "retry-delay", t("wait this long before each; else 1s, 2s, 4s …", "重试间隔；默认 1s、2s、4s ……"))
 }
+
+// times is a number of times: not less than none.
+type times struct{ n *int }
+
+func (t *times) String() string {
+	if t.n == nil {
+		return "0"
+	}
+	return strconv.Itoa(*t.n)
+}
+
+func (t *times) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a number", s)
+	case n < 0:
+		return fmt.Errorf("%d is less than none; 0 is never again", n)
+	}
+	*t.n = n
+	return nil
+}
+
+func (t *times) Type() string { return "int" }
+
+// span is a length of time: not less than none.
+type span struct{ d *time.Duration }
+
+func (t *span) String() string {
+	if t.d == nil || *t.d == 0 { // which help leaves out
+		return "0"
+	}
+	return t.d.String()
+}
+
+func (t *span) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a time such as 30s or 5m", s)
+	case d < 0:
+		return fmt.Errorf("%s is less than no time", d)
+	}
+	*t.d = d
+	return nil
+}
+
+func (t *span) Type() string { return "duration" }
