@@ -326,7 +326,11 @@ func (s *directSync) end(ctx context.Context, rep *sync.Report, err error) error
 	}
 	if err == nil || s.o.keepGoing {
 		fmt.Fprintf(s.a.Err, text, good, len(s.sources))
-		fmt.Fprintf(s.a.Err, s.a.t("%d copied, %d unchanged, %d done before, %d pruned\n", "复制 %d，未变 %d，此前已完成 %d，删除 %d\n"),
+		parts := s.a.t("%d copied, %d unchanged, %d done before, %d pruned\n", "复制 %d，未变 %d，此前已完成 %d，删除 %d\n")
+		if s.o.dryRun {
+			parts = s.a.t("%d to copy, %d unchanged, %d done before, %d to prune\n", "待复制 %d，未变 %d，此前已完成 %d，待删除 %d\n")
+		}
+		fmt.Fprintf(s.a.Err, parts,
 			rep.Actions[sync.Copied], rep.Actions[sync.Unchanged], rep.Actions[sync.Skipped], rep.Actions[sync.Pruned])
 	}
 	if err == nil || !s.o.keepGoing || rep.Actions[sync.Failed] == 0 || ctx.Err() != nil {

@@ -137,7 +137,7 @@ func (p *Progress) tell(event, id string, i *item) {
 			p.line("%s  %s", i.label, Bytes(i.size))
 		case event == "progress" && t.Sub(p.said) >= plainEvery:
 			p.said = t
-			p.line("%s", p.sum())
+			p.line("%s", p.sum(p.lang.Pick("%d of at least %d blobs, %s of at least %s sent, %.1f s (%s/s)", "%d / 至少 %d 个 blob，已传 %s / 至少 %s，%.1f 秒（%s/s）")))
 		}
 	}
 }
@@ -210,7 +210,7 @@ func (p *Progress) Summary(verb string) {
 		return
 	}
 	if p.mode == "json" {
-		e := Event{Event: "summary", Note: verb + " " + p.sum()}
+		e := Event{Event: "summary", Note: verb + " " + p.sum(p.all())}
 		for _, i := range p.items {
 			e.Size += max(i.size, 0)
 			e.Done += i.done - i.from
@@ -221,10 +221,15 @@ func (p *Progress) Summary(verb string) {
 	if p.mode == "bar" {
 		p.draw(p.now())
 	}
-	p.line("%s %s", verb, p.sum())
+	p.line("%s %s", verb, p.sum(p.all()))
 }
 
-func (p *Progress) sum() string {
+// all is the form of a sum at the end, when every item is known. Before, more may come.
+func (p *Progress) all() string {
+	return p.lang.Pick("%d of %d blobs, %s of %s sent, %.1f s (%s/s)", "%d / %d 个 blob，已传 %s / %s，%.1f 秒（%s/s）")
+}
+
+func (p *Progress) sum(form string) string {
 	var moved int
 	var size, done int64
 	for _, i := range p.items {
@@ -238,7 +243,7 @@ func (p *Progress) sum() string {
 		}
 	}
 	seconds := p.now().Sub(p.began).Seconds()
-	return fmt.Sprintf(p.lang.Pick("%d of %d blobs, %s of %s sent, %.1f s (%s/s)", "%d / %d 个 blob，已传 %s / %s，%.1f 秒（%s/s）"),
+	return fmt.Sprintf(form,
 		moved, len(p.order), Bytes(done), Bytes(size), seconds, Bytes(int64(float64(done)/max(seconds, 0.001))))
 }
 
