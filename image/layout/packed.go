@@ -16,35 +16,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/inflate"
 )
 
 // ReasonBomb is the reason of an archive that unpacks to more than the limits allow.
 const ReasonBomb fault.Reason = "ARCHIVE_TOO_LARGE"
 
-// Limits bound what a compressed archive may unpack to. A field of zero takes its value from Defaults.
-type Limits struct {
-	Bytes int64 // unpacked
-	Ratio int64 // unpacked bytes for one packed byte, once there are more than Free
-	Free  int64 // unpacked bytes before Ratio counts
-}
-
-// Defaults are far above what archives of images have, and those of image/rootfs for layers: 64 GiB, and 200 to 1 beyond
-// 256 MiB.
-func Defaults() Limits { return Limits{Bytes: 64 << 30, Ratio: 200, Free: 256 << 20} }
-
-func (l Limits) orDefaults() Limits {
-	d := Defaults()
-	if l.Bytes == 0 {
-		l.Bytes = d.Bytes
-	}
-	if l.Ratio == 0 {
-		l.Ratio = d.Ratio
-	}
-	if l.Free == 0 {
-		l.Free = d.Free
-	}
-	return l
-}
+// Limits bound what a compressed archive may unpack to.
+type Limits = inflate.Limits
 
 // maxWindow is the memory that a zstd frame may ask for; the format's own tools stop at the same size.
 const maxWindow = 128 << 20
@@ -77,7 +56,7 @@ type unpacked struct {
 	ctx    context.Context
 	path   string
 	z      io.ReadCloser
-	packed *counter
+	packed *inflate.Counter
 	limits Limits
 	n      int64
 }
@@ -92,7 +71,7 @@ func unpack(ctx context.Context, name string, f *os.File, l Limits) (*unpacked, 
 	if how == nil {
 		return nil, nil
 	}
-	u := &unpacked{ctx: ctx, path: name, packed: &counter{r: f}, limits: l.orDefaults()}
+	u := &unpacked{ctx: ctx, path: name, packed: &inflate.Counter{R: f}, limits: l.OrDefaults()}
 	if u.z, err = how(u.packed); err != nil {
 		if f := (*fault.Error)(nil); errors.As(err, &f) {
 			return nil, fault.New(f.Kind, f.Reason, "archive %s: %s", name, f.Message)
@@ -111,7 +90,7 @@ func (u *unpacked) Read(p []byte) (int, error) {
 	switch l := u.limits; {
 	case u.n > l.Bytes:
 		return 0, fault.New(fault.TooLarge, ReasonBomb, "archive %s unpacks to more than %d bytes; if it is meant to, unpack it first", u.path, l.Bytes)
-	case u.n > l.Free && u.n/l.Ratio > u.packed.n:
+	case l.Bomb(u.n, u.packed.N):
 		return 0, fault.New(fault.TooLarge, ReasonBomb, "archive %s unpacks to more than %d times its size, as an archive bomb does; if it is meant to, unpack it first", u.path, l.Ratio)
 	}
 	if err != nil && err != io.EOF {
@@ -126,18 +105,6 @@ func (u *unpacked) Close() error { return u.z.Close() }
 func reasoned(err error) bool {
 	var f *fault.Error
 	return errors.As(err, &f) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
-// counter counts what is read.
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }
 
 // OpenPacked opens a layout in a tar file that may be compressed. Such a one is unpacked into a file in dir that has no name

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/inflate"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
@@ -243,7 +244,7 @@ func unpackedDigest(ctx context.Context, archive, layer string, r io.Reader) (oc
 			return oci.Digest{}, spoiled("layer %s in the archive %s cannot be unpacked: %s", plainName(layer), archive, err)
 		}
 		defer z.Close() //nolint:errcheck // it is only read
-		from = io.LimitReader(z, Defaults().Bytes)
+		from = io.LimitReader(z, inflate.Defaults().Bytes)
 	}
 	if err := drain(ctx, h, from); err != nil {
 		if reasoned(err) {

@@ -41,7 +41,7 @@ func Check(ctx context.Context, l v1.Layer, limits Limits) (Summary, error) {
 	if err := o.finish(); err != nil {
 		return Summary{}, err
 	}
-	return Summary{Digest: packed.Digest(), DiffID: plain.Digest(), Size: o.packed.n, Unpacked: o.guard.n, Entries: m.entries}, nil
+	return Summary{Digest: packed.Digest(), DiffID: plain.Digest(), Size: o.packed.N, Unpacked: o.guard.n, Entries: m.entries}, nil
 }
 
 // hashed is a layer whose bytes are hashed as they are read.

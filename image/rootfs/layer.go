@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/inflate"
 )
 
 // maxWindow is the memory that a zstd frame may ask for; the format's own tools stop at the same size.
@@ -47,7 +48,7 @@ type layer struct {
 	meter   *meter
 	tar     *tar.Reader
 	guard   *guard
-	packed  *counter
+	packed  *inflate.Counter
 	closers []func() error
 }
 
@@ -60,7 +61,7 @@ func (m *meter) open(ctx context.Context, l v1.Layer, number int) (*layer, error
 	if err != nil {
 		return nil, fmt.Errorf("rootfs: open layer %s: %w", digest, err)
 	}
-	o := &layer{digest: digest, number: number, meter: m, packed: &counter{r: reading{ctx, stream}}, closers: []func() error{stream.Close}}
+	o := &layer{digest: digest, number: number, meter: m, packed: &inflate.Counter{R: reading{ctx, stream}}, closers: []func() error{stream.Close}}
 	unpacked, err := o.unpack(bufio.NewReaderSize(o.packed, 64<<10))
 	if err != nil {
 		return nil, errors.Join(o.damaged(err), o.close())
@@ -157,7 +158,7 @@ func (o *layer) sparse(h *tar.Header) error {
 	switch l := o.meter.limits; {
 	case o.meter.bytes > l.Bytes:
 		return o.guard.tooMuch()
-	case h.Size > l.Free && h.Size/l.Ratio > o.packed.n:
+	case h.Size > l.Free && h.Size/l.Ratio > o.packed.N:
 		return o.guard.bomb()
 	}
 	return nil

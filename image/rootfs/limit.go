@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/internal/inflate"
 )
 
 // Reasons of this room's failures.
@@ -34,26 +35,21 @@ type Limits struct {
 	Entries int   // archive entries of all layers that one call reads
 }
 
-// Defaults are far above what images have: 64 GiB, 200 to 1 beyond 256 MiB, four million entries.
-func Defaults() Limits {
-	return Limits{Bytes: 64 << 30, Ratio: 200, Free: 256 << 20, Entries: 4 << 20}
-}
+// Defaults are those of package inflate, far above what images have, and four million entries.
+func Defaults() Limits { return Limits{}.orDefaults() }
 
 func (l Limits) orDefaults() Limits {
-	d := Defaults()
-	if l.Bytes == 0 {
-		l.Bytes = d.Bytes
-	}
-	if l.Ratio == 0 {
-		l.Ratio = d.Ratio
-	}
-	if l.Free == 0 {
-		l.Free = d.Free
-	}
+	g := l.growth().OrDefaults()
+	l.Bytes, l.Ratio, l.Free = g.Bytes, g.Ratio, g.Free
 	if l.Entries == 0 {
-		l.Entries = d.Entries
+		l.Entries = 4 << 20
 	}
 	return l
+}
+
+// growth are the limits of one layer.
+func (l Limits) growth() inflate.Limits {
+	return inflate.Limits{Bytes: l.Bytes, Ratio: l.Ratio, Free: l.Free}
 }
 
 // meter counts what one call has read, over all layers.
@@ -70,24 +66,12 @@ func (m *meter) entry(layer v1.Hash) error {
 	return nil
 }
 
-// counter counts the compressed bytes of a layer as they are read.
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
 // guard stops the decompressed stream of a layer that grows beyond the limits.
 type guard struct {
 	r      io.Reader
 	meter  *meter
 	layer  v1.Hash
-	packed *counter
+	packed *inflate.Counter
 	n      int64
 }
 
@@ -99,7 +83,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	if g.meter.bytes > limits.Bytes {
 		return 0, g.tooMuch()
 	}
-	if g.n > limits.Free && g.n/limits.Ratio > g.packed.n {
+	if limits.growth().Bomb(g.n, g.packed.N) {
 		return 0, g.bomb()
 	}
 	return n, err
