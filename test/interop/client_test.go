@@ -120,6 +120,7 @@ func userEnv(home string) []string {
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"),
 		"XDG_DATA_HOME=" + filepath.Join(home, ".local", "share"),
 		"XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
+		"BERTH_BLOB_CACHE_DIR=" + filepath.Join(home, ".blobs"), // that of root is the machine's
 		"XDG_RUNTIME_DIR=" + home,
 		"TMPDIR=" + home,
 		"LANG=C.UTF-8",
