@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -32,6 +33,7 @@ type note struct {
 	host string
 	in   ref.Name
 	d    oci.Digest
+	sent bool
 }
 
 // manyNotes is how many things wait to be written; beyond them a slow disk would hold up the copy.
@@ -80,18 +82,18 @@ func (m *blobMemory) Has(host string, d oci.Digest) (names []ref.Name) {
 }
 
 // Remember notes that a repository has a blob.
-func (m *blobMemory) Remember(host string, in ref.Name, d oci.Digest) {
+func (m *blobMemory) Remember(host string, in ref.Name, d oci.Digest, sent bool) {
 	select {
-	case m.notes <- note{host, in, d}:
+	case m.notes <- note{host, in, d, sent}:
 	default: // see manyNotes
 	}
 }
 
-// write writes what is not there yet: looking costs no sync.
+// write writes what is new: a repository that helps where none is known, or where those that are known did not. Looking costs no sync.
 func (m *blobMemory) write(n note) {
 	f, d := m.open(), digest.Digest(n.d.String())
 	for _, known := range f.CandidateLocations(docker.Transport, scope(n.host), d, false) {
-		if known.Location == location(n.host, n.in) {
+		if known.Location == location(n.host, n.in) || !n.sent && strings.HasPrefix(known.Location.Opaque, n.host+"/") {
 			return
 		}
 	}

@@ -86,6 +86,21 @@ func TestLayersOfLocalPlacesAreMounted(t *testing.T) {
 			if code, _, errs := berth(t, "validate", "--tls-verify=false", "docker://"+host+"/"+name+"/second:v1"); code != 0 {
 				t.Error(errs)
 			}
+			if name != "oci" {
+				return
+			}
+			// Where one repository is known that helps, others are not noted, for each note is a write that waits for the disk.
+			c := blobinfocache.DefaultCache(&types.SystemContext{BlobInfoCacheDir: os.Getenv("BERTH_BLOB_CACHE_DIR")})
+			blobs, err := os.ReadDir(at("img/blobs/sha256"))
+			if err != nil || len(blobs) != 4 {
+				t.Fatal(len(blobs), err)
+			}
+			for _, b := range blobs {
+				known := c.CandidateLocations(docker.Transport, types.BICTransportScope{Opaque: host}, digest.Digest("sha256:"+b.Name()), false)
+				if info, err := b.Info(); err == nil && info.Size() > 90_000 && (len(known) != 1 || known[0].Location.Opaque != host+"/oci/first") {
+					t.Errorf("%s is known in %v", b.Name(), known)
+				}
+			}
 		})
 	}
 }

@@ -78,7 +78,7 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 	if has {
 		c.res.add(func(r *Result) { r.Present++ })
 		c.e.learn(c.j.To, d.Digest)
-		c.e.remember(c.j.To, d.Digest)
+		c.e.remember(c.j.To, d.Digest, false)
 		tell(BlobDone, Present)
 		return nil
 	}
@@ -123,7 +123,7 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 		return c.blame(ctx, d, err)
 	}
 	c.e.learn(c.j.To, d.Digest)
-	c.e.remember(c.j.To, d.Digest)
+	c.e.remember(c.j.To, d.Digest, out == remote.Sent)
 	ev.Done = d.Size
 	if out == remote.Mounted {
 		c.res.add(func(r *Result) { r.Mounted, r.Changed = r.Mounted+1, true })
@@ -131,7 +131,7 @@ func (c *run) carry(ctx context.Context, d oci.Descriptor) error {
 		return nil
 	}
 	if m.total() > 0 {
-		c.e.remember(c.j.From, d.Digest) // it gave the bytes, and they were right
+		c.e.remember(c.j.From, d.Digest, false) // it gave the bytes, and they were right
 	}
 	c.res.add(func(r *Result) { r.Sent, r.Bytes, r.Changed = r.Sent+1, r.Bytes+m.total(), true })
 	if m.total() == 0 && d.Size > 0 { // an earlier run brought all of it
@@ -256,9 +256,9 @@ func (e *Engine) learn(t Target, d oci.Digest) {
 }
 
 // remember tells later runs that a place has a blob.
-func (e *Engine) remember(place any, d oci.Digest) {
+func (e *Engine) remember(place any, d oci.Digest, sent bool) {
 	if at, ok := place.(hosted); ok && e.o.Memory != nil {
-		e.o.Memory.Remember(at.Host(), at.Name(), d)
+		e.o.Memory.Remember(at.Host(), at.Name(), d, sent)
 	}
 }
 

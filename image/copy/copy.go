@@ -129,8 +129,9 @@ type Options struct {
 type Memory interface {
 	// Has are repositories of a host that had the blob, the likeliest first.
 	Has(host string, d oci.Digest) []ref.Name
-	// Remember is told of what was seen: the repository has the blob.
-	Remember(host string, in ref.Name, d oci.Digest)
+	// Remember is told that a repository has a blob. sent says that its bytes had to be sent there: what was known before, if anything was, did
+	// not help.
+	Remember(host string, in ref.Name, d oci.Digest, sent bool)
 }
 
 // Signatures are those that registries keep beside manifests, and no manifest names: GPG signatures, in the registry or in a

@@ -25,7 +25,7 @@ func (n *noted) Has(host string, d oci.Digest) []ref.Name {
 	return slices.Clone(n.at[host+"@"+d.String()])
 }
 
-func (n *noted) Remember(host string, in ref.Name, d oci.Digest) {
+func (n *noted) Remember(host string, in ref.Name, d oci.Digest, _ bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.at == nil {
@@ -122,7 +122,7 @@ func TestWrongMemory(t *testing.T) {
 	}
 	for _, l := range append(parsed.Layers, *parsed.Config) {
 		for _, n := range []string{"no/such", "nor/that"} {
-			m.Remember(host, repo(t, c, host, n).Name(), l.Digest)
+			m.Remember(host, repo(t, c, host, n).Name(), l.Digest, true)
 		}
 	}
 	to := repo(t, c, host, "team/app")
