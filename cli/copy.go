@@ -150,10 +150,10 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 		return err
 	}
 	defer policy.Destroy() //nolint:errcheck // it holds nothing that could be lost
-	if options.SourceCtx, err = withStored(options.SourceCtx, source); err != nil {
+	if options.SourceCtx, err = a.withStored(ctx, options.SourceCtx, source); err != nil {
 		return err
 	}
-	if options.DestinationCtx, err = withStored(options.DestinationCtx, target); err != nil {
+	if options.DestinationCtx, err = a.withStored(ctx, options.DestinationCtx, target); err != nil {
 		return err
 	}
 	target, keepOrNot, err := keep(ctx, target, options.DestinationCtx)
@@ -167,20 +167,19 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if show == nil {
 		show = a.progress(o.quiet)
 	}
-	finish := a.followOn(show, options, o.brought)
+	limited, finish := a.followOn(ctx, show, options, o.brought)
 	var written []byte
-	err = a.again(ctx, o.retry, func() error {
-		written, err = copy.Image(ctx, policy, target, source, options)
+	err = a.again(limited, o.retry, func() error {
+		written, err = copy.Image(limited, policy, target, source, options)
 		return err
 	})
-	if pinned := a.byBundle(ctx, err, source, options.SourceCtx, o.retry); pinned != nil {
-		err = a.again(ctx, o.retry, func() error {
-			written, err = a.copyAccepted(ctx, target, pinned, options)
+	if pinned := a.byBundle(limited, err, source, options.SourceCtx, o.retry); pinned != nil {
+		err = a.again(limited, o.retry, func() error {
+			written, err = a.copyAccepted(limited, target, pinned, options)
 			return err
 		})
 	}
-	finish()
-	err = a.blame(ctx, keepOrNot(err), source, options.SourceCtx)
+	err = a.blame(ctx, keepOrNot(finish(err)), source, options.SourceCtx)
 	if err != nil {
 		return err
 	}

@@ -484,7 +484,7 @@ func (a *app) allowed(ctx context.Context, img types.ImageReference, sys *types.
 	if err != nil {
 		return err
 	}
-	if sys, err = withStored(sys, img); err != nil {
+	if sys, err = a.withStored(ctx, sys, img); err != nil {
 		return err
 	}
 	if err := a.look(ctx, img, sys); err != nil {

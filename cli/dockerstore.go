@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/docker/docker-credential-helpers/client"
 	"github.com/docker/docker-credential-helpers/credentials"
@@ -13,6 +15,7 @@ import (
 	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/types"
 
+	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/internal/durable"
 )
 
@@ -137,10 +140,17 @@ func loginFor(sys *types.SystemContext, host, key string) (auth types.DockerAuth
 }
 
 // withStored is the settings by which the library reaches one image: with the login of docker's store, where that is the only one.
-// They are for this image alone, and only where it is read from no mirror: what stands in them goes to every host that is asked.
-func withStored(sys *types.SystemContext, img types.ImageReference) (*types.SystemContext, error) {
+// They are for this image alone, and only where it is read from no mirror: what stands in them goes to every host that is asked. A
+// registry that sends logins to another site is refused, for the library would send them there.
+func (a *app) withStored(ctx context.Context, sys *types.SystemContext, img types.ImageReference) (*types.SystemContext, error) {
 	named := img.DockerReference()
-	if img.Transport() != docker.Transport || named == nil || sys.DockerAuthConfig != nil || sys.DockerBearerRegistryToken != "" {
+	if img.Transport() != docker.Transport || named == nil {
+		return sys, nil
+	}
+	if err := a.loginStays(ctx, sys, named); err != nil {
+		return nil, err
+	}
+	if sys.DockerAuthConfig != nil || sys.DockerBearerRegistryToken != "" {
 		return sys, nil
 	}
 	if simple, err := plainRegistry(sys, named); err != nil || !simple {
@@ -153,6 +163,40 @@ func withStored(sys *types.SystemContext, img types.ImageReference) (*types.Syst
 	own := *sys
 	own.DockerAuthConfig = &auth
 	return &own, nil
+}
+
+// loginStays refuses a name when a host that it is read from or written to sends logins to another site.
+func (a *app) loginStays(ctx context.Context, sys *types.SystemContext, named reference.Named) error {
+	if sys.DockerBearerRegistryToken != "" { // it goes to the registry itself
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	places, err := pullSources(sys, named)
+	if err != nil {
+		return err
+	}
+	for _, place := range append(places, named) {
+		host := reference.Domain(place)
+		if _, known := a.stay.Load(host); known {
+			continue
+		}
+		if err := a.client(sys, option.Retry{}, nil).MayAsk(ctx, host, reference.Path(place)); err != nil {
+			return err
+		}
+		a.stay.Store(host, true)
+	}
+	return nil
+}
+
+// checkAuth signs in by the library, which asks as nobody when the name or the password is empty.
+func (a *app) checkAuth(ctx context.Context, sys *types.SystemContext, user, password, host string) error {
+	own := *sys
+	own.DockerAuthConfig = &types.DockerAuthConfig{Username: user, Password: password}
+	if err := a.client(&own, option.Retry{}, nil).MayAsk(ctx, host, ""); err != nil {
+		return err
+	}
+	return docker.CheckAuth(ctx, sys, user, password, host)
 }
 
 // compatStore is the store of the docker file that login and logout were told to write; nil is none. A helper of credHelpers for the

@@ -281,7 +281,7 @@ func (e *examination) login(ctx context.Context, host string) {
 		return
 	}
 	var wrong docker.ErrUnauthorizedForCredentials
-	err = docker.CheckAuth(ctx, e.sys, user, password, host)
+	err = e.a.checkAuth(ctx, e.sys, user, password, host)
 	switch {
 	case err == nil:
 		e.say("login", "ok", user, "")

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -11,6 +13,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/berth-registry/berth/cli/output"
+	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/remote"
 )
 
 // progress makes what shows a transfer on standard error.
@@ -25,15 +29,19 @@ func (a *app) progress(quiet bool) *output.Progress {
 	return output.NewProgress(a.Err, mode, isTerminal(a.Err), width, a.lang, a.now)
 }
 
-// follow shows what copy.Image does. The caller calls finish when it has returned.
-func (a *app) follow(quiet bool, o *copy.Options) (show *output.Progress, finish func()) {
+// follow shows what copy.Image does, and ends it when a blob goes on after the size that its manifest says: the library would write
+// all that comes, and compare at the end. The caller runs copy.Image with what limited returns, and calls finish afterwards with the
+// outcome, which says why it was ended.
+func (a *app) follow(ctx context.Context, quiet bool, o *copy.Options) (limited context.Context, show *output.Progress, finish func(error) error) {
 	show = a.progress(quiet)
-	return show, a.followOn(show, o, nil)
+	limited, finish = a.followOn(ctx, show, o, nil)
+	return limited, show, finish
 }
 
 // followOn shows what copy.Image does where something was shown before: the blobs that were brought then, by digest, are there only
 // since then, and no news.
-func (a *app) followOn(show *output.Progress, o *copy.Options, brought map[string]bool) (finish func()) {
+func (a *app) followOn(ctx context.Context, show *output.Progress, o *copy.Options, brought map[string]bool) (limited context.Context, finish func(error) error) {
+	limited, end := context.WithCancelCause(ctx)
 	events := make(chan types.ProgressProperties)
 	o.Progress, o.ProgressInterval = events, 100*time.Millisecond
 	done := make(chan struct{})
@@ -48,7 +56,10 @@ func (a *app) followOn(show *output.Progress, o *copy.Options, brought map[strin
 			case types.ProgressEventNewArtifact:
 				show.Start(id, shortDigest(id), e.Artifact.Size)
 			case types.ProgressEventRead:
-				show.Move(id, int64(e.Offset)) //nolint:gosec // a size of a file
+				show.Move(id, int64(e.Offset))                                //nolint:gosec // a size of a file
+				if e.Artifact.Size > 0 && int64(e.Offset) > e.Artifact.Size { //nolint:gosec // likewise
+					end(fault.New(fault.Unavailable, remote.ReasonWrongDigest, "blob %s goes on after the %d bytes that the manifest says it has", shortDigest(id), e.Artifact.Size))
+				}
 			case types.ProgressEventDone:
 				show.Move(id, int64(e.Offset)) //nolint:gosec // a size of a file
 				show.Done(id)
@@ -57,9 +68,14 @@ func (a *app) followOn(show *output.Progress, o *copy.Options, brought map[strin
 			}
 		}
 	}()
-	return func() {
+	return limited, func(err error) error {
 		close(events)
 		<-done
+		if tooLong := (*fault.Error)(nil); err != nil && errors.As(context.Cause(limited), &tooLong) {
+			err = tooLong
+		}
+		end(nil)
+		return err
 	}
 }
 

@@ -83,7 +83,7 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 	if err != nil {
 		return err
 	}
-	if sys, err = withStored(sys, ref); err != nil {
+	if sys, err = a.withStored(ctx, sys, ref); err != nil {
 		return err
 	}
 	if err := a.look(ctx, ref, sys); err != nil {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
@@ -121,7 +120,7 @@ func (a *app) login(ctx context.Context, o *account, sys *types.SystemContext, k
 	if user == "" || password == "" { // the registry would be asked as nobody, and might well answer
 		return output.Usage("%s", a.t("the username or the password is empty", "用户名或密码为空")).WithFix("--username NAME --password-stdin")
 	}
-	if err := docker.CheckAuth(ctx, sys, user, password, host); err != nil {
+	if err := a.checkAuth(ctx, sys, user, password, host); err != nil {
 		f := a.classify(ctx, err)
 		if f.Exit == output.ExitAuth { // to sign in is what was tried
 			f.What, f.Why = f.Why, ""

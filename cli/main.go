@@ -55,6 +55,7 @@ type app struct {
 	platform  string                 // of crane: what it wants of an index, of every command
 	arguments []string               // of the command that runs
 	systems   []*types.SystemContext // that it made: how the images of the command line are reached, in their order
+	stay      sync.Map               // hosts that send logins to no other site
 }
 
 // frugal is the memory up to which garbage waits until as much again is in use. Beyond it, it goes at once: documents of strangers are bounded,

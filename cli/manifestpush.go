@@ -144,7 +144,7 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	}
 	defer open.Destroy() //nolint:errcheck // nothing of it is used any more
 	source := index.Reference(name, kind, body, l, p.opener)
-	if options.DestinationCtx, err = withStored(options.DestinationCtx, dest); err != nil {
+	if options.DestinationCtx, err = a.withStored(ctx, options.DestinationCtx, dest); err != nil {
 		return "", err
 	}
 	dest, keepOrNot, err := keep(ctx, dest, options.DestinationCtx)
@@ -153,9 +153,9 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	}
 	var pushed []byte
 	err = a.again(ctx, f.retry, func() error {
-		show, finish := a.follow(f.quiet, options)
-		pushed, err = copy.Image(ctx, open, dest, source, options)
-		if finish(); err == nil {
+		limited, show, finish := a.follow(ctx, f.quiet, options)
+		pushed, err = copy.Image(limited, open, dest, source, options)
+		if err = finish(err); err == nil {
 			show.Summary(a.t("pushed", "已推送"))
 		}
 		return err
@@ -221,12 +221,12 @@ func (p *places) opener(source string) (types.ImageReference, *types.SystemConte
 		return nil, nil, err
 	}
 	if named := from.DockerReference(); from.Transport() != docker.Transport || named != nil && reference.Domain(named) == p.reach.home {
-		sys, err := withStored(p.sys, from)
+		sys, err := p.a.withStored(context.Background(), p.sys, from)
 		return from, sys, err
 	}
 	sys := *p.sys
 	sys.DockerAuthConfig, sys.DockerBearerRegistryToken = nil, ""
-	own, err := withStored(&sys, from)
+	own, err := p.a.withStored(context.Background(), &sys, from)
 	return from, own, err
 }
 

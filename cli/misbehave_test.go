@@ -296,11 +296,53 @@ func TestCredentialsStayAtTheirHost(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	})
-	code, _, errs := berth(t, "copy", "--src-tls-verify=false", "--src-creds", "alice:secret", "docker://"+reg.host()+"/team/app:v1", "oci:"+filepath.Join(dir, "out-token")+":v1")
-	if code == 0 || !strings.Contains(errs, "token") {
-		t.Errorf("exit code %d: %s", code, errs)
+	from := "docker://" + reg.host() + "/team/app:v1"
+	for what, args := range map[string][]string{
+		"copy":         {"copy", "--src-tls-verify=false", "--src-creds", "alice:secret", from, "oci:" + filepath.Join(dir, "out-token") + ":v1"},
+		"library copy": {"copy", "--src-tls-verify=false", "--src-creds", "alice:secret", from, "dir:" + filepath.Join(dir, "dir-token")},
+		"library push": {"copy", "--format", "v2s2", "--dest-tls-verify=false", "--dest-creds", "alice:secret", "oci:" + image, from},
+		"sync":         {"sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false", "--src-creds", "alice:secret", reg.host() + "/team/app:v1", filepath.Join(dir, "sync-token")},
+		"login":        {"login", "--tls-verify=false", "-u", "alice", "-p", "secret", reg.host()},
+	} {
+		if code, _, errs := berth(t, args...); code != 5 || !strings.Contains(errs, "another site") {
+			t.Errorf("%s: exit code %d: %s", what, code, errs)
+		}
 	}
 	if len(token.logins) > 0 {
 		t.Errorf("the token server of a stranger got %q", token.logins)
+	}
+}
+
+// A blob without end does not fill the disk where the library writes it, which compares sizes only at the end.
+func TestBlobWithoutEnd(t *testing.T) {
+	dir, _ := sandbox(t)
+	image := filepath.Join(dir, "image")
+	if err := writeImage(image, "a"); err != nil {
+		t.Fatal(err)
+	}
+	reg := registryOf(t, "127.0.0.1", image, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		for range 4 << 20 { // 4 GiB, should nobody end it
+			if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+				break
+			}
+		}
+		return true
+	})
+	out := filepath.Join(dir, "out")
+	code, _, errs := berth(t, "copy", "-q", "--src-tls-verify=false", "docker://"+reg.host()+"/team/app:v1", "dir:"+out)
+	if code == 0 || !strings.Contains(errs, "goes on after") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	files, err := os.ReadDir(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && info.Size() > 1<<30 {
+			t.Errorf("%s has %d bytes", f.Name(), info.Size())
+		}
 	}
 }

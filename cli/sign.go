@@ -370,21 +370,21 @@ func (w *signer) byGPG(ctx context.Context, sys *types.SystemContext) (func(targ
 		if err != nil {
 			return "", err
 		}
-		return name, putSimple(ctx, sys, t, sig)
+		return name, w.a.putSimple(ctx, sys, t, sig)
 	}, nil
 }
 
 // putSimple adds a signature to those that the image has.
-func putSimple(ctx context.Context, sys *types.SystemContext, t target, sig []byte) (err error) {
+func (a *app) putSimple(ctx context.Context, sys *types.SystemContext, t target, sig []byte) (err error) {
 	r, err := transportReference(t)
 	if err != nil {
 		return err
 	}
-	have, err := simpleSignatures(ctx, sys, t)
+	have, err := a.simpleSignatures(ctx, sys, t)
 	if err != nil {
 		return err
 	}
-	if sys, err = withStored(sys, r); err != nil {
+	if sys, err = a.withStored(ctx, sys, r); err != nil {
 		return err
 	}
 	dest, err := r.NewImageDestination(ctx, sys)
@@ -409,12 +409,12 @@ func transportReference(t target) (types.ImageReference, error) {
 }
 
 // simpleSignatures are the GPG signatures that an image has, in the registry or in its lookaside.
-func simpleSignatures(ctx context.Context, sys *types.SystemContext, t target) (sigs [][]byte, err error) {
+func (a *app) simpleSignatures(ctx context.Context, sys *types.SystemContext, t target) (sigs [][]byte, err error) {
 	r, err := transportReference(t)
 	if err != nil {
 		return nil, err
 	}
-	if sys, err = withStored(sys, r); err != nil {
+	if sys, err = a.withStored(ctx, sys, r); err != nil {
 		return nil, err
 	}
 	src, err := r.NewImageSource(ctx, sys)

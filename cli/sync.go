@@ -217,24 +217,23 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 		return err
 	}
 	options := *s.options
-	if options.SourceCtx, err = withStored(options.SourceCtx, image); err != nil {
+	if options.SourceCtx, err = s.app.withStored(ctx, options.SourceCtx, image); err != nil {
 		return err
 	}
-	if options.DestinationCtx, err = withStored(options.DestinationCtx, target); err != nil {
+	if options.DestinationCtx, err = s.app.withStored(ctx, options.DestinationCtx, target); err != nil {
 		return err
 	}
 	target, keepOrNot, err := keep(ctx, target, options.DestinationCtx)
 	if err != nil {
 		return err
 	}
-	show, finish := s.app.follow(false, &options)
+	limited, show, finish := s.app.follow(ctx, false, &options)
 	var written []byte
-	err = s.app.again(ctx, s.o.retry, func() error {
-		written, err = copy.Image(ctx, s.policy, target, image, &options)
+	err = s.app.again(limited, s.o.retry, func() error {
+		written, err = copy.Image(limited, s.policy, target, image, &options)
 		return err
 	})
-	finish()
-	if err = s.app.blame(ctx, keepOrNot(err), image, options.SourceCtx); err != nil {
+	if err = s.app.blame(ctx, keepOrNot(finish(err)), image, options.SourceCtx); err != nil {
 		if !s.o.keepGoing || ctx.Err() != nil {
 			return failed(err, s.app.t("cannot copy %s", "无法复制 %s"), transports.ImageName(image))
 		}

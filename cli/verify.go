@@ -262,7 +262,7 @@ func (v *verifying) byGPG(a *app, sys *types.SystemContext) (func(context.Contex
 		if !ok {
 			return nil, output.Usage(a.t("a GPG signature is about a name with a tag, and %s has none", "GPG 签名针对带标签的名称，而 %s 没有标签"), name)
 		}
-		sigs, err := simpleSignatures(ctx, sys, t)
+		sigs, err := a.simpleSignatures(ctx, sys, t)
 		if err != nil {
 			return nil, err
 		}
@@ -338,6 +338,9 @@ func (v *verifying) byPolicy(ctx context.Context, a *app, sys *types.SystemConte
 			return nil, err
 		}
 		o.Store = sign.Registry(repository)
+	}
+	if sys, err = a.withStored(ctx, sys, r); err != nil {
+		return nil, err
 	}
 	checked, err := policy.Check(ctx, p, r, sys, o)
 	if err != nil {

@@ -168,13 +168,9 @@ const maxToken = 1 << 20
 //
 // Spec: distribution, "Token Authentication Specification" and "OAuth2 token authentication".
 func (c *Client) token(ctx context.Context, h *host, cl *call, ch *challenge, cred Credentials, scope []string) (token, error) {
-	realm, err := h.origin().Parse(ch.params["realm"])
-	if err != nil || realm.Scheme != "https" && realm.Scheme != "http" || realm.Host == "" || realm.User != nil {
-		return token{}, fault.New(fault.Unavailable, ReasonRealm, "%s: the token server's address %q is malformed", h.name, plain(ch.params["realm"], 100))
-	}
-	if !sameOrigin(realm, h.origin()) && !cred.None() && !c.o.TrustRealm(h.origin(), realm) {
-		return token{}, fault.New(fault.Denied, ReasonRealm,
-			"%s sends logins to the token server %s, which is on another site; the credentials are not sent there", h.name, realm.Scheme+"://"+realm.Host)
+	realm, err := c.realm(h, ch, cred)
+	if err != nil {
+		return token{}, err
 	}
 	req, err := tokenRequest(ctx, realm, ch, cred, scope)
 	if err != nil {
@@ -213,6 +209,44 @@ func (c *Client) token(ctx context.Context, h *host, cl *call, ch *challenge, cr
 	// A minute is what the specification says of a token without a time; half of it is a margin for clocks that differ.
 	life := time.Duration(min(max(doc.ExpiresIn, 60), 24*3600)) * time.Second
 	return token{text: plain(doc.Token, maxToken), until: c.o.Now().Add(life - life/10 - 5*time.Second)}, nil
+}
+
+// realm is the token server that a challenge names, when it may be asked with these credentials.
+func (c *Client) realm(h *host, ch *challenge, cred Credentials) (*url.URL, error) {
+	realm, err := h.origin().Parse(ch.params["realm"])
+	if err != nil || realm.Scheme != "https" && realm.Scheme != "http" || realm.Host == "" || realm.User != nil {
+		return nil, fault.New(fault.Unavailable, ReasonRealm, "%s: the token server's address %q is malformed", h.name, plain(ch.params["realm"], 100))
+	}
+	if !sameOrigin(realm, h.origin()) && !cred.None() && !c.o.TrustRealm(h.origin(), realm) {
+		return nil, fault.New(fault.Denied, ReasonRealm,
+			"%s sends logins to the token server %s, which is on another site; the credentials are not sent there", h.name, realm.Scheme+"://"+realm.Host)
+	}
+	return realm, nil
+}
+
+// MayAsk is for those who have another client sign in: an error when the host sends logins to a token server that must not have
+// the one that is known for the repository. A host that cannot be asked is no error here: it will be one for the other client.
+func (c *Client) MayAsk(ctx context.Context, hostname, repository string) error {
+	h := c.host(hostname)
+	cred, err := c.o.Credentials(ctx, h.name, repository)
+	if err != nil || cred.None() {
+		return err
+	}
+	cl := &call{method: http.MethodGet, path: "/v2/", what: "ask how to sign in"}
+	if c.settle(ctx, h, cl) != nil {
+		return nil
+	}
+	resp, err := c.once(ctx, h, cl, "")
+	if err != nil {
+		return nil
+	}
+	defer discard(resp)
+	asked := pick(parseChallenges(resp.Header.Values("WWW-Authenticate")))
+	if resp.StatusCode != http.StatusUnauthorized || asked == nil || asked.scheme != "bearer" {
+		return nil
+	}
+	_, err = c.realm(h, asked, cred)
+	return err
 }
 
 func tokenRequest(ctx context.Context, realm *url.URL, ch *challenge, cred Credentials, scope []string) (*http.Request, error) {
