@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"go.podman.io/image/v5/directory"
@@ -148,12 +150,22 @@ func keepIndex(target types.ImageReference, index string) (types.ImageReference,
 }
 
 // keepFolder has an image that is in a folder stay until the new one is there as a whole, in a folder of its own inside: the one
-// above may be somebody else's. Any other folder is the library's to judge.
+// above may be somebody else's. A folder that is empty, or has what an interrupted copy left, is filled likewise. Any other is the
+// library's to judge: it refuses those that are not an image's.
 func keepFolder(target types.ImageReference, dir string) (types.ImageReference, func(error) error, error) {
-	if _, err := os.Stat(filepath.Join(dir, "version")); err != nil {
-		return target, func(err error) error { return err }, nil
+	same := func(err error) error { return err }
+	old, err := os.ReadDir(dir)
+	made := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case made:
+		err = os.MkdirAll(dir, 0o755)
+	case err == nil && !mayReplace(dir, old):
+		return target, same, nil
 	}
-	fresh := filepath.Join(dir, ".new-"+strings.ToLower(rand.Text()))
+	if err != nil {
+		return target, same, nil
+	}
+	fresh := filepath.Join(dir, newFolder+strings.ToLower(rand.Text()))
 	ref, err := directory.Transport.ParseReference(fresh)
 	if err != nil {
 		return nil, nil, err
@@ -165,8 +177,26 @@ func keepFolder(target types.ImageReference, dir string) (types.ImageReference, 
 		if err == nil {
 			err = replaceFolder(dir, fresh)
 		}
-		return errors.Join(err, os.RemoveAll(fresh))
+		err = errors.Join(err, os.RemoveAll(fresh))
+		if err != nil && made {
+			_ = os.Remove(dir) // not when something is in it
+		}
+		return err
 	}, nil
+}
+
+// newFolder begins the name of the folder that an image is written to.
+const newFolder = ".new-"
+
+// mayReplace reports whether a folder says of itself that it is an image's, in a version that the library knows, or has nothing but
+// what a copy that was interrupted left in it.
+func mayReplace(dir string, entries []os.DirEntry) bool {
+	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "version" }) {
+		body, err := readFile(filepath.Join(dir, "version"), 1<<10)
+		return err == nil && regexp.MustCompile(`^Directory Transport Version: 1\.[012]\n$`).Match(body)
+	}
+	written := regexp.MustCompile(`^(\.new-[a-z0-9]+|dir-put-blob[0-9]+|(sha(384|512)-)?[0-9a-f]{64,128}(\.manifest\.json|\.signature-[0-9]+)?|signature-[0-9]+)$`)
+	return !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !written.MatchString(e.Name()) })
 }
 
 // replaceFolder puts the files of fresh, a folder inside of dir, in the place of all others there. The manifest goes first and

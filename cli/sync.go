@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -276,9 +277,11 @@ func (s *syncRun) target(source syncSource, image types.ImageReference) (string,
 	if s.o.to == "docker" {
 		return "docker://" + where, nil
 	}
-	if _, err := os.Lstat(where); err == nil {
+	old, err := os.ReadDir(where)
+	unfinished := err == nil && mayReplace(where, old) && !slices.ContainsFunc(old, func(e os.DirEntry) bool { return e.Name() == "manifest.json" })
+	if _, err := os.Lstat(where); err == nil && !unfinished {
 		return "", &output.Failure{What: where + s.app.t(" is there already, and is not written over", " 已存在，不会覆盖"), Exit: output.ExitFailure}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	return "dir:" + where, nil
