@@ -338,8 +338,8 @@ func (a *app) bundleItems(ctx context.Context, names []string, side *option.Imag
 		return nil, nil, release, err
 	}
 	checks := map[copy.Source]policyChecker{}
-	check = func(ctx context.Context, from copy.Source, d oci.Descriptor, body []byte) error {
-		return checks[from](ctx, from, d, body)
+	check = func(ctx context.Context, from copy.Source, at ref.Reference, d oci.Descriptor, body []byte) error {
+		return checks[from](ctx, from, at, d, body)
 	}
 	for _, name := range names {
 		img, err := a.parseImage(name)

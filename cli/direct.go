@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -458,12 +459,12 @@ func (a *app) shown(show *output.Progress) func(copy.Event) {
 const enginesTries = 4
 
 // policyChecker decides whether a manifest, as the source has it, may be used: copy.Options.Check.
-type policyChecker = func(ctx context.Context, from copy.Source, d oci.Descriptor, body []byte) error
+type policyChecker = func(ctx context.Context, from copy.Source, at ref.Reference, d oci.Descriptor, body []byte) error
 
 // policyCheck is asked with the manifest that is about to be copied: policy.json decides, for exactly these bytes. What it asks a
 // registry for is asked again as the flags say, and without them as often as the engine does that copies.
 func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext, retry option.Retry) policyChecker {
-	return func(ctx context.Context, from copy.Source, d oci.Descriptor, _ []byte) error {
+	return func(ctx context.Context, from copy.Source, _ ref.Reference, d oci.Descriptor, _ []byte) error {
 		if a.global.InsecurePolicy {
 			return nil
 		}
@@ -478,7 +479,7 @@ func (a *app) policyCheck(img types.ImageReference, sys *types.SystemContext, re
 	}
 }
 
-// allowed asks the policy about an image that has to have this digest.
+// allowed asks the policy about an image that has to have this digest, or be an index that names it.
 func (a *app) allowed(ctx context.Context, img types.ImageReference, sys *types.SystemContext, from copy.Source, d oci.Digest) error {
 	p, err := a.global.PolicyOf(sys)
 	if err != nil {
@@ -500,14 +501,22 @@ func (a *app) allowed(ctx context.Context, img types.ImageReference, sys *types.
 	if err != nil {
 		return err
 	}
-	if oci.FromBytes(d.Algorithm(), body) != d {
+	o := policy.Options{RequireSigned: a.global.RequireSigned}
+	if oci.FromBytes(d.Algorithm(), body) != d && lists(body, d) {
+		o.Instance = d
+	} else if oci.FromBytes(d.Algorithm(), body) != d {
 		return fault.New(fault.Conflict, remote.ReasonWrongDigest, "the image was changed while its signatures were looked at; try again")
 	}
-	o := policy.Options{RequireSigned: a.global.RequireSigned}
 	if r, ok := from.(*remote.Repository); ok {
 		o.Store = sign.Registry(r)
 	}
 	return policy.Allow(ctx, p, src, d, o)
+}
+
+// lists reports whether a document is an index with this entry.
+func lists(body []byte, d oci.Digest) bool {
+	m, err := oci.ParseManifest("", body)
+	return err == nil && slices.ContainsFunc(m.Manifests, func(e oci.Descriptor) bool { return e.Digest == d })
 }
 
 // byBundle is for an image that the library refused: it knows the signatures at cosign's tags and no bundles. When policy.json accepts the
@@ -522,7 +531,7 @@ func (a *app) byBundle(ctx context.Context, err error, img types.ImageReference,
 		return nil
 	}
 	d, body, err := e.source.Manifest(ctx, e.at)
-	if err != nil || a.policyCheck(img, sys, retry)(ctx, e.source, d, body) != nil {
+	if err != nil || a.policyCheck(img, sys, retry)(ctx, e.source, e.at, d, body) != nil {
 		return nil
 	}
 	named, err := reference.WithDigest(reference.TrimNamed(img.DockerReference()), digest.Digest(d.Digest.String()))

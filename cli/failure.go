@@ -242,10 +242,16 @@ func (a *app) signIn(host, source string, nobody bool) string {
 // ofPolicy reads the refusals of policy.json.
 func (a *app) ofPolicy(f *output.Failure, err error) bool {
 	var refused signature.PolicyRequirementError
-	if !errors.As(err, &refused) {
+	var wrong signature.InvalidSignatureError
+	switch {
+	case errors.As(err, &refused):
+		f.Why = refused.Error()
+	case errors.As(err, &wrong):
+		f.Why = wrong.Error()
+	default:
 		return false
 	}
-	f.Why, f.Exit = refused.Error(), output.ExitPolicy
+	f.Exit = output.ExitPolicy
 	f.Fix = a.t("sign the image, or allow it in policy.json (--policy FILE, --insecure-policy)", "为镜像签名，或在 policy.json 中放行（--policy FILE、--insecure-policy）")
 	return true
 }

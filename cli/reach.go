@@ -196,12 +196,18 @@ func (p *places) use(ctx context.Context, text string) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	return o, p.may(ctx, o, o.Node)
+}
+
+// may asks policy.json about what a name leads to, or about an image of it when it is an index.
+func (p *places) may(ctx context.Context, o *opened, n *view.Node) error {
 	source := o.text
 	var from copy.Source
+	var where ref.Reference
 	if o.named != nil {
-		where, err := at(o.named)
-		if err != nil {
-			return nil, err
+		var err error
+		if where, err = at(o.named); err != nil {
+			return err
 		}
 		source = "docker://" + reference.TrimNamed(o.named).String() + ":" + where.Tag
 		if !where.Digest.IsZero() {
@@ -211,9 +217,9 @@ func (p *places) use(ctx context.Context, text string) (*opened, error) {
 	}
 	img, sys, err := p.opener(source)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return o, p.a.policyCheck(img, sys, option.Retry{})(ctx, from, o.Descriptor, o.Body)
+	return p.a.policyCheck(img, sys, option.Retry{})(ctx, from, where, n.Descriptor, n.Body)
 }
 
 // wanted is the platform of --platform, else of --override-os and its brothers, else linux on this machine's architecture.
@@ -237,11 +243,19 @@ func (p *places) wanted() (v1.Platform, error) {
 
 // one opens one image for use: that of the platform when the name leads to an index.
 func (p *places) one(ctx context.Context, text string) (*opened, v1.Image, error) {
-	o, err := p.use(ctx, text)
+	o, err := p.get(ctx, text)
 	if err != nil {
 		return nil, nil, err
 	}
-	return p.chosen(ctx, o)
+	refused := p.may(ctx, o, o.Node)
+	if refused != nil && !o.IsIndex() {
+		return nil, nil, refused
+	}
+	got, img, err := p.chosen(ctx, o)
+	if refused != nil && (err != nil || p.may(ctx, o, got.Node) != nil) { // as copy has it: one of both is enough
+		return nil, nil, refused
+	}
+	return got, img, err
 }
 
 // chosen is the image of what was opened: that of the platform of an index.

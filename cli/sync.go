@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"

@@ -410,15 +410,19 @@ func (s *directSync) system(host string, target bool) *types.SystemContext {
 	return &sys
 }
 
-// check asks policy.json about one image.
-func (s *directSync) check(ctx context.Context, from copy.Source, d oci.Descriptor, body []byte) error {
+// check asks policy.json about one image, under the name that leads to it: a signature may be good for one tag and for no other.
+func (s *directSync) check(ctx context.Context, from copy.Source, at ref.Reference, d oci.Descriptor, body []byte) error {
 	r, ok := from.(*remote.Repository)
 	if !ok {
 		return errors.New("policy: the source is no repository")
 	}
-	img, err := docker.ParseReference("//" + r.String() + "@" + d.Digest.String())
+	name := "//" + r.String() + "@" + d.Digest.String()
+	if at.Tag != "" {
+		name = "//" + r.String() + ":" + at.Tag
+	}
+	img, err := docker.ParseReference(name)
 	if err != nil {
 		return err
 	}
-	return s.a.policyCheck(img, s.system(r.Host(), false), s.o.retry)(ctx, from, d, body)
+	return s.a.policyCheck(img, s.system(r.Host(), false), s.o.retry)(ctx, from, at, d, body)
 }

@@ -116,8 +116,9 @@ type Options struct {
 	// for what refers to it. What refers to the manifests below it is then not looked for. It saves registries that count pulls.
 	Unchanged bool
 	Progress  func(Event)
-	// Check is asked before anything of an image is copied, with its manifest as the source has it; a refusal ends the copy.
-	Check func(ctx context.Context, from Source, d oci.Descriptor, body []byte) error
+	// Check is asked before anything of an image is copied, with the name that leads to it and its manifest as the source has it; a refusal
+	// ends the copy. Of an index of which one image is copied it is enough that one of both is accepted, the index or the image.
+	Check func(ctx context.Context, from Source, at ref.Reference, d oci.Descriptor, body []byte) error
 	// Signatures bring along what is kept beside manifests and outside of them; nil leaves it.
 	Signatures Signatures
 	// Memory knows from earlier runs where blobs lie; nil knows nothing.

@@ -87,10 +87,9 @@ func (c *run) root(ctx context.Context) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.e.o.Check != nil {
-		if err := c.e.o.Check(ctx, c.j.From, n.d, n.body); err != nil {
-			return nil, err
-		}
+	refused := c.check(ctx, n)
+	if refused != nil && (c.e.o.Select != One || !n.m.IsIndex()) {
+		return nil, refused
 	}
 	for depth := 0; c.e.o.Select == One && n.m.IsIndex(); depth++ {
 		all, err := children(n.body)
@@ -106,7 +105,17 @@ func (c *run) root(ctx context.Context) (*node, error) {
 			return nil, err
 		}
 	}
+	if refused != nil && c.check(ctx, n) != nil {
+		return nil, refused
+	}
 	return n, nil
+}
+
+func (c *run) check(ctx context.Context, n *node) error {
+	if c.e.o.Check == nil {
+		return nil
+	}
+	return c.e.o.Check(ctx, c.j.From, c.j.At, n.d, n.body)
 }
 
 // needs brings what a manifest needs to the target, once: blobs, and the manifests of an index with what they need.

@@ -67,6 +67,15 @@ type Signature struct {
 	WrongKeyUsage  bool
 }
 
+// GoString is what the library of podman shows of a signature that it does not accept.
+func (s Signature) GoString() string {
+	why := s.Status
+	if why == nil {
+		why = s.ValidityReason
+	}
+	return fmt.Sprintf("by the key %s (%v)", s.Fingerprint, why)
+}
+
 // ImportStatus is what became of one key; Result is nil when it is known now.
 type ImportStatus struct {
 	Fingerprint string

@@ -23,24 +23,24 @@ import (
 // asks for a tag, or for another repository.
 
 // byBundles asks every requirement of the image's scope by itself: the library first and, for a sigstoreSigned of keys that it does
-// not find met, the bundles in the image's repository. signed wants one that asks for a signature among them.
-func byBundles(ctx context.Context, p *signature.Policy, src types.ImageSource, d oci.Digest, store sign.Store, signed bool) error {
+// not find met, the bundles in the image's repository.
+func byBundles(ctx context.Context, p *signature.Policy, src types.ImageSource, d oci.Digest, o Options) error {
 	proven := false
 	for _, r := range requirements(p, src.Reference()) {
 		kind, err := kindOf(r)
 		if err != nil {
 			return err
 		}
-		err = library(ctx, &signature.Policy{Default: signature.PolicyRequirements{r}}, src, false)
+		err = library(ctx, &signature.Policy{Default: signature.PolicyRequirements{r}}, src, Options{Instance: o.Instance})
 		if err != nil && kind.Type() == "sigstoreSigned" {
-			err = bundled(ctx, kind, src.Reference().DockerReference(), d, store)
+			err = bundled(ctx, kind, src.Reference().DockerReference(), d, o.Store)
 		}
 		if err != nil {
 			return err
 		}
 		proven = proven || kind.Type() == "sigstoreSigned" || kind.Type() == "signedBy"
 	}
-	if signed && !proven {
+	if o.RequireSigned && !proven {
 		return &sign.Refusal{Why: sign.ByPolicy, Message: "the policy accepts the image without a signature, and one is required"}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/signature"
@@ -35,6 +36,8 @@ type Options struct {
 	RequireSigned bool
 	// Store is the repository of the image, where bundles of cosign 3 are looked for; nil does not look for them.
 	Store sign.Store
+	// Instance is the image of an index that is asked about; the zero value is what the reference names.
+	Instance oci.Digest
 }
 
 // Check asks the policy whether the image may be used. It returns an error unless every requirement of the scope is met: a
@@ -68,11 +71,11 @@ func Check(ctx context.Context, p *signature.Policy, ref types.ImageReference, s
 
 // Allow asks the policy about an image that is open. d is the digest of its manifest.
 func Allow(ctx context.Context, p *signature.Policy, src types.ImageSource, d oci.Digest, o Options) error {
-	err := library(ctx, p, src, o.RequireSigned)
+	err := library(ctx, p, src, o)
 	if err == nil || o.Store == nil || !asksFor(p, src.Reference(), "sigstoreSigned") {
 		return err
 	}
-	berr := byBundles(ctx, p, src, d, o.Store, o.RequireSigned)
+	berr := byBundles(ctx, p, src, d, o)
 	if berr == nil {
 		return nil
 	}
@@ -93,14 +96,19 @@ func asksFor(p *signature.Policy, ref types.ImageReference, kind string) bool {
 }
 
 // library asks go.podman.io/image.
-func library(ctx context.Context, p *signature.Policy, src types.ImageSource, signed bool) error {
+func library(ctx context.Context, p *signature.Policy, src types.ImageSource, o Options) error {
 	pc, err := signature.NewPolicyContext(p)
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
 	defer func() { _ = pc.Destroy() }() // it only reports that somebody else uses it, and nobody does
-	pc.RequireSignatureVerification(signed)
-	allowed, err := pc.IsRunningImageAllowed(ctx, image.UnparsedInstance(src, nil))
+	pc.RequireSignatureVerification(o.RequireSigned)
+	var instance *digest.Digest
+	if !o.Instance.IsZero() {
+		d := digest.Digest(o.Instance.String())
+		instance = &d
+	}
+	allowed, err := pc.IsRunningImageAllowed(ctx, image.UnparsedInstance(src, instance))
 	var no signature.PolicyRequirementError
 	var wrong signature.InvalidSignatureError
 	switch {
