@@ -167,7 +167,7 @@ func (a *app) copy(ctx context.Context, o *copyOptions, from, to string) error {
 	if show == nil {
 		show = a.progress(o.quiet)
 	}
-	limited, finish := a.followOn(ctx, show, options, o.brought)
+	limited, finish := a.followOn(ctx, show, target, options, o.brought)
 	var written []byte
 	err = a.again(limited, o.retry, func() error {
 		written, err = copy.Image(limited, policy, target, source, options)

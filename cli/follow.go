@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"go.podman.io/image/v5/copy"
+	"go.podman.io/image/v5/docker/archive"
+	"go.podman.io/image/v5/docker/daemon"
 	"go.podman.io/image/v5/types"
 	"golang.org/x/term"
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/fault"
 	"github.com/berth-registry/berth/image/remote"
+	"github.com/berth-registry/berth/image/rootfs"
 )
 
 // progress makes what shows a transfer on standard error.
@@ -29,18 +32,17 @@ func (a *app) progress(quiet bool) *output.Progress {
 	return output.NewProgress(a.Err, mode, isTerminal(a.Err), width, a.lang, a.now)
 }
 
-// follow shows what copy.Image does, and ends it when a blob goes on after the size that its manifest says: the library would write
-// all that comes, and compare at the end. The caller runs copy.Image with what limited returns, and calls finish afterwards with the
-// outcome, which says why it was ended.
-func (a *app) follow(ctx context.Context, quiet bool, o *copy.Options) (limited context.Context, show *output.Progress, finish func(error) error) {
+// follow shows what copy.Image does, and ends it when a blob does not end where its manifest says: the library would write all that
+// comes, and compare afterwards. The caller runs copy.Image with limited, and calls finish with the outcome, which says why it was ended.
+func (a *app) follow(ctx context.Context, quiet bool, target types.ImageReference, o *copy.Options) (limited context.Context, show *output.Progress, finish func(error) error) {
 	show = a.progress(quiet)
-	limited, finish = a.followOn(ctx, show, o, nil)
+	limited, finish = a.followOn(ctx, show, target, o, nil)
 	return limited, show, finish
 }
 
 // followOn shows what copy.Image does where something was shown before: the blobs that were brought then, by digest, are there only
 // since then, and no news.
-func (a *app) followOn(ctx context.Context, show *output.Progress, o *copy.Options, brought map[string]bool) (limited context.Context, finish func(error) error) {
+func (a *app) followOn(ctx context.Context, show *output.Progress, target types.ImageReference, o *copy.Options, brought map[string]bool) (limited context.Context, finish func(error) error) {
 	limited, end := context.WithCancelCause(ctx)
 	events := make(chan types.ProgressProperties)
 	o.Progress, o.ProgressInterval = events, 100*time.Millisecond
@@ -56,9 +58,9 @@ func (a *app) followOn(ctx context.Context, show *output.Progress, o *copy.Optio
 			case types.ProgressEventNewArtifact:
 				show.Start(id, shortDigest(id), e.Artifact.Size)
 			case types.ProgressEventRead:
-				show.Move(id, int64(e.Offset))                                //nolint:gosec // a size of a file
-				if e.Artifact.Size > 0 && int64(e.Offset) > e.Artifact.Size { //nolint:gosec // likewise
-					end(fault.New(fault.Unavailable, remote.ReasonWrongDigest, "blob %s goes on after the %d bytes that the manifest says it has", shortDigest(id), e.Artifact.Size))
+				show.Move(id, int64(e.Offset))                                                        //nolint:gosec // a size of a file
+				if e.Artifact.Size > 0 && int64(e.Offset) > mostWritten(target, o, e.Artifact.Size) { //nolint:gosec // likewise
+					end(fault.New(fault.Unavailable, remote.ReasonWrongDigest, "blob %s goes on far beyond the %d bytes that the manifest says it has", shortDigest(id), e.Artifact.Size))
 				}
 			case types.ProgressEventDone:
 				show.Move(id, int64(e.Offset)) //nolint:gosec // a size of a file
@@ -77,6 +79,17 @@ func (a *app) followOn(ctx context.Context, show *output.Progress, o *copy.Optio
 		end(nil)
 		return err
 	}
+}
+
+// mostWritten is more than is ever written of a blob of a size. What the library reports is what it writes, and that may be unpacked,
+// packed otherwise or encrypted.
+func mostWritten(target types.ImageReference, o *copy.Options, size int64) int64 {
+	t, d := target.Transport(), o.DestinationCtx
+	if t == archive.Transport || t == daemon.Transport || o.ForceManifestMIMEType != "" || o.OciDecryptConfig != nil || d != nil && (d.DirForceCompress || d.DirForceDecompress || d.CompressionFormat != nil) {
+		limits := rootfs.Defaults()
+		return max(limits.Free, min(size, limits.Bytes)*limits.Ratio)
+	}
+	return 4*size + 64<<20
 }
 
 // shortDigest is what people compare: the first twelve digits.

@@ -153,7 +153,7 @@ func (a *app) pushList(ctx context.Context, p *places, f *pushFlags, l *index.Li
 	}
 	var pushed []byte
 	err = a.again(ctx, f.retry, func() error {
-		limited, show, finish := a.follow(ctx, f.quiet, options)
+		limited, show, finish := a.follow(ctx, f.quiet, dest, options)
 		pushed, err = copy.Image(limited, open, dest, source, options)
 		if err = finish(err); err == nil {
 			show.Summary(a.t("pushed", "已推送"))

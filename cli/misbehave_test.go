@@ -6,16 +6,25 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/berth-registry/berth/internal/testkit"
 )
@@ -320,12 +329,14 @@ func TestBlobWithoutEnd(t *testing.T) {
 	if err := writeImage(image, "a"); err != nil {
 		t.Fatal(err)
 	}
+	var sent atomic.Int64
 	reg := registryOf(t, "127.0.0.1", image, func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/blobs/") {
 			return false
 		}
 		for range 4 << 20 { // 4 GiB, should nobody end it
-			if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+			n, err := w.Write(make([]byte, 1<<10))
+			if sent.Add(int64(n)); err != nil {
 				break
 			}
 		}
@@ -333,16 +344,52 @@ func TestBlobWithoutEnd(t *testing.T) {
 	})
 	out := filepath.Join(dir, "out")
 	code, _, errs := berth(t, "copy", "-q", "--src-tls-verify=false", "docker://"+reg.host()+"/team/app:v1", "dir:"+out)
-	if code == 0 || !strings.Contains(errs, "goes on after") {
+	if code == 0 || !strings.Contains(errs, "goes on far beyond") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
-	files, err := os.ReadDir(out)
+	if n := sent.Load(); n > 2<<30 {
+		t.Errorf("%d bytes were taken", n)
+	}
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Error("something was left")
+	}
+}
+
+// A layer that unpacks to far more than its size, as one of text does, is no blob without end.
+func TestLayerThatUnpacks(t *testing.T) {
+	dir, _ := sandbox(t)
+	image := filepath.Join(dir, "image")
+	body := tarOf(t, member{name: "text", body: bytes.Repeat([]byte("0123456789abcdef"), 200<<20/16)})
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range files {
-		if info, err := f.Info(); err == nil && info.Size() > 1<<30 {
-			t.Errorf("%s has %d bytes", f.Name(), info.Size())
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img, err = mutate.ConfigFile(img, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH, RootFS: v1.RootFS{Type: "layers", DiffIDs: diffIDs(t, img)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := layout.Write(image, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})); err != nil {
+		t.Fatal(err)
+	}
+	for what, args := range map[string][]string{
+		"docker-archive": {"copy", "oci:" + image, "docker-archive:" + filepath.Join(dir, "saved.tar")},
+		"unpacked":       {"copy", "--dest-decompress", "oci:" + image, "dir:" + filepath.Join(dir, "folder")},
+		"as it is":       {"copy", "oci:" + image, "dir:" + filepath.Join(dir, "kept")},
+	} {
+		if code, _, errs := berth(t, args...); code != 0 {
+			t.Errorf("%s: exit code %d: %s", what, code, errs)
 		}
 	}
+}
+
+func diffIDs(t *testing.T, img v1.Image) []v1.Hash {
+	t.Helper()
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.RootFS.DiffIDs
 }

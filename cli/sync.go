@@ -228,7 +228,7 @@ func (s *syncRun) one(ctx context.Context, source syncSource, image types.ImageR
 	if err != nil {
 		return err
 	}
-	limited, show, finish := s.app.follow(ctx, false, &options)
+	limited, show, finish := s.app.follow(ctx, false, target, &options)
 	var written []byte
 	err = s.app.again(limited, s.o.retry, func() error {
 		written, err = copy.Image(limited, s.policy, target, image, &options)
