@@ -172,8 +172,10 @@ func (c *Client) token(ctx context.Context, h *host, cl *call, ch *challenge, cr
 	if err != nil {
 		return token{}, err
 	}
-	req, err := tokenRequest(ctx, realm, ch, cred, scope)
+	conn, cancel := context.WithCancelCause(ctx)
+	req, err := tokenRequest(conn, realm, ch, cred, scope)
 	if err != nil {
+		cancel(nil)
 		return token{}, fault.New(fault.Unavailable, ReasonRealm, "%s: the token server's address %q is malformed", h.name, plain(ch.params["realm"], 100)).Because(err)
 	}
 	req.Header.Set("User-Agent", c.o.Agent)
@@ -184,8 +186,10 @@ func (c *Client) token(ctx context.Context, h *host, cl *call, ch *challenge, cr
 	get := &call{method: req.Method, what: "get a token from " + realm.Host, repo: cl.repo, now: c.o.Now()}
 	resp, err := c.transport(name).RoundTrip(req) // redirects are not followed: they would take the credentials along
 	if err != nil {
+		cancel(nil)
 		return token{}, get.broken(ctx, h, err)
 	}
+	resp.Body = c.timely(resp.Body, cancel)
 	if resp.StatusCode != http.StatusOK {
 		return token{}, get.refusal(h, resp, cred)
 	}

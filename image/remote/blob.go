@@ -69,7 +69,8 @@ type blobReader struct {
 	cancel context.CancelCauseFunc
 	stall  *time.Timer
 	failed error
-	tries  int // since the last byte that came
+	tries  int // since the last kibibyte that came
+	came   int // since then
 }
 
 var errStalled = errors.New("the transfer stood still")
@@ -166,7 +167,9 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if n > 0 {
 			b.stall.Reset(b.r.c.o.Stall)
 			b.at += int64(n)
-			b.tries = 0
+			if b.came += n; b.came >= 1<<10 { // fewer are no progress, see timely
+				b.came, b.tries = 0, 0
+			}
 			if b.hash != nil {
 				_, _ = b.hash.Write(p[:n]) // never fails
 			}

@@ -356,6 +356,47 @@ func TestStalledRead(t *testing.T) {
 	}
 }
 
+// An answer that stands still, or that drips, is given up: documents, lists, tokens and blobs.
+func TestAnswerThatDrips(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"stands still": time.Hour, "drips": 20 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			reg := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+				from := 0
+				if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(content)-1, len(content)))
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(len(content)-from))
+				if from > 0 {
+					w.WriteHeader(http.StatusPartialContent)
+				}
+				for i := from; i < len(content); i++ {
+					if _, err := w.Write(content[i : i+1]); err != nil {
+						return
+					}
+					w.(http.Flusher).Flush()
+					select {
+					case <-r.Context().Done():
+						return
+					case <-time.After(pause):
+					}
+				}
+			})
+			repo := app(t, client(remote.Options{Stall: 150 * time.Millisecond, Tries: 2}), reg.host)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			_, _, manifest := repo.Manifest(ctx, ref.Reference{Tag: "v1"})
+			_, list := repo.Tags(ctx)
+			_, read := readAll(t, repo, blob)
+			for what, err := range map[string]error{"manifest": manifest, "list": list, "blob": read} {
+				if !fault.Has(err, remote.ReasonNetwork) || !strings.Contains(err.Error(), "stood still") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
 func TestRetriesAndPauses(t *testing.T) {
 	var pauses []time.Duration
 	var n int

@@ -228,8 +228,10 @@ func (c *Client) once(ctx context.Context, h *host, cl *call, authorization stri
 		return nil, err
 	}
 	for hop := 0; ; hop++ {
-		req, err := cl.request(ctx, u)
+		conn, cancel := context.WithCancelCause(ctx)
+		req, err := cl.request(conn, u)
 		if err != nil {
+			cancel(nil)
 			return nil, err
 		}
 		req.Header.Set("User-Agent", c.o.Agent)
@@ -243,8 +245,10 @@ func (c *Client) once(ctx context.Context, h *host, cl *call, authorization stri
 		}
 		resp, err := c.transport(name).RoundTrip(req)
 		if err != nil {
+			cancel(nil)
 			return nil, err
 		}
+		resp.Body = c.timely(resp.Body, cancel)
 		if !redirects(resp.StatusCode) || resp.Header.Get("Location") == "" {
 			return resp, nil
 		}
@@ -258,6 +262,42 @@ func (c *Client) once(ctx context.Context, h *host, cl *call, authorization stri
 		}
 		u = next
 	}
+}
+
+// timely is the body of an answer that has to come: one that brings less than a kibibyte while it is waited for as long as a transfer
+// may stand still is given up. cancel ends the request.
+type timely struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+	now    func() time.Time
+	limit  time.Duration
+	waited time.Duration // since the last kibibyte
+	came   int           // likewise
+}
+
+func (c *Client) timely(body io.ReadCloser, cancel context.CancelCauseFunc) io.ReadCloser {
+	return &timely{ReadCloser: body, cancel: cancel, now: c.o.Now, limit: c.o.Stall}
+}
+
+func (t *timely) Read(p []byte) (int, error) {
+	begun := t.now()
+	timer := time.AfterFunc(t.limit-t.waited, func() { t.cancel(errStalled) })
+	n, err := t.ReadCloser.Read(p)
+	late := !timer.Stop()
+	t.waited += t.now().Sub(begun)
+	if t.came += n; t.came >= 1<<10 {
+		t.came, t.waited = 0, 0
+	}
+	if late && err != nil && err != io.EOF {
+		err = errStalled
+	}
+	return n, err
+}
+
+func (t *timely) Close() error {
+	err := t.ReadCloser.Close()
+	t.cancel(nil)
+	return err
 }
 
 func redirects(status int) bool {
