@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/berth-registry/berth/image/layout"
 	"github.com/berth-registry/berth/internal/durable"
+	"github.com/berth-registry/berth/oci"
 )
 
 // keep has the library write beside what is there: the library empties a folder, truncates an archive or writes an index over the
@@ -73,6 +75,14 @@ func keep(ctx context.Context, target types.ImageReference, sys *types.SystemCon
 		if err != nil {
 			return nil, nil, err
 		}
+		if sys != nil && sys.OCISharedBlobDirPath == "" {
+			if ref, enter, err := besideIndex(ctx, within, sys); ref != nil || err != nil {
+				if err != nil {
+					return nil, nil, errors.Join(err, bring())
+				}
+				return ref, func(err error) error { return errors.Join(enter(err), bring()) }, nil
+			}
+		}
 		ref, index, err := keepIndex(target, filepath.Join(dir, "index.json"))
 		if err != nil {
 			return nil, nil, errors.Join(err, bring())
@@ -126,6 +136,60 @@ func putAside(ctx context.Context, blobs string) (bring func() error, err error)
 		}
 	}
 	return bring, nil
+}
+
+// besideIndex has the library write its index beside that of a layout, and its blobs where they belong. What it wrote is entered into
+// the index afterwards, as our own copies do it: the library writes what it read before it began, without the names that others have
+// entered since. It returns nil for a name that only the library understands.
+func besideIndex(ctx context.Context, within string, sys *types.SystemContext) (types.ImageReference, func(error) error, error) {
+	dir, at, ok := layoutName("oci:" + within)
+	if !ok {
+		return nil, nil, nil
+	}
+	_, statErr := os.Stat(dir)
+	l, err := layout.CreateDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	fresh := filepath.Join(dir, newFolder+strings.ToLower(rand.Text()))
+	drop := func(err error) error {
+		if err = errors.Join(err, os.RemoveAll(fresh)); err != nil && errors.Is(statErr, fs.ErrNotExist) {
+			removeEmpty(l) // an empty layout would look like something
+		}
+		return errors.Join(err, l.Close())
+	}
+	ref, err := liblayout.Transport.ParseReference(fresh + ":" + at.Tag)
+	if err == nil {
+		err = os.Mkdir(fresh, 0o755)
+	}
+	if err != nil {
+		return nil, nil, drop(err)
+	}
+	sys.OCISharedBlobDirPath = filepath.Join(dir, "blobs")
+	enter := func() error {
+		body, err := readFile(filepath.Join(fresh, "index.json"), layout.MaxManifest)
+		if err != nil {
+			return err
+		}
+		written, err := oci.ParseManifest(oci.MediaTypeIndex, body)
+		if err != nil {
+			return err
+		}
+		if len(written.Manifests) != 1 {
+			return fmt.Errorf("the library wrote %d images, and not one", len(written.Manifests))
+		}
+		d := written.Manifests[0]
+		if body, err = readFile(filepath.Join(dir, "blobs", string(d.Digest.Algorithm()), d.Digest.Hex()), layout.MaxManifest); err != nil {
+			return err
+		}
+		return l.PutManifest(ctx, at, oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, body)
+	}
+	return ref, func(err error) error {
+		if err == nil {
+			err = enter()
+		}
+		return drop(err)
+	}, nil
 }
 
 // keepIndex remembers the index of a layout under another name, so that putting it back takes no space.

@@ -3,9 +3,11 @@
 package cli_test
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -78,5 +80,48 @@ func TestFolderOfAnImage(t *testing.T) {
 	}
 	if code, _, errs := berth(t, sync...); code == 0 || !strings.Contains(errs, "not written over") {
 		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
+// A layout keeps the names that others enter while the library copies into it, whether that succeeds or not.
+func TestNamesEnteredMeanwhile(t *testing.T) {
+	dir, _ := sandbox(t)
+	image, other := filepath.Join(dir, "image"), filepath.Join(dir, "other")
+	for at, seed := range map[string]string{image: "a", other: "b"} {
+		if err := writeImage(at, seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, fails := range map[string]bool{"done": false, "failed": true} {
+		t.Run(name, func(t *testing.T) {
+			out := "oci:" + filepath.Join(dir, name)
+			if code, _, errs := berth(t, "copy", "oci:"+other, out+":before"); code != 0 {
+				t.Fatal(errs)
+			}
+			var once sync.Once
+			reg := registryOf(t, "127.0.0.1", image, func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, "/blobs/") {
+					return false
+				}
+				once.Do(func() {
+					if code, _, errs := berth(t, "copy", "oci:"+other, out+":meanwhile"); code != 0 {
+						t.Error(errs)
+					}
+				})
+				if fails {
+					w.WriteHeader(http.StatusForbidden)
+				}
+				return fails
+			})
+			code, _, errs := berth(t, "copy", "--format", "v2s2", "--src-tls-verify=false", "docker://"+reg.host()+"/team/app:v1", out+":mine")
+			if (code != 0) != fails {
+				t.Errorf("exit code %d: %s", code, errs)
+			}
+			for tag, want := range map[string]bool{"before": true, "meanwhile": true, "mine": !fails} {
+				if code, _, errs := berth(t, "digest", out+":"+tag); (code == 0) != want {
+					t.Errorf("%s: exit code %d: %s", tag, code, errs)
+				}
+			}
+		})
 	}
 }
