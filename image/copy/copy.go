@@ -82,12 +82,18 @@ const (
 type Referrers struct {
 	None     bool
 	Types    []string // artifact types; empty is all. "cosign" stands for the tags of older cosign.
+	NoTags   bool     // the tags of older cosign stay behind
 	Unsigned bool     // signatures stay behind; attestations, which are statements that somebody signed, do not
 }
 
 // wants reports whether a referrer is copied, by what the list says of it.
 func (r Referrers) wants(d oci.Descriptor) bool {
 	return !r.None && (len(r.Types) == 0 || slices.Contains(r.Types, d.ArtifactType)) && !(r.Unsigned && isSignature(d))
+}
+
+// tags reports whether the tags of older cosign are copied.
+func (r Referrers) tags() bool {
+	return !r.None && !r.NoTags && (len(r.Types) == 0 || slices.Contains(r.Types, TypeCosignTags))
 }
 
 // isSignature reports whether a referrer is a signature of notation or cosign. A bundle of cosign may be an attestation: what it

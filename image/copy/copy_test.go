@@ -91,9 +91,10 @@ func TestReferrersChoice(t *testing.T) {
 		choice     copy.Referrers
 		have, lack []oci.Descriptor
 	}{
-		"none":   {copy.Referrers{None: true}, nil, []oci.Descriptor{s.sbom, s.att, s.sig}},
-		"spdx":   {copy.Referrers{Types: []string{"application/spdx+json"}}, []oci.Descriptor{s.sbom}, []oci.Descriptor{s.att, s.sig, s.sbomSig}},
-		"cosign": {copy.Referrers{Types: []string{copy.TypeCosignTags}}, []oci.Descriptor{s.sig}, []oci.Descriptor{s.att, s.sbom}},
+		"none":     {copy.Referrers{None: true}, nil, []oci.Descriptor{s.sbom, s.att, s.sig}},
+		"spdx":     {copy.Referrers{Types: []string{"application/spdx+json"}}, []oci.Descriptor{s.sbom}, []oci.Descriptor{s.att, s.sig, s.sbomSig}},
+		"cosign":   {copy.Referrers{Types: []string{copy.TypeCosignTags}}, []oci.Descriptor{s.sig}, []oci.Descriptor{s.att, s.sbom}},
+		"untagged": {copy.Referrers{NoTags: true}, []oci.Descriptor{s.sbom, s.sbomSig}, []oci.Descriptor{s.sig}},
 	} {
 		to := repo(t, c, host, "choice/"+name)
 		if _, err := copy.New(copy.Options{Referrers: tc.choice}).Copy(t.Context(), copy.Job{From: from, At: tag("v1"), To: to, As: []ref.Reference{tag("v1")}}); err != nil {

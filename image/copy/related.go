@@ -143,7 +143,7 @@ func (c *run) attach(ctx context.Context, n *node, at ref.Reference, subject oci
 
 // cosign copies what older cosign keeps beside a digest, under tags.
 func (c *run) cosign(ctx context.Context, d oci.Digest) error {
-	if d.Algorithm() != oci.SHA256 || len(c.e.o.Referrers.Types) > 0 && !slices.Contains(c.e.o.Referrers.Types, TypeCosignTags) {
+	if d.Algorithm() != oci.SHA256 || !c.e.o.Referrers.tags() {
 		return nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -188,7 +188,7 @@ func (e *Engine) Related(ctx context.Context, from Source, d oci.Digest) (int, e
 			count++
 		}
 	}
-	if d.Algorithm() != oci.SHA256 || len(e.o.Referrers.Types) > 0 && !slices.Contains(e.o.Referrers.Types, TypeCosignTags) {
+	if d.Algorithm() != oci.SHA256 || !e.o.Referrers.tags() {
 		return count, nil
 	}
 	for _, suffix := range cosignSuffixes {

@@ -98,6 +98,9 @@ func TestParseRegsync(t *testing.T) {
 		len(repo.Options.Referrers.Types) != 1 {
 		t.Errorf("%+v", repo)
 	}
+	if c, err := sync.ParseRegsync([]byte("version: 1\nsync: [{source: a, target: b, digestTags: false}]"), nil); err != nil || !c.Rules[0].Options.Referrers.NoTags || c.Rules[0].Options.Referrers.None {
+		t.Errorf("%+v, %v", c, err)
+	}
 	for _, bad := range []string{regsyncText, "version: 2", "version: 1", "version: 1\nsync: [{source: a, target: b, type: x}]", "version: 1\nsync: [{source: a}]",
 		"version: 1\nsync: [{source: a, target: b, extra: 1}]", `version: 1{{env}}`, `version: 1{{file "x"}}`} {
 		if _, err := sync.ParseRegsync([]byte(bad), nil); !fault.Is(err, fault.Invalid) {

@@ -195,7 +195,7 @@ func (r regsyncRule) options(d regsyncDefaults, o *Options) error {
 		return own == nil || *own
 	}
 	refs, tags := pick(r.Referrers, d.Referrers), pick(r.DigestTags, d.DigestTags)
-	o.Referrers = &copy.Referrers{None: !refs && !tags}
+	o.Referrers = &copy.Referrers{None: !refs && !tags, NoTags: !tags}
 	if !refs && tags {
 		o.Referrers.Types = []string{copy.TypeCosignTags}
 	}
