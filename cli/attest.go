@@ -16,7 +16,7 @@ import (
 func attestCommand(a *app) *cobra.Command {
 	var predicate, kind string
 	c := &cobra.Command{
-		Use: "attest [flags] --key FILE --predicate FILE IMAGE", Short: a.t("sign a statement about an image: provenance, an SBOM, a test", "为镜像签署声明：来源、SBOM、测试结果"),
+		Use: "attest [flags] --key FILE --predicate FILE IMAGE", Short: a.t("sign a statement about an image: provenance, an SBOM, a test", "为镜像签署证明：来源、SBOM、测试结果"),
 		Example: "berth attest --key cosign.key --type slsaprovenance1 --predicate provenance.json registry.example.com/team/app:v1\nberth attest --key cosign.key --type cyclonedx --predicate sbom.json registry.example.com/team/app:v1",
 		Args:    a.args(1, 1),
 	}
@@ -34,7 +34,7 @@ func attestCommand(a *app) *cobra.Command {
 		if predicate == "" {
 			return output.Usage("attest needs --predicate FILE")
 		}
-		return failed(a.attest(ctx, s, args[0], kind, predicate), a.t("cannot attest %s", "无法为 %s 签署声明"), args[0])
+		return failed(a.attest(ctx, s, args[0], kind, predicate), a.t("cannot attest %s", "无法为 %s 签署证明"), args[0])
 	})
 	return c
 }
@@ -80,7 +80,7 @@ func (a *app) attest(ctx context.Context, s *signing, name, kind, file string) e
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.Err, a.t("attested %s: %s\n", "已为 %s 签署声明：%s\n"), t.at(), where)
+		fmt.Fprintf(a.Err, a.t("attested %s: %s\n", "已为 %s 签署证明：%s\n"), t.at(), where)
 		if _, err := fmt.Fprintln(a.Out, t.at()); err != nil {
 			return err
 		}
@@ -91,16 +91,16 @@ func (a *app) attest(ctx context.Context, s *signing, name, kind, file string) e
 func verifyAttestationCommand(a *app) *cobra.Command {
 	var kind string
 	c := &cobra.Command{
-		Use: "verify-attestation [flags] IMAGE", Short: a.t("verify what was stated about an image, and print it", "验证镜像的声明并输出"),
+		Use: "verify-attestation [flags] IMAGE", Short: a.t("verify what was stated about an image, and print it", "验证镜像的证明并输出"),
 		Long: a.t("Verify the attestations of an image as verify does signatures, and print each as a DSSE envelope, one a line.",
-			"按 verify 的方式验证镜像的声明，并逐行输出 DSSE 信封。"),
+			"按 verify 的方式验证镜像的证明，并逐行输出 DSSE 信封。"),
 		Example: "berth verify-attestation --key cosign.pub --type slsaprovenance1 registry.example.com/team/app:v1",
 		Args:    a.args(1, 1),
 	}
 	v := a.verifyingFlags(c.Flags())
 	c.Flags().StringVar(&kind, "type", "", a.t("only of this `TYPE`: a URI, or custom, slsaprovenance1, spdxjson, cyclonedx, vuln, openvex; else any", "仅此类型：URI，或 custom、slsaprovenance1、spdxjson、cyclonedx、vuln、openvex；默认任意"))
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		return failed(a.verifyAttestation(ctx, v, args[0], kind), a.t("cannot verify what is stated about %s", "无法验证 %s 的声明"), args[0])
+		return failed(a.verifyAttestation(ctx, v, args[0], kind), a.t("cannot verify what is stated about %s", "无法验证 %s 的证明"), args[0])
 	})
 	return c
 }

@@ -47,7 +47,7 @@ func (a *app) registries(sys *types.SystemContext, home string, retry option.Ret
 		Endpoint: c.endpoint, Credentials: c.credentials, Agent: sys.DockerRegistryUserAgent, Uploads: newUploads(),
 		Notice: func(n remote.Notice) {
 			if show != nil && (n.Kind == "pause" || n.Kind == "limit" || a.global.Debug) {
-				show(n.Host + ": " + n.Text)
+				show(a.lang.Say(n.Host + ": " + n.Text))
 			}
 		},
 	}

@@ -111,7 +111,7 @@ func (a *app) useContext() error {
 func noContext(a *app, name string, all *contexts) error {
 	f := output.Usage(a.t("there is no context %s", "没有上下文 %s"), name)
 	if near := output.Closest(name, slices.Collect(maps.Keys(all.Contexts))); near != "" {
-		return f.WithFix("%s%s?", a.t("did you mean ", "是否想输入 "), near)
+		return f.WithFix("%s", a.meant(near))
 	}
 	return f.WithFix("berth context ls")
 }

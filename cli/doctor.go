@@ -72,9 +72,9 @@ func doctorCommand(a *app) *cobra.Command {
 		table := output.Table{Header: []string{a.t("CHECK", "检查"), a.t("STATE", "状态"), a.t("DETAIL", "说明")}}
 		failures := 0
 		for _, f := range e.found {
-			detail := f.Detail
+			detail := a.lang.Say(f.Detail)
 			if f.Fix != "" {
-				detail += "; " + f.Fix
+				detail += a.t("; ", "；") + f.Fix
 			}
 			table.Rows = append(table.Rows, []string{f.Check, f.State, detail})
 			if f.State == "fail" {

@@ -18,7 +18,7 @@ func downloadCommand(a *app) *cobra.Command {
 	}
 	for _, kind := range []struct{ name, en, zh string }{
 		{"signature", "print the signatures of an image, one JSON document a line", "逐行输出镜像签名（JSON）"},
-		{"attestation", "print the attestations of an image, one JSON document a line", "逐行输出镜像声明（JSON）"},
+		{"attestation", "print the attestations of an image, one JSON document a line", "逐行输出镜像的证明（JSON）"},
 		{"sbom", "print the SBOM that is attached to an image", "输出镜像所附的 SBOM"},
 	} {
 		sub := &cobra.Command{Use: kind.name + " [flags] IMAGE", Short: a.t(kind.en, kind.zh), Args: a.args(1, 1), Example: "berth download " + kind.name + " registry.example.com/team/app:v1"}

@@ -66,7 +66,7 @@ func explainCommand(a *app) *cobra.Command {
 			if _, ok := all[code]; !ok {
 				f := &output.Failure{What: fmt.Sprintf(a.t("there is no code %s", "没有代码 %s"), args[0]), Exit: output.ExitNotFound}
 				if near := output.Closest(code, codes); near != "" {
-					f.Fix = a.t("did you mean ", "是否想输入 ") + near + "?"
+					f.Fix = a.meant(near)
 				}
 				return f
 			}

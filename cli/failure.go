@@ -73,16 +73,21 @@ func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) *outpu
 		case f.Why == "":
 			f.Why = strings.TrimPrefix(f.What, what.what+": ")
 		case errors.As(err, &own):
-			f.Why = f.What + ": " + f.Why
+			f.Why = a.lang.Say(f.What) + a.t(": ", "：") + a.lang.Say(f.Why)
 		}
 		f.What = what.what
 	} else if f.Why == f.What { // nothing says what was tried: once is enough
 		f.Why = ""
 	}
 	if near := a.nearby(ctx, f, err); near != "" {
-		f.Fix = a.t("did you mean ", "是否想输入 ") + near + "?"
+		f.Fix = a.meant(near)
 	}
 	return f
+}
+
+// meant asks whether something else was meant.
+func (a *app) meant(near string) string {
+	return a.t("did you mean ", "是否想输入 ") + near + a.t("?", "？")
 }
 
 // unknownCommand says which command is near the word that is none.
@@ -93,11 +98,11 @@ func (a *app) unknownCommand(cmd *cobra.Command) *output.Failure {
 	}
 	var names []string
 	for _, c := range cmd.Commands() {
-		names = append(names, append(c.Aliases, c.Name())...)
+		names = append(names, c.Name())
 	}
 	f := output.Usage(a.t("%s has no command %s", "%s 没有命令 %s"), cmd.CommandPath(), word)
 	if near := output.Closest(word, names); near != "" {
-		return f.WithFix("%s%s %s?", a.t("did you mean ", "是否想输入 "), cmd.CommandPath(), near)
+		return f.WithFix("%s", a.meant(cmd.CommandPath()+" "+near))
 	}
 	return f.WithFix("%s%s --help", a.t("see ", "参见 "), cmd.CommandPath())
 }
@@ -136,7 +141,7 @@ func (a *app) ofRefusal(f *output.Failure, err error) bool {
 	switch r.Why {
 	case sign.NoInventory:
 		f.Exit, f.Fix = 10, a.t("attach one: berth attach --artifact-type application/spdx+json IMAGE FILE; or an attested one: berth download attestation IMAGE",
-			"可附加一份：berth attach --artifact-type application/spdx+json IMAGE FILE；或下载声明：berth download attestation IMAGE")
+			"可附加一份：berth attach --artifact-type application/spdx+json IMAGE FILE；或下载证明：berth download attestation IMAGE")
 	case sign.NoSignature:
 		f.Exit, f.Fix = 10, a.t("sign it: berth sign --key FILE IMAGE", "请签名：berth sign --key FILE IMAGE")
 	case sign.NoImage:

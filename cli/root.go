@@ -137,7 +137,7 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	var names []string
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
 	if near := output.Closest(name, names); near != "" && len(name) > 1 {
-		f.Fix = a.t("did you mean ", "是否想输入 ") + "--" + near + "?"
+		f.Fix = a.meant("--" + near)
 	}
 	return f
 }

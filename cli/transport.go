@@ -76,7 +76,7 @@ func (a *app) noTransport(name string) error {
 		}
 		f.Why = a.t("there is no transport ", "没有此传输方式：") + prefix
 		if near := output.Closest(prefix, names); near != "" {
-			f.Fix = a.t("did you mean ", "是否想输入 ") + near + "?"
+			f.Fix = a.meant(near)
 		} else {
 			slices.Sort(names)
 			f.Fix = a.t("transports are ", "可用的传输方式：") + strings.Join(names, ", ")

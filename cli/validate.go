@@ -54,7 +54,7 @@ func validateCommand(a *app) *cobra.Command {
 			}
 			bad++
 			for _, f := range r.Findings {
-				table.Rows = append(table.Rows, []string{"FAIL", name, f.Manifest.Short() + ": " + f.Text})
+				table.Rows = append(table.Rows, []string{"FAIL", name, f.Manifest.Short() + ": " + a.lang.Say(f.Text)})
 			}
 		}
 		if err := format.Print(a.Out, reports, table); err != nil || bad == 0 {

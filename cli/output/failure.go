@@ -70,20 +70,20 @@ func (f *Failure) Print(w io.Writer, l Language, colored bool) {
 		return "\x1b[31m" + s + "\x1b[0m"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", paint(l.Pick("error:", "错误：")), indent(f.What))
+	fmt.Fprintf(&b, "%s%s\n", paint(l.Pick("error: ", "错误：")), indent(l.Say(f.What)))
 	if f.Why != "" {
-		fmt.Fprintf(&b, "  %s %s\n", l.Pick("why: ", "原因："), indent(f.Why))
+		fmt.Fprintf(&b, "  %s%s\n", l.Pick("why:  ", "原因："), indent(l.Say(f.Why)))
 	}
 	if f.Fix != "" {
-		fmt.Fprintf(&b, "  %s %s\n", l.Pick("fix: ", "办法："), indent(f.Fix))
+		fmt.Fprintf(&b, "  %s%s\n", l.Pick("fix:  ", "办法："), indent(l.Say(f.Fix)))
 	}
 	if f.Code != "" {
 		name, _, _ := strings.Cut(f.Code, " ")
-		fmt.Fprintf(&b, "  %s %s", l.Pick("code:", "代码："), legible.Show(f.Code))
+		fmt.Fprintf(&b, "  %s%s", l.Pick("code: ", "代码："), legible.Show(f.Code))
 		if f.Request != "" {
-			fmt.Fprintf(&b, "   %s %s", l.Pick("request", "请求"), legible.Show(f.Request))
+			fmt.Fprintf(&b, "   %s%s", l.Pick("request ", "请求："), legible.Show(f.Request))
 		}
-		fmt.Fprintf(&b, "   %s berth explain %s\n", l.Pick("more:", "详见："), legible.Show(name))
+		fmt.Fprintf(&b, "   %sberth explain %s\n", l.Pick("more: ", "详见："), legible.Show(name))
 	}
 	_, _ = io.WriteString(w, b.String())
 }

@@ -1,6 +1,10 @@
 package output
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/berth-registry/berth/cli/phrase"
+)
 
 // Language is what people are spoken to in.
 type Language string
@@ -17,6 +21,14 @@ func ParseLanguage(s string) Language {
 		return Chinese
 	}
 	return English
+}
+
+// Say gives a text that was made in English, by a room or a library that knows no other language, in this one.
+func (l Language) Say(en string) string {
+	if l == Chinese {
+		return phrase.Say(en)
+	}
+	return en
 }
 
 // Pick returns the text of the language.

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -71,7 +72,11 @@ func (c *checker) find(n *view.Node, format string, args ...any) {
 // wrong makes a finding of an error that is about the content, and returns any other.
 func (c *checker) wrong(n *view.Node, what string, err error) error {
 	f := (*fault.Error)(nil)
-	if !errors.As(err, &f) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // of a place that is made of files
+		c.find(n, "%s: it is not there", what)
+		return nil
+	case !errors.As(err, &f):
 		return err
 	}
 	switch f.Kind {
