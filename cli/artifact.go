@@ -111,15 +111,9 @@ func artifactPushCommand(a *app) *cobra.Command {
 	p := a.placesFlags(c.Flags())
 	f.add(a, c)
 	c.Flags().StringVar(&subject, "subject", "", a.t("`IMAGE` of the repository that the artifact is about", "制品所描述的镜像"))
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		named, err := p.remoteName(args[0])
-		if err != nil {
-			return err
-		}
+	c.RunE = p.onRemote(func(ctx context.Context, named reference.Named, args []string) error {
 		var about *opened
+		var err error
 		if subject != "" {
 			if about, err = p.get(ctx, subject); err != nil {
 				return failed(err, a.t("cannot open the subject %s", "无法打开主体 %s"), subject)
@@ -175,16 +169,9 @@ func attachCommand(a *app) *cobra.Command {
 	p := a.placesFlags(c.Flags())
 	p.platformFlag(c.Flags())
 	f.add(a, c)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
+	c.RunE = p.onRemote(func(ctx context.Context, named reference.Named, args []string) error {
 		if f.kind == "" {
 			return output.Usage("%s", a.t("say what it is: --artifact-type TYPE", "请指定类型：--artifact-type TYPE")).WithFix("%s", "--artifact-type application/spdx+json")
-		}
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		named, err := p.remoteName(args[0])
-		if err != nil {
-			return err
 		}
 		about, err := p.subject(ctx, args[0])
 		if err != nil {
@@ -211,11 +198,7 @@ func artifactPullCommand(a *app) *cobra.Command {
 	c.Flags().BoolVarP(&o.Keep, "keep-old-files", "k", false, a.t("fail rather than replace a file that is there", "不替换已有文件，改为失败"))
 	c.Flags().BoolVar(&o.Pack, "no-unpack", false, a.t("leave directories as archives", "目录保留为归档"))
 	format := a.formatFlag(c.Flags(), output.Name)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		defer p.close()
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		got, err := p.use(ctx, args[0])
 		if err != nil {
 			return failed(err, a.t("cannot pull %s", "无法拉取 %s"), args[0])
@@ -259,14 +242,7 @@ func artifactListCommand(a *app) *cobra.Command {
 	p := a.placesFlags(c.Flags())
 	c.Flags().StringVar(&kind, "artifact-type", "", a.t("only those of this `TYPE`", "仅此类型"))
 	format := a.formatFlag(c.Flags(), output.TableKind)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		named, err := p.remoteName(args[0])
-		if err != nil {
-			return err
-		}
+	c.RunE = p.onRemote(func(ctx context.Context, named reference.Named, args []string) error {
 		lines, err := p.artifacts(ctx, named, kind)
 		if err != nil {
 			return failed(err, a.t("cannot list the artifacts of %s", "无法列出 %s 的制品"), args[0])
@@ -348,11 +324,7 @@ func artifactInspectCommand(a *app) *cobra.Command {
 	}
 	p := a.placesFlags(c.Flags())
 	format := a.formatFlag(c.Flags(), output.JSON)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		defer p.close()
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		o, err := p.get(ctx, args[0])
 		if err != nil {
 			return failed(err, a.t("cannot open %s", "无法打开 %s"), args[0])

@@ -65,10 +65,7 @@ func blobGetCommand(a *app) *cobra.Command {
 	}
 	p := a.placesFlags(c.Flags())
 	c.Flags().StringVarP(&file, "output-file", "O", "", a.t("write to this `FILE`, which appears when the blob is whole", "写入该文件，完整后才出现"))
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		repo, d, err := p.blobName(ctx, args)
 		if err != nil {
 			return err
@@ -99,14 +96,7 @@ func blobPutCommand(a *app) *cobra.Command {
 	}
 	p := a.placesFlags(c.Flags())
 	c.Flags().StringVar(&digest, "digest", "", a.t("fail unless the content has this `DIGEST`", "内容摘要不符则失败"))
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		named, err := p.remoteName(args[0])
-		if err != nil {
-			return err
-		}
+	c.RunE = p.onRemote(func(ctx context.Context, named reference.Named, args []string) error {
 		repo, err := p.repository(named)
 		if err != nil {
 			return err
@@ -164,10 +154,7 @@ func blobHeadCommand(a *app) *cobra.Command {
 	}
 	p := a.placesFlags(c.Flags())
 	format := a.formatFlag(c.Flags(), output.TableKind)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		repo, d, err := p.blobName(ctx, args)
 		if err != nil {
 			return err
@@ -201,11 +188,7 @@ func blobListCommand(a *app) *cobra.Command {
 	p := a.placesFlags(c.Flags())
 	p.platformFlag(c.Flags())
 	format := a.formatFlag(c.Flags(), output.TableKind)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		defer p.close()
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		o, _, err := p.one(ctx, args[0])
 		if err != nil {
 			return failed(err, a.t("cannot list the blobs of %s", "无法列出 %s 的 blob"), args[0])

@@ -38,20 +38,6 @@ func craneCommands(a *app) []*cobra.Command {
 		cranePull(a), cranePush(a), rebaseCommand(a), craneTag(a), validateCommand(a), completionCommand(a), versionCommand(a)}
 }
 
-// onOne makes the RunE of a command about one name.
-func (p *places) onOne(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
-	return p.a.run(func(ctx context.Context, args []string) error {
-		if p.platform == "" && p.a.platform != "all" {
-			p.platform = p.a.platform
-		}
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		defer p.close()
-		return do(ctx, args)
-	})
-}
-
 func craneManifest(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "manifest IMAGE", Short: a.t("print the manifest of an image or index, to the byte", "显示镜像或索引的清单原文"), Args: a.args(1, 1)}
 	p := a.placesFlags(c.Flags())

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -170,12 +171,18 @@ func manifestDiffCommand(a *app) *cobra.Command {
 			if err != nil {
 				return failed(err, a.t("cannot open %s", "无法打开 %s"), name)
 			}
-			bodies[i] = index.Pretty(body)
+			bodies[i] = body
 		}
+		same := bytes.Equal(bodies[0], bodies[1])
+		bodies[0], bodies[1] = index.Pretty(bodies[0]), index.Pretty(bodies[1])
 		if full {
 			lines = -1
 		}
-		_, err := io.WriteString(a.Out, index.Diff(args[0], args[1], bodies[0], bodies[1], lines))
+		text := index.Diff(args[0], args[1], bodies[0], bodies[1], lines)
+		if text == "" && !same {
+			fmt.Fprintln(a.Err, a.t("they say the same, and are written differently: their digests differ", "内容相同，但书写方式不同：摘要不同"))
+		}
+		_, err := io.WriteString(a.Out, text)
 		return err
 	})
 	return c

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
@@ -74,6 +75,31 @@ func (p *places) prepare(home string) error {
 	}
 	p.client, p.reach = p.a.registries(sys, host, option.Retry{}, func(text string) { p.a.warn(text, text) })
 	return nil
+}
+
+// onOne makes the RunE of a command about one name, its first argument.
+func (p *places) onOne(do func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return p.a.run(func(ctx context.Context, args []string) error {
+		if p.platform == "" && p.a.platform != "all" {
+			p.platform = p.a.platform
+		}
+		if err := p.prepare(args[0]); err != nil {
+			return err
+		}
+		defer p.close()
+		return do(ctx, args)
+	})
+}
+
+// onRemote is onOne for a name that has to be in a registry.
+func (p *places) onRemote(do func(ctx context.Context, named reference.Named, args []string) error) func(*cobra.Command, []string) error {
+	return p.onOne(func(ctx context.Context, args []string) error {
+		named, err := p.remoteName(args[0])
+		if err != nil {
+			return err
+		}
+		return do(ctx, named, args)
+	})
 }
 
 // close ends what was opened.

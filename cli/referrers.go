@@ -41,10 +41,7 @@ func referrersCommand(a *app) *cobra.Command {
 	c.Flags().IntVar(&depth, "depth", 0, a.t("look `N` levels deep; 0 is as deep as there are", "层数；0 为全部"))
 	c.Flags().BoolVar(&noTags, "no-tags", false, a.t("leave out what cosign keeps under tags", "略去 cosign 以标签保存的内容"))
 	format := a.formatFlag(c.Flags(), output.TableKind)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		if _, err := p.remoteName(args[0]); err != nil {
 			return err
 		}
@@ -59,10 +56,10 @@ func referrersCommand(a *app) *cobra.Command {
 		if nodes == nil {
 			nodes = []*referrer.Node{}
 		}
-		table := output.Table{Header: []string{"DIGEST", "TYPE", "SIZE"}}
-		grown(&table, nodes)
+		table := output.Table{Header: []string{"DIGEST", "KIND", "TYPE", "SIZE"}}
+		a.grown(&table, nodes)
 		if format.Tables() {
-			_, err := fmt.Fprint(a.Out, o.full(), "\n", drawn(nodes, ""))
+			_, err := fmt.Fprint(a.Out, o.full(), "\n", a.drawn(nodes, ""))
 			return err
 		}
 		return format.Print(a.Out, referrersOf{args[0], o.Descriptor.Digest, o.Descriptor.MediaType, nodes}, table)
@@ -79,33 +76,52 @@ func (p *places) subject(ctx context.Context, text string) (*opened, error) {
 	return p.get(ctx, text)
 }
 
-func grown(t *output.Table, nodes []*referrer.Node) {
+func (a *app) grown(t *output.Table, nodes []*referrer.Node) {
 	for _, n := range nodes {
-		t.Rows = append(t.Rows, []string{n.Digest.String(), kindOf(n), strconv.FormatInt(n.Size, 10)})
-		grown(t, n.Referrers)
+		t.Rows = append(t.Rows, []string{n.Digest.String(), a.kindOf(n), typeOf(n), strconv.FormatInt(n.Size, 10)})
+		a.grown(t, n.Referrers)
 	}
 }
 
-func kindOf(n *referrer.Node) string {
-	if n.Tag != "" {
-		return n.Type + " (" + n.Tag + ")"
+// typeOf is the type that a referrer was given, or the tag that it is kept under.
+func typeOf(n *referrer.Node) string { return orElse(n.Tag, orElse(n.Type, n.MediaType)) }
+
+// kindOf says in words what a referrer is: signature (cosign), SBOM (spdx), attestation (SBOM, spdx). "" is what nobody knows.
+func (a *app) kindOf(n *referrer.Node) string {
+	words := map[referrer.Kind]string{referrer.Signature: a.t("signature", "签名"), referrer.Attestation: a.t("attestation", "证明"), referrer.SBOM: "SBOM"}
+	word, format := words[n.Kind], n.Format
+	switch {
+	case n.Kind == "" && format != "":
+		word = a.t("signature or attestation", "签名或证明")
+	case n.Kind == referrer.Attestation:
+		for _, s := range []struct{ of, en, zh string }{{"spdx", "SBOM, spdx", "SBOM，spdx"}, {"cyclonedx", "SBOM, cyclonedx", "SBOM，cyclonedx"},
+			{"slsa.dev/provenance", "provenance, slsa", "来源，slsa"}, {"/vuln", "vulnerabilities", "漏洞"}, {"openvex", "openvex", "openvex"}} {
+			if strings.Contains(strings.ToLower(format), s.of) {
+				format = a.t(s.en, s.zh)
+				break
+			}
+		}
 	}
-	if n.Type == "" {
-		return n.MediaType
+	if format == "" {
+		return word
 	}
-	return n.Type
+	return word + a.t(" (", "（") + format + a.t(")", "）")
 }
 
 // drawn is the tree with lines.
-func drawn(nodes []*referrer.Node, indent string) string {
+func (a *app) drawn(nodes []*referrer.Node, indent string) string {
 	var b strings.Builder
 	for i, n := range nodes {
 		branch, next := "├── ", "│   "
 		if i == len(nodes)-1 {
 			branch, next = "└── ", "    "
 		}
-		fmt.Fprintf(&b, "%s%s%s  %s\n", indent, branch, legible.Show(kindOf(n)), n.Digest)
-		b.WriteString(drawn(n.Referrers, indent+next))
+		text := typeOf(n)
+		if kind := a.kindOf(n); kind != "" {
+			text = kind + "  " + text
+		}
+		fmt.Fprintf(&b, "%s%s%s  %s\n", indent, branch, legible.Show(text), n.Digest)
+		b.WriteString(a.drawn(n.Referrers, indent+next))
 	}
 	return b.String()
 }

@@ -46,14 +46,7 @@ func tagsListCommand(a *app) *cobra.Command {
 	c.Flags().BoolVarP(&omit, "omit-digest-tags", "O", false, a.t("leave out tags that belong to a digest (sha256-…)", "不显示属于摘要的标签（sha256-…）"))
 	c.Flags().BoolVar(&digests, "digests", false, a.t("say what each tag points at", "显示每个标签的摘要"))
 	format := a.formatFlag(c.Flags(), output.Name)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
-		named, err := p.remoteName(args[0])
-		if err != nil {
-			return err
-		}
+	c.RunE = p.onRemote(func(ctx context.Context, named reference.Named, args []string) error {
 		repo, err := p.repository(named)
 		if err != nil {
 			return err
@@ -124,10 +117,7 @@ func tagsRemoveCommand(a *app) *cobra.Command {
 		Args:    a.args(1, -1),
 	}
 	p := a.placesFlags(c.Flags())
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		var tags []reference.NamedTagged
 		for _, text := range args {
 			tagged, err := p.tagName(text)
@@ -178,10 +168,7 @@ func tagsHistoryCommand(a *app) *cobra.Command {
 	p := a.placesFlags(c.Flags())
 	c.Flags().IntVar(&limit, "limit", 100, a.t("at most `N` entries", "最多 N 条"))
 	format := a.formatFlag(c.Flags(), output.TableKind)
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		tagged, err := p.tagName(args[0])
 		if err != nil {
 			return err
@@ -228,10 +215,7 @@ func tagsRollbackCommand(a *app) *cobra.Command {
 	}
 	p := a.placesFlags(c.Flags())
 	c.Flags().StringVar(&when, "at", "", a.t("where it pointed at this time, RFC 3339", "恢复到该时间（RFC 3339）的指向"))
-	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		if err := p.prepare(args[0]); err != nil {
-			return err
-		}
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
 		tagged, err := p.tagName(args[0])
 		if err != nil {
 			return err

@@ -17,12 +17,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berth-registry/berth/fault"
+	"github.com/berth-registry/berth/image/referrer"
 	"github.com/berth-registry/berth/image/remote"
 	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
@@ -96,17 +96,10 @@ func (r Referrers) tags() bool {
 	return !r.None && !r.NoTags && (len(r.Types) == 0 || slices.Contains(r.Types, TypeCosignTags))
 }
 
-// isSignature reports whether a referrer is a signature of notation or cosign. A bundle of cosign may be an attestation: what it
-// is stands in its annotations.
+// isSignature reports whether a referrer is a signature of notation or cosign.
 func isSignature(d oci.Descriptor) bool {
-	switch {
-	case d.ArtifactType == "application/vnd.cncf.notary.signature", d.ArtifactType == "application/vnd.dev.cosign.artifact.sig.v1+json":
-		return true
-	case !strings.HasPrefix(d.ArtifactType, "application/vnd.dev.sigstore.bundle"):
-		return false
-	}
-	return d.Annotations["dev.sigstore.bundle.content"] == "message-signature" ||
-		d.Annotations["dev.sigstore.bundle.predicateType"] == "https://sigstore.dev/cosign/sign/v1"
+	kind, _ := referrer.KindOf(d)
+	return kind == referrer.Signature
 }
 
 // Options say how an Engine copies.

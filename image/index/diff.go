@@ -10,13 +10,23 @@ import (
 // maxTable bounds the memory of Diff; beyond it the part that differs is shown as a whole.
 const maxTable = 16 << 20
 
-// Pretty is JSON with one value on a line, keys in the order of the document. What is no JSON stays as it is.
+// Pretty is JSON with one value on a line and the keys of each object in the order of the alphabet, so that two documents differ
+// in what they say and not in how they were written. What is no JSON stays as it is.
 func Pretty(body []byte) []byte {
-	var out bytes.Buffer
-	if json.Indent(&out, body, "", "  ") != nil {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var value any
+	if err := d.Decode(&value); err != nil || d.More() {
 		return body
 	}
-	return append(out.Bytes(), '\n')
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if e.Encode(value) != nil {
+		return body
+	}
+	return out.Bytes()
 }
 
 // Diff compares two texts line by line in the unified form of diff -u, with so many lines of context; a negative number

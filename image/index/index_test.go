@@ -174,6 +174,20 @@ func TestStoreConcurrent(t *testing.T) {
 	}
 }
 
+// Documents that differ in the order of their keys and in white space are the same lines; what is no JSON stays.
+func TestPretty(t *testing.T) {
+	a, b := index.Pretty([]byte(`{"b":[1,{"y":"<","x":12345678901234567890}],"a":null}`)), index.Pretty([]byte("{ \"a\": null,\n\"b\": [1, {\"x\": 12345678901234567890, \"y\": \"<\"}]}"))
+	want := "{\n  \"a\": null,\n  \"b\": [\n    1,\n    {\n      \"x\": 12345678901234567890,\n      \"y\": \"<\"\n    }\n  ]\n}\n"
+	if string(a) != want || string(b) != want {
+		t.Errorf("got\n%s\nand\n%s\nwant\n%s", a, b, want)
+	}
+	for _, s := range []string{"no JSON", `{"a":1} and more`, ""} {
+		if got := index.Pretty([]byte(s)); string(got) != s {
+			t.Errorf("%q became %q", s, got)
+		}
+	}
+}
+
 func TestDiff(t *testing.T) {
 	if got := index.Diff("a", "b", []byte("x\n"), []byte("x\n"), 3); got != "" {
 		t.Errorf("same: %q", got)

@@ -31,7 +31,9 @@ type Node struct {
 	Digest      oci.Digest        `json:"digest"`
 	MediaType   string            `json:"mediaType"`
 	Type        string            `json:"artifactType,omitempty"`
-	Tag         string            `json:"tag,omitempty"` // of cosign's scheme; "" is a referrer
+	Kind        Kind              `json:"kind,omitempty"`
+	Format      string            `json:"format,omitempty"` // of the kind: cosign, notation, spdx …; of an attestation the type of its statement
+	Tag         string            `json:"tag,omitempty"`    // of cosign's scheme; "" is a referrer
 	Size        int64             `json:"size"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Referrers   []*Node           `json:"referrers,omitempty"`
@@ -50,9 +52,9 @@ const (
 	most  = 10000
 )
 
-// Types of what cosign keeps under tags.
-func cosign() map[string]string {
-	return map[string]string{".sig": "cosign signatures", ".att": "cosign attestations", ".sbom": "cosign SBOM"}
+// What cosign keeps under tags.
+func cosign() map[string]Node {
+	return map[string]Node{".sig": {Type: "cosign signatures", Kind: Signature}, ".att": {Type: "cosign attestations", Kind: Attestation}, ".sbom": {Type: "cosign SBOM", Kind: SBOM}}
 }
 
 // Grow finds the referrers of a digest, those of them, and so on. A digest that was seen is not looked at again, so a circle
@@ -81,7 +83,9 @@ func (g *grower) grow(ctx context.Context, d oci.Digest, level int) ([]*Node, er
 		if level == 1 && g.o.Type != "" && r.ArtifactType != g.o.Type {
 			continue
 		}
-		out = append(out, &Node{Digest: r.Digest, MediaType: r.MediaType, Type: r.ArtifactType, Size: r.Size, Annotations: r.Annotations})
+		n := &Node{Digest: r.Digest, MediaType: r.MediaType, Type: r.ArtifactType, Size: r.Size, Annotations: r.Annotations}
+		n.Kind, n.Format = KindOf(r)
+		out = append(out, n)
 	}
 	if g.o.Tags && g.o.Type == "" {
 		tagged, err := g.tags(ctx, d)
@@ -122,7 +126,7 @@ func (g *grower) tags(ctx context.Context, d oci.Digest) ([]*Node, error) {
 		if err != nil {
 			return nil, fmt.Errorf("referrer: tag %s: %w", tag, err)
 		}
-		out = append(out, &Node{Digest: found.Digest, MediaType: found.MediaType, Type: kind, Tag: tag, Size: found.Size})
+		out = append(out, &Node{Digest: found.Digest, MediaType: found.MediaType, Type: kind.Type, Kind: kind.Kind, Format: "cosign", Tag: tag, Size: found.Size})
 	}
 	return out, nil
 }

@@ -114,7 +114,7 @@ func (n *Node) Choose(ctx context.Context, p v1.Platform) (*Node, error) {
 			}
 			continue
 		}
-		if d.Platform.Satisfies(p) {
+		if satisfies(*d.Platform, p) {
 			return n.childHash(ctx, d.Digest)
 		}
 		have = append(have, d.Platform.String())
@@ -123,6 +123,20 @@ func (n *Node) Choose(ctx context.Context, p v1.Platform) (*Node, error) {
 		return nil, fault.New(fault.NotFound, PlatformUnknown, "the index %s has no image for a platform", n.Descriptor.Digest)
 	}
 	return nil, fault.New(fault.NotFound, PlatformUnknown, "the index %s has no image for %s; it has %s", n.Descriptor.Digest, p.String(), strings.Join(have, ", "))
+}
+
+// satisfies reports whether an entry of an index is for the platform that is asked for. v8 is what arm64 is, and v1 what amd64 is:
+// many indexes leave it out.
+func satisfies(have, want v1.Platform) bool {
+	if have.Satisfies(want) {
+		return true
+	}
+	switch want.Architecture + "/" + want.Variant {
+	case "arm64/v8", "amd64/v1":
+		want.Variant = ""
+		return have.Variant == "" && have.Satisfies(want)
+	}
+	return false
 }
 
 func (n *Node) childHash(ctx context.Context, h v1.Hash) (*Node, error) {

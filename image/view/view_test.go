@@ -65,6 +65,30 @@ func multi(t *testing.T) v1.ImageIndex {
 	return idx
 }
 
+// An index that leaves out the variant that an architecture has anyway has the image for it, and none for another variant.
+func TestChooseVariant(t *testing.T) {
+	c, host := client(t)
+	repo := repository(t, c, host, "team/variants")
+	img, err := random.Image(64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idx := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex),
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}})
+	if _, err := view.Push(t.Context(), repo, ref.Reference{Tag: "v1"}, idx, view.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	node, err := view.Open(t.Context(), repo, ref.Reference{Tag: "v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for variant, there := range map[string]bool{"": true, "v8": true, "v9": false} {
+		if _, err := node.Choose(t.Context(), v1.Platform{OS: "linux", Architecture: "arm64", Variant: variant}); (err == nil) != there {
+			t.Errorf("variant %q: %v", variant, err)
+		}
+	}
+}
+
 func TestPushAndOpen(t *testing.T) {
 	c, host := client(t)
 	repo := repository(t, c, host, "team/app")
@@ -97,7 +121,7 @@ func TestPushAndOpen(t *testing.T) {
 	} else if img, err := back.Image(m.Manifests[1].Digest); err != nil || validate.Image(img) != nil {
 		t.Errorf("%v, %v", err, validate.Image(img))
 	}
-	for p, want := range map[string]string{"linux/amd64": "amd64", "linux/arm64": "arm64", "linux/arm64/v8": "arm64"} {
+	for p, want := range map[string]string{"linux/amd64": "amd64", "linux/arm64": "arm64", "linux/arm64/v8": "arm64", "linux/amd64/v1": "amd64"} {
 		platform, err := v1.ParsePlatform(p)
 		if err != nil {
 			t.Fatal(err)
