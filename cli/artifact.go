@@ -27,8 +27,21 @@ func artifactCommand(a *app) *cobra.Command {
 		Example: "berth artifact push --artifact-type application/vnd.example.policy registry.example.com/team/policy:v1 policy.rego:text/plain\n" +
 			"berth artifact pull registry.example.com/team/policy:v1\nberth artifact ls registry.example.com/team/policy",
 	}
-	c.AddCommand(artifactPushCommand(a), artifactPullCommand(a), artifactListCommand(a), artifactInspectCommand(a))
+	c.AddCommand(artifactPushCommand(a), artifactPullCommand(a), artifactExtractCommand(a), artifactListCommand(a), artifactInspectCommand(a),
+		a.storeless("add", a.t("podman artifact add keeps files in a store of this machine until they are pushed; berth keeps none and pushes them at once",
+			"podman artifact add 先将文件保存在本机存储再推送；berth 不在本机保存，直接推送"), "berth artifact push HOST/REPOSITORY:TAG FILE..."),
+		a.storeless("rm", a.t("podman artifact rm takes an artifact out of a store of this machine, and berth keeps none; in a registry it is a tag that goes, or the artifact with all its tags",
+			"podman artifact rm 从本机存储中删除制品，而 berth 不在本机保存；在仓库中可删除标签，或删除制品及其全部标签"), "berth tags rm HOST/REPOSITORY:TAG, berth delete docker://HOST/REPOSITORY:TAG"))
 	return a.family(c)
+}
+
+// storeless is a command of podman about its store of artifacts, with the way that berth has for it.
+func (a *app) storeless(name, why, way string) *cobra.Command {
+	return &cobra.Command{Use: name, Hidden: true, DisableFlagParsing: true, RunE: func(cmd *cobra.Command, _ []string) error {
+		f := output.Usage(a.t("berth has no %s", "berth 没有 %s"), cmd.CommandPath())
+		f.Why = why
+		return f.WithFix("%s", way)
+	}}
 }
 
 // packFlags say what an artifact is made of: oras' and regctl's names.
@@ -220,13 +233,51 @@ func artifactPullCommand(a *app) *cobra.Command {
 	return c
 }
 
+// artifactExtractCommand is podman's artifact extract, out of a registry or a layout: podman takes it out of its store, into which it
+// was pulled.
+func artifactExtractCommand(a *app) *cobra.Command {
+	var o artifact.PullOptions
+	c := &cobra.Command{
+		Use:   "extract [flags] ARTIFACT PATH",
+		Short: a.t("write the files of an artifact into a directory, or one of them to a file", "将制品的文件写入目录，或将其中一个写入文件"),
+		Long: a.t("As podman artifact extract, and nothing has to be pulled before. PATH is a directory that is there, or the file to write when the artifact has one file, or one is chosen.",
+			"与 podman artifact extract 相同，无需事先拉取。PATH 为已有的目录；若制品只有一个文件或已选定一个，则为要写入的文件。"),
+		Example: "berth artifact extract registry.example.com/team/policy:v1 .\nberth artifact extract --title policy.rego registry.example.com/team/policy:v1 /etc/policy.rego",
+		Args:    a.args(2, 2),
+	}
+	p := a.placesFlags(c.Flags())
+	p.limitFlags(c.Flags())
+	c.Flags().StringVar(&o.Title, "title", "", a.t("only the file of this `NAME`", "仅此名称的文件"))
+	c.Flags().StringVar(&o.Digest, "digest", "", a.t("only the file with this `DIGEST`", "仅此摘要的文件"))
+	c.RunE = p.onOne(func(ctx context.Context, args []string) error {
+		if o.Title != "" && o.Digest != "" {
+			return output.Usage("--title and --digest contradict each other")
+		}
+		got, err := p.use(ctx, args[0])
+		if err != nil {
+			return failed(err, a.t("cannot pull %s", "无法拉取 %s"), args[0])
+		}
+		o.Limits = p.limits
+		info, err := os.Stat(args[1])
+		if err == nil && info.IsDir() {
+			_, err = artifact.Pull(ctx, got.Node, args[1], o)
+		} else {
+			err = artifact.PullFile(ctx, got.Node, args[1], o)
+		}
+		return failed(err, a.t("cannot extract %s to %s", "无法将 %s 写入 %s"), args[0], args[1])
+	})
+	return c
+}
+
 // artifactLine is one artifact of a repository.
 type artifactLine struct {
-	Tag    string `json:"tag,omitempty"`
-	Digest string `json:"digest"`
-	Type   string `json:"artifactType"`
-	Files  int    `json:"files"`
-	Size   int64  `json:"size"` // of the files
+	Tag     string `json:"tag,omitempty"`
+	Digest  string `json:"digest"`
+	Type    string `json:"artifactType"`
+	Files   int    `json:"files"`
+	Size    int64  `json:"size"` // of the files
+	Subject string `json:"subject,omitempty"`
+	Created string `json:"created,omitempty"` // as its annotation says
 }
 
 func artifactListCommand(a *app) *cobra.Command {
@@ -247,9 +298,9 @@ func artifactListCommand(a *app) *cobra.Command {
 		if err != nil {
 			return failed(err, a.t("cannot list the artifacts of %s", "无法列出 %s 的制品"), args[0])
 		}
-		table := output.Table{Header: []string{"TAG", "TYPE", "FILES", "SIZE", "DIGEST"}}
+		table := output.Table{Header: []string{"TAG", "TYPE", "FILES", "SIZE", "DIGEST", "SUBJECT", "CREATED"}, Wide: 2}
 		for _, l := range lines {
-			table.Rows = append(table.Rows, []string{l.Tag, l.Type, strconv.Itoa(l.Files), strconv.FormatInt(l.Size, 10), l.Digest})
+			table.Rows = append(table.Rows, []string{l.Tag, l.Type, strconv.Itoa(l.Files), strconv.FormatInt(l.Size, 10), l.Digest, l.Subject, l.Created})
 		}
 		return format.Print(a.Out, lines, table)
 	})
@@ -257,11 +308,7 @@ func artifactListCommand(a *app) *cobra.Command {
 }
 
 func (p *places) artifacts(ctx context.Context, named reference.Named, kind string) ([]artifactLine, error) {
-	repo, err := p.repository(named)
-	if err != nil {
-		return nil, err
-	}
-	tags, err := repo.Tags(ctx)
+	repo, tags, err := ownTags(ctx, p.client, p.sys, named)
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +325,10 @@ func (p *places) artifacts(ctx context.Context, named reference.Named, kind stri
 		if n.IsIndex() || isImage(n.Manifest) || kind != "" && n.Manifest.ArtifactType != kind {
 			continue
 		}
-		l := artifactLine{Tag: tag, Digest: n.Descriptor.Digest.String(), Type: n.Manifest.ArtifactType}
+		l := artifactLine{Tag: tag, Digest: n.Descriptor.Digest.String(), Type: n.Manifest.ArtifactType, Created: n.Manifest.Annotations["org.opencontainers.image.created"]}
+		if s := n.Manifest.Subject; s != nil {
+			l.Subject = s.Digest.String()
+		}
 		for _, f := range n.Manifest.Layers {
 			if f.MediaType != oci.MediaTypeEmpty {
 				l.Files++

@@ -195,13 +195,14 @@ func contextListCommand(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := output.Table{Header: []string{"NAME", "CURRENT", "REGISTRY"}}
+		table := output.Table{Header: []string{"NAME", "CURRENT", "REGISTRY", "AUTHFILE", "TRUST-POLICY"}, Wide: 2}
 		for _, name := range slices.Sorted(maps.Keys(all.Contexts)) {
 			mark := ""
 			if name == all.Current {
 				mark = "*"
 			}
-			table.Rows = append(table.Rows, []string{name, mark, all.Contexts[name].Registry})
+			c := all.Contexts[name]
+			table.Rows = append(table.Rows, []string{name, mark, c.Registry, c.AuthFile, c.Policy})
 		}
 		return format.Print(a.Out, all, table)
 	})

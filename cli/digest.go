@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"go.podman.io/image/v5/docker/reference"
 
 	"github.com/berth-registry/berth/cli/output"
 	"github.com/berth-registry/berth/image/remote"
@@ -102,30 +103,35 @@ func (p *places) digestOf(ctx context.Context, name string, full bool) (string, 
 func catalogCommand(a *app) *cobra.Command {
 	var fullRef bool
 	c := &cobra.Command{
-		Use:     "catalog [flags] HOST",
-		Short:   a.t("list the repositories of a registry", "列出仓库服务器上的所有仓库"),
+		Use:   "catalog [flags] [HOST]",
+		Short: a.t("list the repositories of a registry", "列出仓库服务器上的所有仓库"),
+		Long: a.t("Without HOST it is the registry of the context. Mirrors of registries.conf are not asked: what they have is not all there is.",
+			"省略 HOST 时为上下文的仓库。不查询 registries.conf 的镜像站：它们的内容可能不完整。"),
 		Example: "berth catalog registry.example.com\nberth catalog --full-ref registry.example.com",
-		Args:    a.args(1, 1),
+		Args:    a.args(0, 1),
 	}
 	p := a.placesFlags(c.Flags())
 	c.Flags().BoolVar(&fullRef, "full-ref", false, a.t("print HOST/REPOSITORY", "显示 HOST/REPOSITORY"))
 	format := a.formatFlag(c.Flags(), output.Name)
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
-		host := strings.TrimSuffix(strings.TrimPrefix(args[0], "docker://"), "/")
-		if strings.Contains(host, "/") || host == "" {
-			return output.Usage(a.t("%s is not a registry; a registry is HOST or HOST:PORT", "%s 不是仓库服务器；应为 HOST 或 HOST:PORT"), args[0])
-		}
-		if err := p.prepare(host + "/x"); err != nil {
+		name, err := a.hostOf(args)
+		if err != nil {
 			return err
 		}
-		names, err := p.client.Catalog(ctx, host)
+		host := strings.TrimSuffix(strings.TrimPrefix(name, "docker://"), "/")
+		if strings.Contains(host, "/") || host == "" {
+			return output.Usage(a.t("%s is not a registry; a registry is HOST or HOST:PORT", "%s 不是仓库服务器；应为 HOST 或 HOST:PORT"), name)
+		}
+		if err := p.prepare("docker://" + host + "/x"); err != nil {
+			return err
+		}
+		names, err := p.catalog(ctx, host)
 		if err != nil {
 			return failed(err, a.t("cannot list the repositories of %s", "无法列出 %s 的仓库"), host)
 		}
 		list := make([]string, 0, len(names))
 		table := output.Table{Header: []string{"REPOSITORY"}}
-		for _, n := range names {
-			s := n.String()
+		for _, s := range names {
 			if fullRef {
 				s = host + "/" + s
 			}
@@ -137,4 +143,39 @@ func catalogCommand(a *app) *cobra.Command {
 		}{list}, table)
 	})
 	return c
+}
+
+// hostOf is the registry that a command is about: its argument, or that of the context.
+func (a *app) hostOf(args []string) (string, error) {
+	switch {
+	case len(args) > 0:
+		return args[0], nil
+	case a.context.Registry != "":
+		return a.context.Registry, nil
+	}
+	return "", output.Usage("%s", a.t("no registry was named, and there is no context", "未指定仓库，也没有上下文")).WithFix("%s", a.t("name it: HOST[:PORT]; or keep it: berth context add NAME --registry HOST", "请指定 HOST[:PORT]；或保存：berth context add NAME --registry HOST"))
+}
+
+// catalog asks a registry itself for its repositories, at the location that registries.conf has for all of it.
+func (p *places) catalog(ctx context.Context, host string) ([]string, error) {
+	named, err := reference.ParseNormalizedNamed(host + "/x")
+	if err != nil {
+		return nil, output.Usage(p.a.t("%s is not a registry; a registry is HOST or HOST:PORT", "%s 不是仓库服务器；应为 HOST 或 HOST:PORT"), host)
+	}
+	at, err := itself(p.sys, named)
+	if err != nil {
+		return nil, err
+	}
+	all, err := p.client.Catalog(ctx, reference.Domain(at))
+	if err != nil {
+		return nil, err
+	}
+	below := strings.TrimSuffix(reference.Path(at), reference.Path(named)) // a registry may stand in a folder of another
+	var names []string
+	for _, n := range all {
+		if name, ok := strings.CutPrefix(n.String(), below); ok {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }

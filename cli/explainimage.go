@@ -22,7 +22,7 @@ func imageExplanations() map[string]explanation {
 		"BUNDLE_UNSIGNED":    {"a bundle is not signed, or not by a key that is trusted here", "name the key of who made it: --key FILE; do not use a bundle of unknown origin", "bundle 未签名，或签名密钥不受信任", "用 --key FILE 指定制作者的公钥；请勿使用来源不明的 bundle"},
 		"CHANGE_INVALID":     {"the change makes no sense, or not for this image", "the message says which; docker manifests have no annotations, for instance", "修改无意义，或不适用于该镜像", "见错误信息；例如 docker 清单不支持注解"},
 		"FILE_EXISTS":        {"a file is there already and was to be kept", "pull without --keep-old-files, or into another directory", "文件已存在且要求保留", "去掉 --keep-old-files，或使用其他目录"},
-		"FILE_UNKNOWN":       {"the image has no such file, or it is of another kind", "berth file ls IMAGE DIRECTORY shows what is there", "镜像中没有此文件，或类型不符", "用 berth file ls IMAGE DIRECTORY 查看"},
+		"FILE_UNKNOWN":       {"the image or artifact has no such file, or it is of another kind", "berth file ls IMAGE DIRECTORY, berth artifact inspect ARTIFACT show what is there", "镜像或制品中没有此文件，或类型不符", "用 berth file ls IMAGE DIRECTORY、berth artifact inspect ARTIFACT 查看"},
 		"LAYER_DAMAGED":      {"a layer is cut short, is no archive, or has another digest than its manifest says", "berth validate IMAGE finds all of it; push the image again", "层被截断、不是归档，或摘要不符", "用 berth validate IMAGE 检查，并重新推送镜像"},
 		"LAYER_TOO_LARGE":    {"layers unpack to more than the bounds, as an archive bomb does", "when you trust the image: --max-bytes, --max-ratio, --max-files", "层解压后超出限制，类似压缩炸弹", "若信任该镜像：--max-bytes、--max-ratio、--max-files"},
 		"LAYER_UNSAFE":       {"a layer has a path or a link that leaves the image", "do not use the image, and ask who made it", "层中的路径或链接越出镜像", "请勿使用该镜像，并询问其制作者"},

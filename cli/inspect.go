@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -119,8 +120,17 @@ func (a *app) inspect(ctx context.Context, o *inspectOptions, name string) error
 	if err != nil {
 		return err
 	}
-	return o.print(a, found, output.Table{Header: []string{"NAME", "DIGEST", "PLATFORM", "LAYERS", "CREATED"},
-		Rows: [][]string{{found.Name, found.Digest.String(), found.Os + "/" + found.Architecture, fmt.Sprint(len(found.Layers)), when(found.Created)}}})
+	return o.print(a, found, output.Table{Header: []string{"NAME", "DIGEST", "PLATFORM", "LAYERS", "CREATED", "SIZE", "TAGS"}, Wide: 2,
+		Rows: [][]string{{found.Name, found.Digest.String(), found.Os + "/" + found.Architecture, fmt.Sprint(len(found.Layers)), when(found.Created),
+			strconv.FormatInt(found.size(), 10), fmt.Sprint(len(found.RepoTags))}}})
+}
+
+// size is that of all layers as they are stored.
+func (i *inspection) size() (n int64) {
+	for _, l := range i.LayersData {
+		n += max(l.Size, 0)
+	}
+	return n
 }
 
 func (a *app) inspectConfig(ctx context.Context, o *inspectOptions, img types.Image) error {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/berth-registry/berth/cli/option"
 	"github.com/berth-registry/berth/cli/output"
-	"github.com/berth-registry/berth/oci/ref"
 )
 
 // tagList is what list-tags prints, as skopeo does.
@@ -67,19 +66,9 @@ func (a *app) registryTags(ctx context.Context, sys *types.SystemContext, name s
 	return list, err
 }
 
-// tagsOf asks a registry for all tags of a repository, where its name says: mirrors are not asked, as skopeo does not ask them.
+// tagsOf asks a registry for all tags of a repository.
 func (a *app) tagsOf(ctx context.Context, sys *types.SystemContext, repository reference.Named, retry option.Retry) ([]string, error) {
-	if _, err := plainRegistry(sys, repository); err != nil { // blocked
-		return nil, err
-	}
-	n, err := ref.ParseName(reference.Path(repository))
-	if err != nil {
-		return nil, err
-	}
-	tags, err := a.client(sys, retry, func(text string) { a.warn(text, text) }).Repository(reference.Domain(repository), n).Tags(ctx)
-	if err == nil && tags == nil {
-		tags = []string{}
-	}
+	_, tags, err := ownTags(ctx, a.client(sys, retry, func(text string) { a.warn(text, text) }), sys, repository)
 	return tags, err
 }
 

@@ -44,6 +44,17 @@ type listLine struct {
 	Changed time.Time `json:"changed"`
 }
 
+// platformsOf are the platforms of a list's images.
+func platformsOf(l index.List) string {
+	var out []string
+	for _, e := range l.Entries {
+		if e.Platform != nil {
+			out = append(out, e.Platform.String())
+		}
+	}
+	return strings.Join(out, ",")
+}
+
 func manifestListCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "ls [flags]",
@@ -62,10 +73,10 @@ func manifestListCommand(a *app) *cobra.Command {
 			return err
 		}
 		lines := []listLine{}
-		table := output.Table{Header: []string{"NAME", "ID", "IMAGES", "CHANGED"}}
+		table := output.Table{Header: []string{"NAME", "ID", "IMAGES", "CHANGED", "FULL ID", "PLATFORMS"}, Wide: 2}
 		for _, s := range all {
 			lines = append(lines, listLine{s.Name, s.ID, len(s.List.Entries), s.Changed})
-			table.Rows = append(table.Rows, []string{s.Name, s.ID[:12], fmt.Sprint(len(s.List.Entries)), s.Changed.Format(time.DateTime)})
+			table.Rows = append(table.Rows, []string{s.Name, s.ID[:12], fmt.Sprint(len(s.List.Entries)), s.Changed.Format(time.DateTime), s.ID, platformsOf(s.List)})
 		}
 		return format.Print(a.Out, lines, table)
 	})

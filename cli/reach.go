@@ -117,12 +117,7 @@ func (p *places) named(text string) (reference.Named, error) {
 	if strings.HasPrefix(text, "containers-storage:") { // not in every build
 		return nil, p.a.noTransport(text)
 	}
-	rest, _ := strings.CutPrefix(text, "docker://")
-	named, err := reference.ParseNormalizedNamed(rest)
-	if err != nil {
-		return nil, &output.Failure{What: p.a.t("invalid image name ", "镜像名称无效：") + text, Why: err.Error(), Exit: output.ExitUsage, Cause: err}
-	}
-	return named, nil
+	return p.a.parseNamed(text)
 }
 
 // remoteName reads the name of something that has to be in a registry.
@@ -350,6 +345,34 @@ func pullSources(sys *types.SystemContext, named reference.Named) ([]reference.N
 		names[i] = s.Reference
 	}
 	return names, nil
+}
+
+// itself is the registry's own place of a name: the location of registries.conf, and no mirror. Lists are asked for there, as skopeo
+// asks for them: a mirror has a part, and a list of a part looks like a list of all.
+func itself(sys *types.SystemContext, named reference.Named) (reference.Named, error) {
+	sources, err := pullSources(sys, reference.TrimNamed(named))
+	if err != nil || len(sources) == 0 {
+		return named, err
+	}
+	return sources[len(sources)-1], nil
+}
+
+// ownTags asks the registry itself for all tags of a repository.
+func ownTags(ctx context.Context, c *remote.Client, sys *types.SystemContext, named reference.Named) (*remote.Repository, []string, error) {
+	at, err := itself(sys, named)
+	if err != nil {
+		return nil, nil, err
+	}
+	n, err := ref.ParseName(reference.Path(at))
+	if err != nil {
+		return nil, nil, err
+	}
+	repo := c.Repository(reference.Domain(at), n)
+	tags, err := repo.Tags(ctx)
+	if tags == nil {
+		tags = []string{}
+	}
+	return repo, tags, err
 }
 
 // anywhere reads something where registries.conf says that a name is read from. The first place that has it is enough; the failure is

@@ -14,28 +14,29 @@ type standIn struct {
 	lacks    []string            // commands of the tool that berth has not
 	why      func(a *app) string // of lacks
 	exit     int                 // of every failure; 0 is berth's own codes
+	version  string              // of the release whose flags it has; scripts ask for it
 }
 
 // standIns are the tools that berth stands in for. Each has the flags and the output of that tool, as far as berth has the verb; what
 // it has not is refused with the reason.
 func standIns() map[string]standIn {
 	return map[string]standIn{
-		"skopeo": {only: []string{"copy", "delete", "generate-sigstore-key", "inspect", "list-tags", "login", "logout", "manifest-digest", "standalone-sign", "standalone-verify", "sync"},
+		"skopeo": {version: "1.22.0", only: []string{"copy", "delete", "generate-sigstore-key", "inspect", "list-tags", "login", "logout", "manifest-digest", "standalone-sign", "standalone-verify", "sync"},
 			lacks: []string{"layers", "experimental-image-proxy"},
 			why: func(a *app) string {
 				return a.t("skopeo keeps it out of its manual, for old scripts (layers) and for other programs (experimental-image-proxy); copy DIR is what layers did",
 					"该命令不在 skopeo 手册中，仅供旧脚本（layers）或其他程序（experimental-image-proxy）使用；layers 可用 copy 到 dir: 代替")
 			}},
-		"buildah": {commands: buildahCommands, lacks: []string{"add", "bud", "build", "commit", "config", "containers", "copy", "diff", "from", "images", "info", "inspect", "mkcw", "mount", "prune",
+		"buildah": {version: "1.28.2", commands: buildahCommands, lacks: []string{"add", "bud", "build", "commit", "config", "containers", "copy", "diff", "from", "images", "info", "inspect", "mkcw", "mount", "prune",
 			"pull", "push", "rename", "rm", "rmi", "run", "source", "tag", "umount", "unmount", "unshare"},
 			why: func(a *app) string {
 				return a.t("berth keeps no images and runs no containers on this machine; it has manifest, login, logout and version of buildah", "berth 不在本机保存镜像或运行容器；仅支持 buildah 的 manifest、login、logout 与 version")
 			}},
-		"crane": {commands: craneCommands, flags: craneFlags, lacks: []string{"registry"},
+		"crane": {version: "0.22.1", commands: craneCommands, flags: craneFlags, lacks: []string{"registry"},
 			why: func(a *app) string {
 				return a.t("crane's registry forgets everything when it ends; berthd is a registry that does not", "crane 的 registry 仅用于测试；请使用 berthd")
 			}},
-		"podman": {commands: podmanCommands, exit: 125, lacks: podmanLacks(),
+		"podman": {version: "4.3.1", commands: podmanCommands, exit: 125, lacks: podmanLacks(),
 			why: func(a *app) string {
 				return a.t("berth keeps no images and runs no containers on this machine; it has manifest, image trust, login, logout and version of podman", "berth 不在本机保存镜像或运行容器；仅支持 podman 的 manifest、image trust、login、logout 与 version")
 			}},

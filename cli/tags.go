@@ -47,11 +47,7 @@ func tagsListCommand(a *app) *cobra.Command {
 	c.Flags().BoolVar(&digests, "digests", false, a.t("say what each tag points at", "显示每个标签的摘要"))
 	format := a.formatFlag(c.Flags(), output.Name)
 	c.RunE = p.onRemote(func(ctx context.Context, named reference.Named, args []string) error {
-		repo, err := p.repository(named)
-		if err != nil {
-			return err
-		}
-		tags, err := repo.Tags(ctx)
+		repo, tags, err := ownTags(ctx, p.client, p.sys, named)
 		if err != nil {
 			return failed(err, a.t("cannot list the tags of %s", "无法列出 %s 的标签"), args[0])
 		}
@@ -63,7 +59,7 @@ func tagsListCommand(a *app) *cobra.Command {
 		}
 		lines := []line{}
 		table := output.Table{Header: []string{"TAG"}}
-		if digests {
+		if digests = digests || format.Kind == output.Wide; digests {
 			table.Header = []string{"TAG", "DIGEST", "TYPE"}
 			if format.Kind == output.Name {
 				format.Kind = output.TableKind

@@ -238,10 +238,11 @@ func lastLine(text string) string {
 // agree shows the authority and asks a person, unless the fingerprint is known already.
 func (a *app) agree(o *trustOptions, host string, authority *x509.Certificate, sum string) error {
 	if o.fingerprint != "" {
-		plain := func(s string) string {
-			return strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(s, "SHA256:"), "SHA256 "), ":", ""))
+		given, err := a.parseFingerprint(o.fingerprint)
+		if err != nil {
+			return err
 		}
-		if plain(o.fingerprint) != plain(sum) {
+		if given != strings.ReplaceAll(sum, ":", "") {
 			return &output.Failure{What: a.t("the fingerprint is another one", "指纹不一致"), Exit: output.ExitPolicy,
 				Why: a.t("the registry's authority is SHA256 "+sum, "仓库的签发机构为 SHA256 "+sum),
 				Fix: a.t("compare it with what berthd printed at its start; somebody may stand between you and the registry", "与 berthd 启动时的输出核对；可能有人在中间拦截")}
@@ -263,6 +264,27 @@ func (a *app) agree(o *trustOptions, host string, authority *x509.Certificate, s
 		return &output.Failure{What: a.t("not trusted, as you said", "未信任"), Exit: output.ExitPolicy}
 	}
 	return nil
+}
+
+// parseFingerprint reads a SHA-256 as berthd, openssl, ssh or a person write it: with the algorithm before it or without, in capitals
+// or not, with colons, spaces or nothing between. A part of one would fit a certificate that somebody made to fit.
+func (a *app) parseFingerprint(text string) (string, error) {
+	digits := strings.ToUpper(strings.TrimSpace(text))
+	for _, prefix := range []string{"SHA256 FINGERPRINT=", "SHA256", "SHA-256"} {
+		if rest, ok := strings.CutPrefix(digits, prefix); ok {
+			digits = strings.TrimLeft(rest, ":= ")
+			break
+		}
+	}
+	digits = strings.NewReplacer(":", "", " ", "").Replace(digits)
+	if strings.Trim(digits, "0123456789ABCDEF") != "" || digits == "" {
+		return "", output.Usage(a.t("--from-fingerprint %q is no SHA-256: it is 64 hexadecimal digits, in pairs or not", "--from-fingerprint %q 不是 SHA-256：应为 64 位十六进制，可成对书写"), text)
+	}
+	if len(digits) != 2*sha256.Size {
+		return "", output.Usage(a.t("--from-fingerprint has %d of the 64 digits of a SHA-256: give all of them, a part proves nothing", "--from-fingerprint 只有 SHA-256 的 64 位中的 %d 位：请给出全部，部分指纹不能证明任何事"), len(digits)).
+			WithFix("%s", a.t("berthd cert show prints it, as does the start of berthd", "berthd cert show 与 berthd 启动时都会显示"))
+	}
+	return digits, nil
 }
 
 // authority finds the certificate of the authority that a host's certificate is by: the one that berthd hands out at

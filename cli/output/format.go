@@ -42,10 +42,22 @@ type Format struct {
 	given     bool
 }
 
-// Table is a result as rows of text; the first column names the row.
+// Table is a result as rows of text; the first column names the row. The last columns, Wide of them, are for who asked for the wide
+// form or for CSV.
 type Table struct {
 	Header []string
 	Rows   [][]string
+	Wide   int
+}
+
+// narrow is the table without the columns of the wide form.
+func (t Table) narrow() Table {
+	cut := func(row []string) []string { return row[:max(0, len(row)-t.Wide)] }
+	rows := make([][]string, len(t.Rows))
+	for i, row := range t.Rows {
+		rows[i] = cut(row)
+	}
+	return Table{cut(t.Header), rows, 0}
 }
 
 // String is what the flag was given.
@@ -125,8 +137,11 @@ func (f *Format) Print(w io.Writer, value any, table Table) error {
 		}
 		return writePath(w, f.Text, plain)
 	}
-	if f.Short && !f.NoTrunc && kind == TableKind {
-		table = table.shortened()
+	if kind != Wide {
+		table = table.narrow()
+		if f.Short && !f.NoTrunc {
+			table = table.shortened()
+		}
 	}
 	return table.write(w, !f.NoHeading)
 }
@@ -140,7 +155,7 @@ func (t Table) shortened() Table {
 			rows[i][j] = cutDigest(cell)
 		}
 	}
-	return Table{t.Header, rows}
+	return Table{t.Header, rows, t.Wide}
 }
 
 // cutDigest leaves twelve digits of a digest at the end of a text, alone or behind a name.

@@ -173,14 +173,38 @@ func (p *Progress) draw(t time.Time) {
 	_, _ = io.WriteString(p.w, b.String())
 }
 
-// bar is one line: what it is, how far, how fast, how long yet.
+// bar is one line: what it is, how far, how fast, how long yet. It leaves the last cell of the terminal free: a line that wraps would
+// be two, and the next drawing would not find its place.
 func (p *Progress) bar(i *item, t time.Time) string {
+	room := p.width - 1
 	if i.note != "" {
-		return i.label + "  " + i.note
+		return fit(i.label+"  "+i.note, room)
 	}
 	if i.ended {
-		return i.label + "  " + Bytes(i.size) + "  " + p.lang.Pick("done", "完成")
+		return fit(i.label+"  "+Bytes(i.size)+"  "+p.lang.Pick("done", "完成"), room)
 	}
+	line := p.moving(i, t)
+	if Width(line) > room && i.size > 0 { // no room for figures
+		line = fmt.Sprintf("%s  %d%%", i.label, 100*i.done/i.size)
+	}
+	return fit(line, room)
+}
+
+// fit is a text in so many cells, with a sign at its end when something is missing.
+func fit(s string, cells int) string {
+	if Width(s) <= cells {
+		return s
+	}
+	used := 1 // of the sign
+	for i, r := range s {
+		if used += Width(string(r)); used > cells {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+func (p *Progress) moving(i *item, t time.Time) string {
 	tail := Bytes(i.done)
 	speed := float64(i.done-i.from) / max(t.Sub(i.began).Seconds(), 0.001)
 	if i.size > 0 {

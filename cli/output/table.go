@@ -17,7 +17,7 @@ func (t Table) shown() Table {
 			rows[i][j] = legible.Show(cell)
 		}
 	}
-	return Table{t.Header, rows}
+	return Table{t.Header, rows, t.Wide}
 }
 
 // write prints the rows in columns, two spaces apart.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/berth-registry/berth/fault"
@@ -23,6 +24,53 @@ type PullOptions struct {
 	Limits rootfs.Limits // of archives that are unpacked
 	Keep   bool          // fail with FILE_EXISTS rather than replace what is there
 	Pack   bool          // leave archives of directories packed
+	Title  string        // only the file of this name; "" is all
+	Digest string        // only the file with this digest; "" is all
+}
+
+// wants reports whether a layer is among those that are taken out.
+func (o PullOptions) wants(d oci.Descriptor) bool {
+	return d.MediaType != oci.MediaTypeEmpty && (o.Title == "" || d.Annotations[Title] == o.Title) && (o.Digest == "" || d.Digest.String() == o.Digest)
+}
+
+// chosen are the layers that are taken out. None is FILE_UNKNOWN, when some were asked for.
+func (o PullOptions) chosen(n *view.Node) ([]oci.Descriptor, error) {
+	if n.IsIndex() {
+		return nil, fault.New(fault.Invalid, view.NotAnImage, "%s is an index and not an artifact; name one of what it lists", n.Descriptor.Digest)
+	}
+	var out []oci.Descriptor
+	var names []string
+	for _, d := range n.Manifest.Layers {
+		if o.wants(d) {
+			out = append(out, d)
+		}
+		if d.MediaType != oci.MediaTypeEmpty {
+			names = append(names, strconv.Quote(d.Annotations[Title]))
+		}
+	}
+	if len(out) == 0 && (o.Title != "" || o.Digest != "") {
+		return nil, fault.New(fault.NotFound, rootfs.FileUnknown, "the artifact has no file %q; it has %.500s", o.Title+o.Digest, strings.Join(names, ", "))
+	}
+	return out, nil
+}
+
+// PullFile writes the one file of an artifact, or the one that is chosen, to a path, whatever it is called. It appears when it is whole
+// and its digest was right. Of several it is FILE_UNKNOWN.
+func PullFile(ctx context.Context, n *view.Node, file string, o PullOptions) error {
+	list, err := o.chosen(n)
+	if err != nil {
+		return err
+	}
+	if len(list) != 1 {
+		return fault.New(fault.Invalid, rootfs.FileUnknown, "the artifact has %d files, and a path that is no directory takes one; choose it by its title or digest", len(list))
+	}
+	root, err := os.OpenRoot(filepath.Dir(file))
+	if err != nil {
+		return fmt.Errorf("artifact: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // nothing is written through it any more
+	p := puller{root: root, node: n, o: o}
+	return p.layer(ctx, list[0], filepath.Base(file))
 }
 
 // Written is a file or directory that was taken out.
@@ -38,8 +86,9 @@ type Written struct {
 //
 // It fails with NAME_UNSAFE when a name or an archive would write elsewhere, before anything of that layer is written.
 func Pull(ctx context.Context, n *view.Node, dir string, o PullOptions) ([]Written, error) {
-	if n.IsIndex() {
-		return nil, fault.New(fault.Invalid, view.NotAnImage, "%s is an index and not an artifact; name one of what it lists", n.Descriptor.Digest)
+	todo, err := o.chosen(n)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("artifact: %w", err)
@@ -51,11 +100,7 @@ func Pull(ctx context.Context, n *view.Node, dir string, o PullOptions) ([]Writt
 	defer root.Close() //nolint:errcheck // nothing is written through it any more
 	p := puller{root: root, node: n, o: o}
 	names := map[string]bool{}
-	var todo []oci.Descriptor
-	for _, d := range n.Manifest.Layers {
-		if d.MediaType == oci.MediaTypeEmpty {
-			continue
-		}
+	for _, d := range todo {
 		name, err := nameOf(d)
 		if err != nil {
 			return nil, err
@@ -64,7 +109,6 @@ func Pull(ctx context.Context, n *view.Node, dir string, o PullOptions) ([]Writt
 			return nil, fault.New(fault.Invalid, NameUnsafe, "the artifact has two files called %q", name)
 		}
 		names[name] = true
-		todo = append(todo, d)
 	}
 	var out []Written
 	for _, d := range todo {
