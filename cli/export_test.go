@@ -41,6 +41,9 @@ func walk(l output.Language, visit func(path string, cmd *cobra.Command)) {
 	var down func(prefix string, cmd *cobra.Command)
 	down = func(prefix string, cmd *cobra.Command) {
 		for _, c := range cmd.Commands() {
+			if c.Hidden { // of another tool, and refused
+				continue
+			}
 			path := c.Name()
 			if prefix != "" {
 				path = prefix + " " + path
