@@ -421,7 +421,7 @@ func readReceipts(names []string) ([]*bundle.Receipt, error) {
 	return out, nil
 }
 
-// privateKey reads a key, asking for its passphrase where it has one and COSIGN_PASSWORD does not say it.
+// privateKey reads a key, asking for its password where it has one and no variable says it.
 func (a *app) privateKey(name string) (*key.Private, error) {
 	body, err := os.ReadFile(name)
 	if err != nil {
@@ -429,13 +429,9 @@ func (a *app) privateKey(name string) (*key.Private, error) {
 	}
 	var password []byte
 	if key.IsEncrypted(body) {
-		text, ok := os.LookupEnv("COSIGN_PASSWORD")
-		if !ok {
-			if text, err = a.askPassphrase(name); err != nil {
-				return nil, err
-			}
+		if password, err = a.keyPassword("", false); err != nil {
+			return nil, err
 		}
-		password = []byte(text)
 	}
 	return key.ParsePrivate(body, password)
 }

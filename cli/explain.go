@@ -81,7 +81,7 @@ func explainCommand(a *app) *cobra.Command {
 			table.Rows = append(table.Rows, []string{code, a.t(e.meaning, e.zhMeaning)})
 		}
 		if len(args) == 1 && format.Tables() {
-			_, err := fmt.Fprintf(a.Out, "%s\n  %s\n  %s %s\n", rows[0].Code, rows[0].Meaning, a.t("what to do:", "处理办法："), rows[0].Do)
+			_, err := fmt.Fprintf(a.Out, "%s\n  %s\n  %s%s\n", rows[0].Code, rows[0].Meaning, a.t("what to do: ", "处理办法："), rows[0].Do)
 			return err
 		}
 		return format.Print(a.Out, rows, table)

@@ -43,7 +43,7 @@ func failed(err error, format string, args ...any) error {
 // about puts the name of a file before what a fault says of its content.
 func about(name string, err error) error {
 	var e *fault.Error
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || strings.HasPrefix(e.Message, name) || strings.Contains(e.Message, " "+name+" ") { // it says so itself
 		return err
 	}
 	c := *e

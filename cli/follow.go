@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -103,9 +104,13 @@ func shortDigest(d string) string {
 
 // askPassphrase asks a person for the passphrase of a key.
 func (a *app) askPassphrase(key string) (string, error) {
-	if _, err := a.Err.Write([]byte(a.t("Passphrase for key ", "密钥口令 ") + key + ": ")); err != nil {
+	if _, err := a.Err.Write([]byte(fmt.Sprintf(a.t("Passphrase for key %s: ", "密钥 %s 的口令："), key))); err != nil {
 		return "", err
 	}
 	defer a.Err.Write([]byte("\n")) //nolint:errcheck // a line feed for people
-	return a.readSecret(bufio.NewReader(a.In))
+	text, err := a.readSecret(bufio.NewReader(a.In))
+	if errors.As(err, new(*output.Failure)) {
+		err = output.Usage("%s", a.t("no password of the key was given", "未提供密钥的口令")).WithFix("--sign-passphrase-file FILE, --passphrase-file FILE")
+	}
+	return text, err
 }

@@ -76,7 +76,7 @@ func (a *app) helpText(cmd *cobra.Command) string {
 	if cmd.Long != "" {
 		about = strings.TrimSpace(cmd.Long)
 	}
-	fmt.Fprintf(&b, "%s\n\n%s %s\n", about, a.t("Usage:", "用法："), usageLine(cmd))
+	fmt.Fprintf(&b, "%s\n\n%s%s\n", about, a.t("Usage: ", "用法："), usageLine(cmd))
 	if len(cmd.Aliases) > 0 {
 		fmt.Fprintf(&b, "%s %s\n", a.t("Also:", "别名："), strings.Join(cmd.Aliases, ", "))
 	}

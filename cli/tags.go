@@ -225,7 +225,7 @@ func tagsRollbackCommand(a *app) *cobra.Command {
 			body["digest"] = d.String()
 		}
 		if when != "" {
-			t, err := time.Parse(time.RFC3339, when)
+			t, err := moment(when)
 			if err != nil {
 				return output.Usage("--at: %v", err)
 			}

@@ -165,6 +165,11 @@ func trustRemoveCommand(a *app) *cobra.Command {
 }
 
 func (a *app) trust(ctx context.Context, o *trustOptions, host string) error {
+	for _, client := range o.clients { // before anybody is asked
+		if !slices.Contains(trustingClients(), client) {
+			return unknownClient(client)
+		}
+	}
 	authority, known, err := a.authority(ctx, host)
 	if err != nil {
 		return err

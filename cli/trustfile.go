@@ -87,9 +87,13 @@ func (a *app) trustFiles(client, host string, authority []byte) ([]trustedFile, 
 		hosts := fmt.Sprintf("server = %q\n\n[host.%q]\n  capabilities = [\"pull\", \"resolve\", \"push\"]\n  ca = %q\n", "https://"+host, "https://"+host, files[0].path)
 		files = append(files, trustedFile{filepath.Join(filepath.Dir(files[0].path), "hosts.toml"), []byte(hosts), false})
 	default:
-		return nil, output.Usage("--for %q is none of podman, docker, containerd, k3s, system", client)
+		return nil, unknownClient(client)
 	}
 	return files, nil
+}
+
+func unknownClient(name string) error {
+	return output.Usage("--for %q is none of podman, docker, containerd, k3s, system", name)
 }
 
 // k3sFolder is where k3s and RKE2's little brother look for registries.

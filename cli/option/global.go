@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -105,7 +106,7 @@ func oneOf(name, value string, allowed ...string) error {
 			return nil
 		}
 	}
-	return output.Usage("--%s %q is none of %q", name, value, allowed)
+	return output.Usage("--%s %q is none of %s", name, value, strings.Join(allowed, ", "))
 }
 
 // System makes what the transports of go.podman.io/image take; each call a fresh one.
