@@ -68,7 +68,7 @@ func bundleCreate(a *app) *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "create [flags] FILE IMAGE...",
-		Short: a.t("write images, what refers to them, and files into a bundle", "将镜像、其引用内容及文件写入 bundle"),
+		Short: a.t("write images, what refers to them, and files into a bundle", "将镜像、其引用内容及文件写入离线包"),
 		Long: a.t("An interrupted run leaves FILE.partial, and the same command goes on from there; FILE appears when it is whole.",
 			"中断后留下 FILE.partial，重复同一命令即可继续；完整之后才出现 FILE。"),
 		Example: "berth bundle create images.tar docker://registry.example.com/team/app:v1 oci:layout:v2 --key bundle.key\n" +
@@ -136,7 +136,7 @@ func bundleCreate(a *app) *cobra.Command {
 func bundleVerify(a *app) *cobra.Command {
 	var trust trusting
 	c := &cobra.Command{
-		Use: "verify [flags] FILE", Short: a.t("read all of a bundle and check it against its list, and the list against its signature", "完整读取 bundle 并校验清单与签名"),
+		Use: "verify [flags] FILE", Short: a.t("read all of a bundle and check it against its list, and the list against its signature", "完整读取离线包并校验列表与签名"),
 		Example: "berth bundle verify images.tar --key bundle.pub", Args: a.args(1, 1),
 	}
 	trust.addFlags(a, c.Flags())
@@ -157,7 +157,7 @@ func bundleVerify(a *app) *cobra.Command {
 				signed += a.t(" (by whom was not checked: --key)", "（未核对签名者：--key）")
 			}
 		}
-		_, err = fmt.Fprintf(a.Out, a.t("ok: %s\n  bundle: %s\n  state:  %s\n  images: %d, files: %d, left out: %d blobs\n  %s\n", "有效：%s\n  bundle：%s\n  状态：%s\n  镜像 %d，文件 %d，略去 %d 个 blob\n  %s\n"),
+		_, err = fmt.Fprintf(a.Out, a.t("ok: %s\n  bundle: %s\n  state:  %s\n  images: %d, files: %d, left out: %d blobs\n  %s\n", "有效：%s\n  离线包：%s\n  状态：%s\n  镜像 %d，文件 %d，略去 %d 个 blob\n  %s\n"),
 			args[0], b.ID, b.State, len(b.Images), len(b.Files), len(b.Lacks), signed)
 		return err
 	})
@@ -174,11 +174,11 @@ func bundleApply(a *app) *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "apply [flags] FILE docker://HOST[/PREFIX]",
-		Short: a.t("bring what a bundle has to a registry, and print the receipt", "将 bundle 内容送入仓库，并输出回执"),
+		Short: a.t("bring what a bundle has to a registry, and print the receipt", "将离线包内容送入仓库，并输出回执"),
 		Long: a.t("The bundle is verified first: with --key, else with the public keys in ~/.config/berth/bundle-keys or /etc/berth/bundle-keys. "+
 			"One that none of them signed is refused, and any on a machine whose policy.json wants everything signed and that knows no key. "+
 			"What the registry has is not sent; applying again does nothing and gives the same receipt.",
-			"先校验 bundle：使用 --key，否则使用 ~/.config/berth/bundle-keys 或 /etc/berth/bundle-keys 中的公钥。未由其中之一签名的 bundle 会被拒绝；"+
+			"先校验离线包：使用 --key，否则使用 ~/.config/berth/bundle-keys 或 /etc/berth/bundle-keys 中的公钥。未由其中之一签名的离线包会被拒绝；"+
 				"若 policy.json 要求一切内容签名而又没有公钥，则一律拒绝。仓库已有的内容不再发送，重复执行不产生变化，且回执相同。"),
 		Example: "berth bundle apply images.tar docker://registry.internal/mirror --key bundle.pub --receipt receipt.json --files /etc/berth/trust", Args: a.args(2, 2),
 	}
@@ -245,7 +245,7 @@ func bundleApply(a *app) *cobra.Command {
 func bundleDiff(a *app) *cobra.Command {
 	var side bundleSide
 	c := &cobra.Command{
-		Use: "diff [flags] FILE docker://HOST[/PREFIX]", Short: a.t("show what a registry lacks of a bundle", "显示仓库缺少 bundle 中的哪些内容"),
+		Use: "diff [flags] FILE docker://HOST[/PREFIX]", Short: a.t("show what a registry lacks of a bundle", "显示仓库缺少离线包中的哪些内容"),
 		Example: "berth bundle diff images.tar docker://registry.internal/mirror", Args: a.args(2, 2),
 	}
 	side.add(a, c)
@@ -253,7 +253,7 @@ func bundleDiff(a *app) *cobra.Command {
 	c.RunE = a.run(func(ctx context.Context, args []string) error {
 		b, err := bundle.Open(args[0])
 		if err != nil {
-			return failed(unsound(args[0], err), a.t("cannot read %s", "无法读取 %s"), args[0])
+			return failed(unsound(err), a.t("cannot read %s", "无法读取 %s"), args[0])
 		}
 		defer b.Close() //nolint:errcheck // it was only read
 		use, err := a.bundleUse(args[1], side.image)
@@ -351,7 +351,7 @@ func (a *app) bundleItems(ctx context.Context, names []string, side *option.Imag
 			return nil, nil, release, err
 		}
 		if from == nil {
-			return nil, nil, release, output.Usage(a.t("%s: a bundle is made of docker:, oci: and oci-archive: images", "%s：bundle 只接受 docker:、oci:、oci-archive: 镜像"), name)
+			return nil, nil, release, output.Usage(a.t("%s: a bundle is made of docker:, oci: and oci-archive: images", "%s：离线包只接受 docker:、oci:、oci-archive: 镜像"), name)
 		}
 		open = append(open, from.release)
 		checks[from.source] = a.policyCheck(img, sys, option.Retry{})
@@ -502,7 +502,7 @@ func bundleKeyDirs() []string {
 
 // unvouched refuses a bundle for which no key is known, on a machine whose policy wants everything signed.
 func (a *app) unvouched(name string) error {
-	return &output.Failure{What: name, Why: a.t("the trust policy of this machine accepts nothing that is not signed, and no key is known that the bundle must be signed with", "本机的信任策略不接受未签名的内容，且不知道 bundle 应由哪个密钥签名"),
+	return &output.Failure{What: name, Why: a.t("the trust policy of this machine accepts nothing that is not signed, and no key is known that the bundle must be signed with", "本机的信任策略不接受未签名的内容，且不知道离线包应由哪个密钥签名"),
 		Fix:  a.t("--key FILE, or put the public key into ~/.config/berth/bundle-keys; --insecure-ignore-signature asks nobody", "--key FILE，或将公钥放入 ~/.config/berth/bundle-keys；--insecure-ignore-signature 则不核对"),
 		Code: string(bundle.ReasonUnsigned), Exit: output.ExitPolicy}
 }
@@ -515,7 +515,7 @@ func (a *app) openBundle(ctx context.Context, name string, keys []string) (*bund
 	}
 	b, err := bundle.Open(name)
 	if err != nil {
-		return nil, unsound(name, err)
+		return nil, unsound(err)
 	}
 	if len(public) > 0 {
 		err = b.VerifySignature(public...)
@@ -526,14 +526,14 @@ func (a *app) openBundle(ctx context.Context, name string, keys []string) (*bund
 	if err == nil {
 		return b, nil
 	}
-	return nil, errors.Join(unsound(name, err), b.Close())
+	return nil, errors.Join(unsound(err), b.Close())
 }
 
 // unsound gives the exit code of a verification that failed to what says of a bundle that it is not what was made: not signed as it
-// has to be, changed, or cut off.
-func unsound(name string, err error) error {
+// has to be, changed, or cut off. What is said names the bundle.
+func unsound(err error) error {
 	if fault.Has(err, bundle.ReasonUnsigned) || fault.Has(err, bundle.ReasonDamaged) || fault.Has(err, layout.ReasonLayout) {
-		return &output.Failure{What: name, Why: fault.Of(err).Message, Code: string(fault.Of(err).Reason), Exit: output.ExitPolicy, Cause: err}
+		return &output.Failure{What: fault.Of(err).Message, Code: string(fault.Of(err).Reason), Exit: output.ExitPolicy, Cause: err}
 	}
 	return err
 }

@@ -16,10 +16,10 @@ func downloadCommand(a *app) *cobra.Command {
 		Example: "berth download signature registry.example.com/team/app:v1\nberth download attestation --predicate-type slsaprovenance1 registry.example.com/team/app:v1\nberth download sbom registry.example.com/team/app:v1",
 		Args:    a.args(1, 0), RunE: func(*cobra.Command, []string) error { return errUnknownCommand },
 	}
-	for _, kind := range []struct{ name, en, zh string }{
-		{"signature", "print the signatures of an image, one JSON document a line", "逐行输出镜像签名（JSON）"},
-		{"attestation", "print the attestations of an image, one JSON document a line", "逐行输出镜像的证明（JSON）"},
-		{"sbom", "print the SBOM that is attached to an image", "输出镜像所附的 SBOM"},
+	for _, kind := range []struct{ name, noun, en, zh string }{
+		{"signature", "签名", "print the signatures of an image, one JSON document a line", "逐行输出镜像签名（JSON）"},
+		{"attestation", "证明", "print the attestations of an image, one JSON document a line", "逐行输出镜像的证明（JSON）"},
+		{"sbom", "SBOM", "print the SBOM that is attached to an image", "输出镜像所附的 SBOM"},
 	} {
 		sub := &cobra.Command{Use: kind.name + " [flags] IMAGE", Short: a.t(kind.en, kind.zh), Args: a.args(1, 1), Example: "berth download " + kind.name + " registry.example.com/team/app:v1"}
 		o := a.oneImageFlags(sub.Flags(), true)
@@ -29,7 +29,7 @@ func downloadCommand(a *app) *cobra.Command {
 			sub.Flags().StringVar(&predicate, "predicate-type", "", a.t("only of this `TYPE`", "仅此类型"))
 		}
 		sub.RunE = a.run(func(ctx context.Context, args []string) error {
-			return failed(a.download(ctx, o, kind.name, args[0], predicate), a.t("cannot download the %s of %s", "无法下载 %[2]s 的 %[1]s"), kind.name, args[0])
+			return failed(a.download(ctx, o, kind.name, args[0], predicate), a.t("cannot download the %s of %s", "无法下载 %[2]s 的%[1]s"), a.t(kind.name, kind.noun), args[0])
 		})
 		c.AddCommand(sub)
 	}

@@ -17,9 +17,9 @@ func imageExplanations() map[string]explanation {
 	return map[string]explanation{
 		"ARCHIVE_COMPRESSED": {"an archive is compressed in a way that is not read here", "unpack it first: gunzip, zstd -d, xz -d", "归档的压缩方式在此不受支持", "请先解压：gunzip、zstd -d、xz -d"},
 		"ARCHIVE_TOO_LARGE":  {"an archive unpacks to more than the bounds, as an archive bomb does", "when you trust it, unpack it yourself first", "归档解压后超出限制，类似压缩炸弹", "若信任该归档，请先自行解压"},
-		"BUNDLE_DAMAGED":     {"a bundle is not what its list says, or has none", "carry it over again; nothing of it was used", "bundle 与其清单不符，或没有清单", "请重新传送；其内容未被使用"},
-		"BUNDLE_LACKING":     {"a bundle leaves out something that the other side should have and has not", "make it again without --against, or with the newest receipt", "bundle 略去了对方应有而没有的内容", "去掉 --against 或使用最新回执重新制作"},
-		"BUNDLE_UNSIGNED":    {"a bundle is not signed, or not by a key that is trusted here", "name the key of who made it: --key FILE; do not use a bundle of unknown origin", "bundle 未签名，或签名密钥不受信任", "用 --key FILE 指定制作者的公钥；请勿使用来源不明的 bundle"},
+		"BUNDLE_DAMAGED":     {"a bundle is not what its list says, or has none", "carry it over again; nothing of it was used", "离线包与其列表不符，或没有列表", "请重新传送；其内容未被使用"},
+		"BUNDLE_LACKING":     {"a bundle leaves out something that the other side should have and has not", "make it again without --against, or with the newest receipt", "离线包略去了对方应有而没有的内容", "去掉 --against 或使用最新回执重新制作"},
+		"BUNDLE_UNSIGNED":    {"a bundle is not signed, or not by a key that is trusted here", "name the key of who made it: --key FILE; do not use a bundle of unknown origin", "离线包未签名，或签名密钥不受信任", "用 --key FILE 指定制作者的公钥；请勿使用来源不明的离线包"},
 		"CHANGE_INVALID":     {"the change makes no sense, or not for this image", "the message says which; docker manifests have no annotations, for instance", "修改无意义，或不适用于该镜像", "见错误信息；例如 docker 清单不支持注解"},
 		"FILE_EXISTS":        {"a file is there already and was to be kept", "pull without --keep-old-files, or into another directory", "文件已存在且要求保留", "去掉 --keep-old-files，或使用其他目录"},
 		"FILE_UNKNOWN":       {"the image or artifact has no such file, or it is of another kind", "berth file ls IMAGE DIRECTORY, berth artifact inspect ARTIFACT show what is there", "镜像或制品中没有此文件，或类型不符", "用 berth file ls IMAGE DIRECTORY、berth artifact inspect ARTIFACT 查看"},

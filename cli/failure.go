@@ -422,7 +422,7 @@ func (a *app) ofFiles(f *output.Failure, err error) bool {
 	case errors.As(err, &path):
 		f.Why = path.Error()
 		if !errors.As(err, new(*attempt)) { // nothing else says what was tried
-			f.What, f.Why = fmt.Sprintf(a.t("cannot %s %s", "无法 %s %s"), path.Op, path.Path), path.Err.Error()
+			f.What, f.Why = a.t("cannot ", "无法")+a.lang.Say(path.Op+" "+path.Path), path.Err.Error()
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -10,7 +10,7 @@ import (
 // formatFlag adds -o, how the result is printed. Commands of other tools print without it what those tools do.
 func (a *app) formatFlag(f *pflag.FlagSet, normal output.Kind) *output.Format {
 	format := &output.Format{Kind: normal, Short: isTerminal(a.Out)}
-	f.VarP(format, "output", "o", a.t("print as table, wide (with nothing cut, and more columns where there are more), json, yaml, name, csv, go-template=TEXT or jsonpath=TEXT", "输出格式：table、wide（不截断，并显示更多列）、json、yaml、name、csv、go-template=TEXT、jsonpath=TEXT"))
+	f.VarP(format, "output", "o", a.t("print as table, wide (with nothing cut, and more columns where there are more), json, yaml, name, csv, go-template=TEXT or jsonpath=TEXT", "输出格式：table、wide（不截断，可能有更多列）、json、yaml、name、csv、go-template=TEXT、jsonpath=TEXT"))
 	f.BoolVar(&format.NoHeading, "no-heading", false, a.t("leave out the heading of a table", "不显示表头"))
 	f.BoolVarP(&format.Quiet, "quiet", "q", false, a.t("print names only, one on a line (as -o name)", "只输出名称，每行一个（同 -o name）"))
 	f.BoolVar(&format.NoTrunc, "no-trunc", false, a.t("do not cut digests in a table on a terminal", "终端表格中不截断摘要"))

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/berth-registry/berth/cli/output"
 )
 
 // commonest is what berth prints without arguments.
@@ -13,7 +16,7 @@ func (a *app) commonest() string {
 	if _, other := standIns()[a.name]; other {
 		return a.t("berth stands in for "+a.name+"; its commands: "+a.name+" --help\n", "berth 代替 "+a.name+" 运行；命令列表："+a.name+" --help\n")
 	}
-	if a.lang != "zh-CN" {
+	if a.lang != output.Chinese {
 		return `berth moves, inspects, indexes and signs container images.
 
   berth copy docker://A docker://B     copy an image, with its signatures
@@ -78,16 +81,32 @@ func (a *app) helpText(cmd *cobra.Command) string {
 	}
 	fmt.Fprintf(&b, "%s\n\n%s%s\n", about, a.t("Usage: ", "用法："), usageLine(cmd))
 	if len(cmd.Aliases) > 0 {
-		fmt.Fprintf(&b, "%s %s\n", a.t("Also:", "别名："), strings.Join(cmd.Aliases, ", "))
+		fmt.Fprintf(&b, "%s%s\n", a.t("Also: ", "别名："), strings.Join(cmd.Aliases, ", "))
 	}
 	a.helpCommands(&b, cmd)
 	if flags := cmd.NonInheritedFlags().FlagUsages(); flags != "" {
-		fmt.Fprintf(&b, "\n%s\n%s", a.t("Flags", "参数"), flags)
+		fmt.Fprintf(&b, "\n%s\n%s", a.t("Flags", "参数"), a.flagsText(cmd, flags))
 	}
 	if cmd.HasParent() {
-		fmt.Fprintf(&b, "\n%s %s --help\n", a.t("Flags of every command:", "所有命令通用的参数："), cmd.Root().Name())
+		fmt.Fprintf(&b, "\n%s%s --help\n", a.t("Flags of every command: ", "所有命令通用的参数："), cmd.Root().Name())
 	}
 	fmt.Fprintf(&b, "\n%s%s\n", docsURL, anchor(cmd))
+	return b.String()
+}
+
+// flagsText has the words that the library puts into a list of flags in the user's language.
+func (a *app) flagsText(cmd *cobra.Command, flags string) string {
+	if a.lang != output.Chinese {
+		return flags
+	}
+	flags = strings.Replace(flags, "help for "+cmd.Name()+"\n", "本命令的帮助\n", 1)
+	var b strings.Builder
+	for line := range strings.Lines(regexp.MustCompile(`(?m) \(default (.*)\)$`).ReplaceAllString(flags, "（默认 $1）")) {
+		if m := regexp.MustCompile(`^ +(?:-., )?--\S+ (\S+)  `).FindStringSubmatch(line); m != nil {
+			line = strings.Replace(line, "（"+m[1]+"）", "", 1) // it stands before the text, where t has brought it
+		}
+		b.WriteString(line)
+	}
 	return b.String()
 }
 

@@ -90,8 +90,20 @@ func Main(args []string, s Streams) int {
 	return a.exit(f)
 }
 
-// t picks the text in the user's language.
-func (a *app) t(en, zh string) string { return a.lang.Pick(en, zh) }
+// t picks the text in the user's language. What a flag's value is called stands in backquotes in the English text, and is the same
+// in the Chinese one.
+func (a *app) t(en, zh string) string {
+	text := a.lang.Pick(en, zh)
+	_, name, _ := strings.Cut(en, "`")
+	name, _, quoted := strings.Cut(name, "`")
+	switch {
+	case !quoted || a.lang != output.Chinese || strings.Contains(text, "`"):
+		return text
+	case strings.Contains(text, name):
+		return strings.Replace(text, name, "`"+name+"`", 1)
+	}
+	return text + "（`" + name + "`）"
+}
 
 // warn prints a line for people on standard error.
 func (a *app) warn(en, zh string) {
