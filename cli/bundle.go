@@ -414,7 +414,7 @@ func readReceipts(names []string) ([]*bundle.Receipt, error) {
 		}
 		r, err := bundle.ParseReceipt(body)
 		if err != nil {
-			return nil, failed(err, "%s", name)
+			return nil, about(name, err)
 		}
 		out = append(out, r)
 	}

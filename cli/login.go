@@ -167,7 +167,7 @@ func (a *app) askAccount(o *account, known types.DockerAuthConfig) (user, passwo
 		if known.Username != "" {
 			offer = " (" + known.Username + ")"
 		}
-		fmt.Fprint(a.Err, a.t("Username", "用户名")+offer+": ")
+		fmt.Fprint(a.Err, a.t("Username", "用户名")+offer+a.t(": ", "："))
 		line, err := in.ReadString('\n')
 		if err != nil && line == "" {
 			return "", "", output.Usage("%s", a.t("no username was given", "未提供用户名")).WithFix("--username NAME --password-stdin")
