@@ -242,11 +242,11 @@ func (d *Destination) Converts() bool {
 func (d *Destination) Misplaced(transport string) error {
 	switch {
 	case d.compress && d.decompress:
-		return output.Usage("--%[1]scompress and --%[1]sdecompress contradict each other", d.prefix)
+		return output.Usage("--%scompress and --%sdecompress contradict each other", d.prefix, d.prefix)
 	case d.acceptUncompressed && transport != "oci" && transport != "oci-archive":
 		return output.Usage("--%soci-accept-uncompressed-layers is for oci: and oci-archive:, and the image goes to %s:", d.prefix, transport)
 	case d.Force && d.format == "":
-		return output.Usage("--%[1]sforce-compress-format needs --%[1]scompress-format", d.prefix)
+		return output.Usage("--%sforce-compress-format needs --%scompress-format", d.prefix, d.prefix)
 	}
 	return d.Image.Misplaced(transport)
 }
