@@ -53,8 +53,8 @@ func (c *counting) Read(p []byte) (int, error) {
 
 // Layers of every local place that an earlier run brought to the registry are mounted into another repository, not sent.
 func TestLayersOfLocalPlacesAreMounted(t *testing.T) {
+	host, sent := counted(t) // first: what is built for all tests does not go into the sandbox
 	dir, _ := sandbox(t)
-	host, sent := counted(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
 	noise := rand.NewChaCha8([32]byte{5})
 	if err := writeImageOf(at("img"), "a", func(int) string {
