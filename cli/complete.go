@@ -185,7 +185,13 @@ func (a *app) askLater(host, repository string) {
 	if repository != "" {
 		word += ":"
 	}
-	later := exec.Command(self, "__complete", "inspect", word) //nolint:gosec // berth itself
+	args := []string{"__complete", "inspect"}
+	for name, value := range map[string]string{"--authfile": a.global.AuthFile, "--registries-conf": a.global.RegistriesConf} {
+		if value != "" {
+			args = append(args, name, value)
+		}
+	}
+	later := exec.Command(self, append(args, word)...) //nolint:gosec // berth itself
 	later.Args[0] = "berth"                                    // whatever tool it stands in for: inspect is its own
 	later.Env = append(os.Environ(), "BERTH_COMPLETION_TIME=20s")
 	if err := later.Start(); err == nil {

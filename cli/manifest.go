@@ -293,7 +293,11 @@ func manifestAddCommand(a *app) *cobra.Command {
 		}
 		return a.update(store, args[0], func(l *index.List) error {
 			for _, e := range entries {
-				l.Add(e)
+				if f.all { // an index may list one image for several platforms
+					l.Add(e)
+				} else {
+					l.Put(e)
+				}
 			}
 			return nil
 		})

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,23 @@ func entry(n int, arch string) index.Entry {
 			Digest:   v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%064x", n)},
 			Platform: &v1.Platform{OS: "linux", Architecture: arch}},
 		Source: "docker://registry.test/app:" + arch,
+	}
+}
+
+// An image that is named by itself is in a list once, whatever was said of it before.
+func TestPut(t *testing.T) {
+	var l index.List
+	for _, e := range []index.Entry{entry(1, "amd64"), entry(2, "arm64"), entry(1, "riscv64")} {
+		l.Add(e)
+	}
+	l.Put(entry(1, "s390x"))
+	l.Put(entry(3, "ppc64le"))
+	var have []string
+	for _, e := range l.Entries {
+		have = append(have, e.Platform.Architecture)
+	}
+	if !slices.Equal(have, []string{"s390x", "arm64", "ppc64le"}) {
+		t.Errorf("listed: %q", have)
 	}
 }
 

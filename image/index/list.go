@@ -57,6 +57,18 @@ func (l *List) Add(e Entry) {
 	l.Entries = append(l.Entries, e)
 }
 
+// Put is Add for who speaks of the image as one: it replaces every entry with its digest, whatever platform that was said to be for.
+func (l *List) Put(e Entry) {
+	at := slices.IndexFunc(l.Entries, func(old Entry) bool { return old.Digest == e.Digest })
+	if at < 0 {
+		l.Entries = append(l.Entries, e)
+		return
+	}
+	l.Entries[at] = e
+	rest := slices.DeleteFunc(l.Entries[at+1:], func(old Entry) bool { return old.Digest == e.Digest })
+	l.Entries = l.Entries[:at+1+len(rest)]
+}
+
 func samePlatform(a, b *v1.Platform) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil

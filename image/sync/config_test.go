@@ -101,8 +101,13 @@ func TestParseRegsync(t *testing.T) {
 	if c, err := sync.ParseRegsync([]byte("version: 1\nsync: [{source: a, target: b, digestTags: false}]"), nil); err != nil || !c.Rules[0].Options.Referrers.NoTags || c.Rules[0].Options.Referrers.None {
 		t.Errorf("%+v, %v", c, err)
 	}
+	all := `[application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json]`
+	if c, err := sync.ParseRegsync([]byte("version: 1\nsync: [{source: a, target: b, type: repository, includeExternal: false, mediaTypes: "+all+"}]"), nil); err != nil || len(c.Warnings) > 0 {
+		t.Errorf("what is done anyway: %+v, %v", c, err)
+	}
 	for _, bad := range []string{regsyncText, "version: 2", "version: 1", "version: 1\nsync: [{source: a, target: b, type: x}]", "version: 1\nsync: [{source: a}]",
-		"version: 1\nsync: [{source: a, target: b, extra: 1}]", `version: 1{{env}}`, `version: 1{{file "x"}}`} {
+		"version: 1\nsync: [{source: a, target: b, extra: 1}]",
+		"version: 1\ndefaults: {includeExternal: true}\nsync: [{source: a, target: b, type: repository}]", "version: 1\nsync: [{source: a, target: b, type: repository, mediaTypes: [application/vnd.oci.image.index.v1+json]}]", `version: 1{{env}}`, `version: 1{{file "x"}}`} {
 		if _, err := sync.ParseRegsync([]byte(bad), nil); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%.60q: %v", bad, err)
 		}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 
 	"github.com/berth-registry/berth/image/copy"
+	"github.com/berth-registry/berth/oci"
 	"github.com/berth-registry/berth/oci/ref"
 )
 
@@ -68,7 +70,7 @@ type regsyncRule struct {
 
 // harmless are regsync's fields about when it runs and how it tells, which say nothing about what is copied.
 var harmless = map[string]bool{"x-": true, "schedule": true, "interval": true, "skipDockerConfig": true, "userAgent": true, "blobLimit": true, "cacheCount": true,
-	"cacheTime": true, "fastCheck": true, "forceRecursive": true, "includeExternal": true, "mediaTypes": true, "hooks": true, "repoAuth": true, "reqPerSec": true,
+	"cacheTime": true, "fastCheck": true, "forceRecursive": true, "hooks": true, "repoAuth": true, "reqPerSec": true,
 	"reqConcurrent": true, "credExpire": true, "blobChunk": true, "blobMax": true, "pathPrefix": true, "apiOpts": true, "priority": true, "mirrors": true}
 
 // ParseRegsync reads the YAML that regsync reads. env answers {{env "NAME"}}; nil is an empty environment. What has no meaning
@@ -140,6 +142,9 @@ func (c *Config) ignore(pairs ...any) error {
 		where, fields := pairs[i].(string), pairs[i+1].(map[string]any)
 		for _, k := range sortedKeys(fields) {
 			at := strings.TrimPrefix(where+"."+k, ".")
+			if copiesAsHere(k, fields[k]) {
+				continue
+			}
 			if !harmless[k] && !strings.HasPrefix(k, "x-") {
 				return invalid("%s is not supported", at)
 			}
@@ -149,6 +154,24 @@ func (c *Config) ignore(pairs ...any) error {
 		}
 	}
 	return nil
+}
+
+// copiesAsHere reports whether a field that could change what is copied says what is done anyway: external layers stay where they
+// are, and images and indexes of both kinds are copied.
+func copiesAsHere(field string, value any) bool {
+	switch field {
+	case "includeExternal":
+		return value == false
+	case "mediaTypes":
+		list, _ := value.([]any)
+		for _, t := range []string{oci.MediaTypeManifest, oci.MediaTypeIndex, oci.MediaTypeDockerManifest, oci.MediaTypeDockerList} {
+			if !slices.Contains(list, any(t)) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }
 
 func (r regsyncRule) rule(d regsyncDefaults) (Rule, error) {
