@@ -186,8 +186,11 @@ func (cl *call) broken(ctx context.Context, h *host, err error) error {
 }
 
 // lasting reports whether trying again is pointless though no registry answered. A login that was refused is refused again, and a
-// registry that counts refusals would soon let nobody in.
+// registry that counts refusals would soon let nobody in; so is a token that is not to be had.
 func lasting(err error) bool {
+	if a := (*Answer)(nil); errors.As(err, &a) && !transient(a.Status) { // of a token server
+		return true
+	}
 	return fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Denied) || fault.Has(err, ReasonTLS) || fault.Has(err, ReasonPlainHTTP) || fault.Has(err, ReasonRealm) || fault.Has(err, ReasonRedirect) ||
 		fault.Has(err, ReasonNoRegistry) || fault.Has(err, ReasonWrongDigest)
 }

@@ -81,9 +81,9 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// A login that the token server refuses is tried once: a registry that counts failures would lock its user out.
+// A login that the token server refuses, or does not know, is tried once: a registry that counts failures would lock its user out.
 func TestRefusedLoginOnce(t *testing.T) {
-	for status, want := range map[int]int{http.StatusUnauthorized: 1, http.StatusForbidden: 1, http.StatusBadGateway: 5} {
+	for status, want := range map[int]int{http.StatusUnauthorized: 1, http.StatusForbidden: 1, http.StatusNotFound: 1, http.StatusBadGateway: 5} {
 		asked := 0
 		var reg *hostile
 		reg = serve(t, func(w http.ResponseWriter, r *http.Request) {
