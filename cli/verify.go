@@ -346,12 +346,12 @@ func (v *verifying) byPolicy(ctx context.Context, a *app, sys *types.SystemConte
 	if err != nil {
 		return nil, err
 	}
-	image := name + "@" + checked.Digest.String()
+	image, asked := name+"@"+checked.Digest.String(), "" // what the policy was asked about
 	if named := r.DockerReference(); named != nil {
-		image = named.Name() + "@" + checked.Digest.String()
+		image, asked = named.Name()+"@"+checked.Digest.String(), named.String()
 	}
 	if !checked.Signed {
 		a.warn("the policy accepts "+name+" without a signature", "策略在无签名的情况下放行 "+name)
 	}
-	return []verified{shown(image, "policy", sign.Verified{Where: a.global.Policy})}, nil
+	return []verified{shown(image, "policy", sign.Verified{Where: a.global.Policy, Reference: asked})}, nil
 }
