@@ -192,7 +192,7 @@ func (a *app) askLater(host, repository string) {
 		}
 	}
 	later := exec.Command(self, append(args, word)...) //nolint:gosec // berth itself
-	later.Args[0] = "berth"                                    // whatever tool it stands in for: inspect is its own
+	later.Args[0] = "berth"                            // whatever tool it stands in for: inspect is its own
 	later.Env = append(os.Environ(), "BERTH_COMPLETION_TIME=20s")
 	if err := later.Start(); err == nil {
 		_ = later.Process.Release()
