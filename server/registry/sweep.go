@@ -123,12 +123,15 @@ func (s *Service) sweepStray(ctx context.Context, id string) (done bool, err err
 	if _, err := s.o.DB.Upload(ctx, id); !errors.Is(err, metadb.ErrNotFound) {
 		return false, err
 	}
-	if named, err := s.o.DB.UploadNamed(ctx, id); named || err != nil {
-		return false, err // it is a blob; what is left goes with its place
+	named, err := s.o.DB.UploadNamed(ctx, id)
+	if err != nil {
+		return false, err
 	}
-	if err = s.o.Blobs.Abort(ctx, id, blob.State{}); err == nil {
-		err = s.unpark(ctx, id)
+	err = s.o.Blobs.Abort(ctx, id, blob.State{}) // what is parked stays
+	if named || err != nil {
+		return false, err // it is a blob, and what is parked of it goes with its place
 	}
+	err = s.unpark(ctx, id)
 	return err == nil, err
 }
 
