@@ -103,8 +103,15 @@ func (v variable) isEmpty() bool {
 
 // exempt reports variables that have our prefix and another meaning.
 func exempt(name string) bool {
-	// REGISTRY_AUTH_FILE is where podman, skopeo and buildah keep logins; distribution fails on it.
-	return name == lenientVariable || name == fileVariable || name == "REGISTRY_AUTH_FILE"
+	switch name {
+	case lenientVariable, fileVariable:
+		return true
+	case "REGISTRY_AUTH_FILE": // where podman, skopeo and buildah keep logins; distribution fails on it
+		return true
+	case "BERTH_CONTEXT", "BERTH_BLOB_CACHE_DIR", "BERTH_COMPLETION_TIME", "BERTH_KEY_PASSWORD": // of the image tool, in the same shell
+		return true
+	}
+	return false
 }
 
 // lookUp finds the key of a variable: its own short name, the path of its words, for BERTH_ also the

@@ -93,6 +93,14 @@ func TestEnvMistakes(t *testing.T) {
 	}
 }
 
+// Who has told the image tool something in a shell starts berthd there as well.
+func TestVariablesOfTheTool(t *testing.T) {
+	l := mustLoad(t, "", "BERTH_CONTEXT=prod", "BERTH_BLOB_CACHE_DIR=/x", "BERTH_COMPLETION_TIME=1s", "BERTH_KEY_PASSWORD=x", "REGISTRY_AUTH_FILE=/x")
+	if len(l.Warnings) != 0 {
+		t.Errorf("warnings: %v", l.Warnings)
+	}
+}
+
 func TestLenient(t *testing.T) {
 	l := mustLoad(t, "", "REGISTRY_HTTP_ADRR=:5000", "BERTH_CONFIG_LENIENT=1")
 	if len(l.Warnings) != 1 || l.Warnings[0].Suggestion != "REGISTRY_HTTP_ADDR" {
