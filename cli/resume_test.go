@@ -17,13 +17,14 @@ import (
 	"time"
 )
 
-// A copy into an archive that is interrupted before any layer is whole leaves what came, and the next one fetches the rest only,
-// and says so.
-func TestInterruptedArchiveGoesOn(t *testing.T) {
-	dir, _ := sandbox(t)
+// large is the size of a layer that is fetched in parts.
+const large = 12 << 20
+
+// largeImage writes an image of two large layers, and says where.
+func largeImage(t *testing.T, dir string, seed byte) string {
+	t.Helper()
 	img := filepath.Join(dir, "image")
-	const large = 12 << 20
-	noise := rand.NewChaCha8([32]byte{1})
+	noise := rand.NewChaCha8([32]byte{seed})
 	if err := writeImageOf(img, "a", func(int) string {
 		b := make([]byte, large)
 		_, _ = noise.Read(b)
@@ -31,32 +32,56 @@ func TestInterruptedArchiveGoesOn(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	broken, cut, ranges := true, map[string]bool{}, []string{}
-	s := registryOf(t, "127.0.0.1", img, func(w http.ResponseWriter, r *http.Request) bool {
-		_, digest, isBlob := strings.Cut(r.URL.Path, "/blobs/sha256:")
-		if !isBlob || r.Method != http.MethodGet {
-			return false
-		}
-		file := filepath.Join(img, "blobs", "sha256", digest)
-		body, err := os.ReadFile(file)
-		if err != nil || len(body) < large {
-			return false
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if !broken {
-			ranges = append(ranges, r.Header.Get("Range"))
-			http.ServeFile(w, r, file)
-			return true
-		}
-		if !cut[digest] {
-			cut[digest] = true
-			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-			_, _ = w.Write(body[:9<<20])
-		}
-		panic(http.ErrAbortHandler)
-	})
+	return img
+}
+
+// halfway serves the large layers of an image: 9 MiB of each, once, until it is mended; then what is asked for.
+type halfway struct {
+	img    string
+	mu     sync.Mutex
+	mended bool
+	cut    map[string]bool
+	ranges []string // that were asked for since
+}
+
+func (h *halfway) answer(w http.ResponseWriter, r *http.Request) bool {
+	_, digest, isBlob := strings.Cut(r.URL.Path, "/blobs/sha256:")
+	if !isBlob || r.Method != http.MethodGet {
+		return false
+	}
+	file := filepath.Join(h.img, "blobs", "sha256", digest)
+	body, err := os.ReadFile(file)
+	if err != nil || len(body) < large {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mended {
+		h.ranges = append(h.ranges, r.Header.Get("Range"))
+		http.ServeFile(w, r, file)
+		return true
+	}
+	if !h.cut[digest] {
+		h.cut[digest] = true
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body[:9<<20])
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (h *halfway) mend() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mended = true
+}
+
+// A copy into an archive that is interrupted before any layer is whole leaves what came, and the next one fetches the rest only,
+// and says so.
+func TestInterruptedArchiveGoesOn(t *testing.T) {
+	dir, _ := sandbox(t)
+	img := largeImage(t, dir, 1)
+	half := &halfway{img: img, cut: map[string]bool{}}
+	s := registryOf(t, "127.0.0.1", img, half.answer)
 	file := filepath.Join(dir, "a.tar")
 	copied := []string{"--progress", "json", "--retry", "1", "copy", "--src-tls-verify=false", "docker://" + s.host() + "/team/app:v1", "oci-archive:" + file + ":v1"}
 	if code, _, errs := berth(t, copied...); code == 0 {
@@ -68,15 +93,13 @@ func TestInterruptedArchiveGoesOn(t *testing.T) {
 	if info, err := os.Stat(file + ".partial"); err != nil || info.Size() < 8<<20 {
 		t.Fatalf("what came is gone: %v", err)
 	}
-	mu.Lock()
-	broken = false
-	mu.Unlock()
+	half.mend()
 	code, _, errs := berth(t, copied...)
 	if code != 0 {
 		t.Fatalf("%d\n%s", code, errs)
 	}
-	if len(ranges) != 2 || ranges[0] != "bytes=8388608-" || ranges[1] != "bytes=8388608-" {
-		t.Errorf("asked for %q", ranges)
+	if len(half.ranges) != 2 || half.ranges[0] != "bytes=8388608-" || half.ranges[1] != "bytes=8388608-" {
+		t.Errorf("asked for %q", half.ranges)
 	}
 	lines := strings.Split(strings.TrimSpace(errs), "\n")
 	for _, line := range lines {
@@ -97,16 +120,7 @@ func TestInterruptedArchiveGoesOn(t *testing.T) {
 // types, and the leftovers of a killed run go.
 func TestInterruptedDockerImageGoesOn(t *testing.T) {
 	dir, _ := sandbox(t)
-	img := filepath.Join(dir, "image")
-	const large = 12 << 20
-	noise := rand.NewChaCha8([32]byte{2})
-	if err := writeImageOf(img, "a", func(int) string {
-		b := make([]byte, large)
-		_, _ = noise.Read(b)
-		return string(b)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	img := largeImage(t, dir, 2)
 	const docker = "application/vnd.docker.distribution.manifest.v2+json"
 	oci := (&wicked{dir: img}).manifest()
 	body, err := os.ReadFile(filepath.Join(img, "blobs", "sha256", oci))
@@ -115,36 +129,14 @@ func TestInterruptedDockerImageGoesOn(t *testing.T) {
 	}
 	body = []byte(strings.NewReplacer("application/vnd.oci.image.manifest.v1+json", docker, "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json",
 		"application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip").Replace(string(body)))
-	var mu sync.Mutex
-	broken, cut, ranges := true, map[string]bool{}, []string{}
+	half := &halfway{img: img, cut: map[string]bool{}}
 	s := registryOf(t, "127.0.0.1", img, func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/manifests/") {
 			w.Header().Set("Content-Type", docker)
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 			return true
 		}
-		_, digest, isBlob := strings.Cut(r.URL.Path, "/blobs/sha256:")
-		if !isBlob || r.Method != http.MethodGet {
-			return false
-		}
-		file := filepath.Join(img, "blobs", "sha256", digest)
-		content, err := os.ReadFile(file)
-		if err != nil || len(content) < large {
-			return false
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if !broken {
-			ranges = append(ranges, r.Header.Get("Range"))
-			http.ServeFile(w, r, file)
-			return true
-		}
-		if !cut[digest] {
-			cut[digest] = true
-			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-			_, _ = w.Write(content[:9<<20])
-		}
-		panic(http.ErrAbortHandler)
+		return half.answer(w, r)
 	})
 	to := filepath.Join(dir, "to")
 	copied := []string{"--retry", "1", "copy", "--src-tls-verify=false", "docker://" + s.host() + "/team/app:v1", "oci:" + to + ":v1"}
@@ -159,15 +151,13 @@ func TestInterruptedDockerImageGoesOn(t *testing.T) {
 	if err := os.Chtimes(left, old, old); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	broken = false
-	mu.Unlock()
+	half.mend()
 	code, _, errs := berth(t, copied...)
 	if code != 0 {
 		t.Fatalf("%d\n%s", code, errs)
 	}
-	if len(ranges) != 2 || !strings.HasPrefix(ranges[0], "bytes=") || !strings.HasPrefix(ranges[1], "bytes=") {
-		t.Errorf("asked for %q", ranges)
+	if len(half.ranges) != 2 || !strings.HasPrefix(half.ranges[0], "bytes=") || !strings.HasPrefix(half.ranges[1], "bytes=") {
+		t.Errorf("asked for %q", half.ranges)
 	}
 	if strings.Contains(errs, "already there") || !strings.Contains(errs, "copied 3 of 3 blobs") {
 		t.Errorf("said:\n%s", errs)
