@@ -253,14 +253,21 @@ func keepFolder(target types.ImageReference, dir string) (types.ImageReference, 
 const newFolder = ".new-"
 
 // mayReplace reports whether a folder says of itself that it is an image's, in a version that the library knows, or has nothing but
-// what a copy that was interrupted left in it.
+// what a copy that was interrupted left in it: some of that has a name that nobody else gives. Blobs alone may be those of a layout.
 func mayReplace(dir string, entries []os.DirEntry) bool {
 	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "version" }) {
 		body, err := readFile(filepath.Join(dir, "version"), 1<<10)
 		return err == nil && regexp.MustCompile(`^Directory Transport Version: 1\.[012]\n$`).Match(body)
 	}
 	written := regexp.MustCompile(`^(\.new-[a-z0-9]+|dir-put-blob[0-9]+|(sha(384|512)-)?[0-9a-f]{64,128}(\.manifest\.json|\.signature-[0-9]+)?|signature-[0-9]+)$`)
-	return !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !written.MatchString(e.Name()) })
+	unfinished := len(entries) == 0
+	for _, e := range entries {
+		if !written.MatchString(e.Name()) {
+			return false
+		}
+		unfinished = unfinished || strings.HasPrefix(e.Name(), newFolder) || strings.HasPrefix(e.Name(), "dir-put-blob")
+	}
+	return unfinished
 }
 
 // replaceFolder puts the files of fresh, a folder inside of dir, in the place of all others there. The manifest goes first and

@@ -31,6 +31,7 @@ func TestFolderOfAnImage(t *testing.T) {
 		"only a version":              {map[string]string{"version": "1.2.3\n"}, false},
 		"a version to come":           {map[string]string{"version": "Directory Transport Version: 9.9\n", blob: "old"}, false},
 		"other files":                 {map[string]string{blob: "old", "notes": "work"}, false},
+		"the blobs of a layout":       {map[string]string{blob: "content", strings.Repeat("b", 64): "more"}, false},
 		"a manifest alone":            {map[string]string{"manifest.json": "{}"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
